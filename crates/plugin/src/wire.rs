@@ -11,7 +11,7 @@
 
 use std::fmt;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::{Engine as _, display::Base64Display, engine::general_purpose::STANDARD};
 use schemars::Schema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -35,7 +35,8 @@ impl Drop for Octets {
 
 impl Serialize for Octets {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&STANDARD.encode(&self.0))
+        // Encoded while it is written, so that no encoded copy stays in memory.
+        serializer.collect_str(&Base64Display::new(&self.0, &STANDARD))
     }
 }
 
@@ -254,6 +255,22 @@ impl Action {
         "sasl_start",
         "sasl_send",
     ];
+
+    /// Its key in the JSON, as listed in [`Action::FEATURES`].
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Http(_) => "http",
+            Self::SleepMs(_) => "sleep_ms",
+            Self::Random(_) => "random",
+            Self::Listen(_) => "listen",
+            Self::OpenUrl(_) => "open_url",
+            Self::DeviceCode(_) => "device_code",
+            Self::Prompt(_) => "prompt",
+            Self::SecretGet(_) => "secret_get",
+            Self::SaslStart(_) => "sasl_start",
+            Self::SaslSend(_) => "sasl_send",
+        }
+    }
 }
 
 /// An HTTP request. The host adds `Host`, `Content-Length` and its own `User-Agent`; it
@@ -381,6 +398,24 @@ pub enum Answer {
     SaslChallenge(Octets),
     /// The action could not be performed.
     Failed(Failure),
+}
+
+impl Answer {
+    /// Its key in the JSON.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Http(_) => "http",
+            Self::Slept(_) => "slept",
+            Self::Random(_) => "random",
+            Self::Listening(_) => "listening",
+            Self::Redirect(_) => "redirect",
+            Self::Shown(_) => "shown",
+            Self::Text(_) => "text",
+            Self::Secret(_) => "secret",
+            Self::SaslChallenge(_) => "sasl_challenge",
+            Self::Failed(_) => "failed",
+        }
+    }
 }
 
 /// `{}`.
