@@ -58,6 +58,7 @@ mod entry;
 mod error;
 mod flow;
 mod io;
+mod settings;
 pub mod testing;
 
 use std::future::Future;
@@ -66,6 +67,7 @@ use std::future::Future;
 pub use entry::{quiet_panics, table};
 pub use error::Error;
 pub use io::{Io, Level};
+pub use settings::SecretSetting;
 
 pub use crate::abi::ErrorKind;
 use crate::wire::{
