@@ -1,0 +1,1 @@
+//! Exchange Online: SMTP client submission.

@@ -1,0 +1,1 @@
+//! The inbox: what arrived, kept to be looked at.

@@ -1,0 +1,584 @@
+//! What the offline Microsoft 365 knows: tenants, users, apps, permissions, limits, faults.
+//!
+//! A [`Scenario`] is plain data, read from TOML and changed while running as JSON. One
+//! that passed [`Scenario::check`] names only things it holds: every user's domain belongs
+//! to a tenant, every permission names a mailbox and somebody it is granted to.
+//!
+//! Not here: what happens because of it. Entra ID and Exchange ask, this answers.
+
+mod check;
+mod fault;
+mod values;
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use fault::{AadError, Effect, Fault, FaultPoint, HttpAnswer};
+pub use values::{Guid, Password, Permission, Resource, Span};
+
+/// The scenario a sandbox starts with when it is given none, with its commentary.
+pub const DEFAULT_TOML: &str = include_str!("../scenarios/default.toml");
+
+/// Everything a sandbox knows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// The organisations.
+    #[serde(rename = "tenant", default)]
+    pub tenants: Vec<Tenant>,
+    /// People and mailboxes; the domain of each one's name says which tenant it is in.
+    #[serde(rename = "user", default)]
+    pub users: Vec<User>,
+    /// App registrations.
+    #[serde(rename = "app", default)]
+    pub apps: Vec<App>,
+    /// Who may act for which mailbox.
+    #[serde(rename = "permission", default)]
+    pub permissions: Vec<MailboxPermission>,
+    /// Exchange's limits.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How long tokens live, and how refresh tokens rotate.
+    #[serde(default)]
+    pub tokens: TokenPolicy,
+    /// What goes wrong on purpose.
+    #[serde(rename = "fault", default)]
+    pub faults: Vec<Fault>,
+}
+
+/// One organisation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own in the portal"
+)]
+pub struct Tenant {
+    /// The directory's id.
+    pub id: Guid,
+    /// The name shown on pages.
+    #[serde(default)]
+    pub name: String,
+    /// Verified domains; the first is the initial one.
+    pub domains: Vec<String>,
+    /// Organisation or personal accounts.
+    #[serde(default)]
+    pub kind: TenantKind,
+    /// Whether Exchange Online exists here; without it its tokens fail with `AADSTS500011`.
+    #[serde(default = "yes")]
+    pub exchange_online: bool,
+    /// The organisation's switch `SmtpClientAuthenticationDisabled`; a mailbox overrides it.
+    #[serde(default)]
+    pub smtp_auth_disabled: bool,
+    /// Security defaults: SMTP passwords and the device code flow are refused.
+    #[serde(default)]
+    pub security_defaults: bool,
+    /// Whether SMTP still takes passwords.
+    #[serde(default)]
+    pub basic_auth: BasicAuth,
+    /// `SendFromAliasEnabled`: a mailbox's aliases may stand in From.
+    #[serde(default)]
+    pub send_from_alias: bool,
+    /// Whether users may consent to apps themselves; otherwise `AADSTS90094`.
+    #[serde(default = "yes")]
+    pub user_consent: bool,
+    /// Conditional Access refuses the device code flow (`AADSTS53003`).
+    #[serde(default)]
+    pub block_device_code: bool,
+}
+
+/// Whose accounts a tenant holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TenantKind {
+    /// Work or school accounts.
+    #[default]
+    Organization,
+    /// Personal accounts: the path `consumers`, opaque access tokens.
+    Consumers,
+}
+
+/// What becomes of a password presented over SMTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BasicAuth {
+    /// Checked, as before the retirement.
+    #[default]
+    Enabled,
+    /// `535 5.7.139 … basic authentication is disabled.`
+    Disabled,
+    /// `550 5.7.30 Basic authentication is not supported for Client Submission.`
+    Retired,
+}
+
+/// One person or mailbox.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own in the portal"
+)]
+pub struct User {
+    /// User principal name; also the mailbox's primary address.
+    pub upn: String,
+    /// Object id; made from the name when absent.
+    #[serde(default)]
+    pub object_id: Guid,
+    /// The name shown on pages.
+    #[serde(default)]
+    pub name: String,
+    /// Signs in with this; absent: nobody can sign in (a shared mailbox).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Password>,
+    /// Further addresses of the mailbox.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// Whether there is a mailbox, and of what kind.
+    #[serde(default)]
+    pub mailbox: Mailbox,
+    /// The mailbox's own switch; absent: the tenant's holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smtp_auth_disabled: Option<bool>,
+    /// `MaxSendSize` in octets; absent: [`Limits::mailbox_message_octets`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_send_octets: Option<u64>,
+    /// The mailbox is full: nothing more fits into Sent Items.
+    #[serde(default)]
+    pub mailbox_full: bool,
+    /// State of the account.
+    #[serde(default)]
+    pub account: Account,
+    /// A second factor is asked for (`AADSTS50076` where nobody can give one).
+    #[serde(default)]
+    pub mfa: bool,
+    /// Conditional Access refuses every token (`AADSTS53003`).
+    #[serde(default)]
+    pub blocked_by_conditional_access: bool,
+    /// May consent for the whole organisation.
+    #[serde(default)]
+    pub admin: bool,
+}
+
+/// What kind of mailbox a user has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mailbox {
+    /// A licensed mailbox.
+    #[default]
+    Licensed,
+    /// A shared mailbox: needs no licence, nobody signs in to it.
+    Shared,
+    /// A mailbox whose licence is gone: `535 5.7.3`.
+    Unlicensed,
+    /// None at all.
+    None,
+}
+
+impl Mailbox {
+    /// Whether mail can be submitted through it and kept in it.
+    pub fn usable(self) -> bool {
+        matches!(self, Self::Licensed | Self::Shared)
+    }
+}
+
+/// State of an account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Account {
+    /// Signs in.
+    #[default]
+    Enabled,
+    /// `AADSTS50057`.
+    Disabled,
+    /// `AADSTS50053`.
+    Locked,
+    /// `AADSTS50055`.
+    PasswordExpired,
+}
+
+/// One app registration, with its service principal in its own tenant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own in the portal"
+)]
+pub struct App {
+    /// Application (client) id.
+    pub client_id: Guid,
+    /// Display name.
+    pub name: String,
+    /// A domain or the id of the tenant it is registered in.
+    pub tenant: String,
+    /// Object id of the *enterprise application*; made from the client id when absent.
+    #[serde(default)]
+    pub object_id: Guid,
+    /// Users of other tenants may sign in, through `common` too.
+    #[serde(default)]
+    pub multi_tenant: bool,
+    /// "Allow public client flows": it has no secret and must present none.
+    #[serde(default)]
+    pub public_client: bool,
+    /// Where a sign-in may return to.
+    #[serde(default)]
+    pub redirect_uris: Vec<String>,
+    /// Redirects of a single-page app: refresh tokens end after 24 hours.
+    #[serde(default)]
+    pub spa_redirect_uris: Vec<String>,
+    /// Client secrets.
+    #[serde(default)]
+    pub secrets: Vec<Secret>,
+    /// Certificates (PEM) whose keys may sign client assertions.
+    #[serde(default)]
+    pub certificates: Vec<String>,
+    /// Other issuers whose assertions stand for this app.
+    #[serde(default)]
+    pub federated: Vec<Federated>,
+    /// Delegated permissions requested in the registration.
+    #[serde(default)]
+    pub delegated: Vec<Permission>,
+    /// Application permissions requested in the registration.
+    #[serde(default)]
+    pub application: Vec<Permission>,
+    /// Consent given to delegated permissions.
+    #[serde(default)]
+    pub consent: Vec<Consent>,
+    /// Application permissions an administrator consented to.
+    #[serde(default)]
+    pub application_consent: Vec<Permission>,
+    /// Users must be assigned to it; these are. Absent: everyone may use it (`AADSTS50105`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assigned_users: Option<Vec<String>>,
+    /// Whether Exchange knows its service principal (`New-ServicePrincipal` was run).
+    #[serde(default)]
+    pub exchange_service_principal: bool,
+}
+
+/// One client secret.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Secret {
+    /// Its value.
+    pub value: Password,
+    /// When it stops working; absent: never.
+    #[serde(
+        default,
+        with = "values::rfc3339",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub expires: Option<Timestamp>,
+}
+
+/// One federated credential: whose assertions stand for the app.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Federated {
+    /// The assertion's `iss`, compared exactly.
+    pub issuer: String,
+    /// The assertion's `sub`, compared exactly.
+    pub subject: String,
+    /// The assertion's `aud`.
+    #[serde(default = "token_exchange")]
+    pub audience: String,
+    /// The issuer's keys: PEM, each a public key or a certificate.
+    pub keys: Vec<String>,
+}
+
+/// Consent to delegated permissions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Consent {
+    /// A user's name, or `everyone` when an administrator consented for the organisation.
+    pub by: String,
+    /// What was consented to.
+    pub permissions: Vec<Permission>,
+}
+
+/// The value of [`Consent::by`] that covers every user.
+pub const EVERYONE: &str = "everyone";
+
+/// Somebody's right over a mailbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MailboxPermission {
+    /// The mailbox it is about.
+    pub mailbox: String,
+    /// Who holds it: a user's name, or an app's client id for `full_access`.
+    pub trustee: String,
+    /// What is allowed.
+    pub right: Right,
+}
+
+/// What a trustee may do with a mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Right {
+    /// `Add-RecipientPermission … -AccessRights SendAs`
+    SendAs,
+    /// `Set-Mailbox … -GrantSendOnBehalfTo`
+    SendOnBehalf,
+    /// `Add-MailboxPermission … -AccessRights FullAccess`
+    FullAccess,
+}
+
+/// Exchange's limits. The defaults are Exchange Online's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Messages a minute and mailbox; 0: no limit.
+    pub messages_per_minute: u32,
+    /// What happens to messages above that rate. Microsoft's documents contradict each other.
+    pub over_rate: OverRate,
+    /// Parallel senders a mailbox; 0: no limit.
+    pub connections: u32,
+    /// Recipients of one message.
+    pub recipients_per_message: u32,
+    /// Recipients a mailbox may write to in a rolling 24 hours.
+    pub recipients_per_day: u32,
+    /// Largest message the server takes, as its `SIZE` says.
+    pub message_octets: u64,
+    /// Largest message a mailbox may send unless it has its own `MaxSendSize`.
+    pub mailbox_message_octets: u64,
+    /// An idle session is closed after this.
+    pub idle_timeout: Span,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            messages_per_minute: 30,
+            over_rate: OverRate::default(),
+            connections: 3,
+            recipients_per_message: 500,
+            recipients_per_day: 10_000,
+            message_octets: 157_286_400,
+            // 35 MB counts the message before it is encoded for transfer; base64 and line
+            // ends make 4/3 and a little of it.
+            mailbox_message_octets: 50_331_648,
+            idle_timeout: Span::minutes(5),
+        }
+    }
+}
+
+/// What happens to messages above the rate limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OverRate {
+    /// A temporary refusal.
+    #[default]
+    Refuse,
+    /// The reply comes late.
+    Delay,
+}
+
+/// Lifetimes of tokens and the rotation of refresh tokens. The defaults are Entra's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokenPolicy {
+    /// Shortest life of an access token.
+    pub access_min: Span,
+    /// Longest life of an access token; each one's is chosen between the two.
+    pub access_max: Span,
+    /// A refresh token dies this long after it was issued or last used.
+    pub refresh_inactive: Span,
+    /// Life of an authorization code.
+    pub code: Span,
+    /// Life of a device code.
+    pub device_code: Span,
+    /// How often a device may poll.
+    pub device_interval: Span,
+    /// Answers carry `refresh_in`, this share (percent) of the lifetime.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_in_percent: Option<u8>,
+    /// What becomes of a refresh token once it was used.
+    pub rotation: Rotation,
+    /// Under [`Rotation::Strict`]: a used one still works for this long.
+    pub reuse_grace: Span,
+}
+
+impl Default for TokenPolicy {
+    fn default() -> Self {
+        Self {
+            access_min: Span::minutes(60),
+            access_max: Span::minutes(90),
+            refresh_inactive: Span::days(90),
+            code: Span::minutes(10),
+            device_code: Span::seconds(900),
+            device_interval: Span::seconds(5),
+            refresh_in_percent: None,
+            rotation: Rotation::default(),
+            reuse_grace: Span::seconds(0),
+        }
+    }
+}
+
+/// What becomes of a refresh token once it was used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rotation {
+    /// A new one comes back, the old stays valid: Entra.
+    #[default]
+    KeepOld,
+    /// A new one comes back; using the old one again revokes the whole grant (RFC 9700 §4.14.2).
+    Strict,
+    /// The same one stays.
+    None,
+}
+
+impl Default for Scenario {
+    fn default() -> Self {
+        Self::from_toml(DEFAULT_TOML).expect("a test reads the default scenario")
+    }
+}
+
+impl Scenario {
+    /// Reads and checks a scenario.
+    ///
+    /// # Errors
+    /// Text that is no TOML, keys it does not know, and everything [`Scenario::check`] finds.
+    pub fn from_toml(text: &str) -> Result<Self, ScenarioError> {
+        let scenario: Self =
+            toml::from_str(text).map_err(|e| ScenarioError::one(e.to_string().trim_end()))?;
+        scenario.completed()
+    }
+
+    /// Reads and checks a scenario from JSON of the same shape.
+    pub fn from_json(value: serde_json::Value) -> Result<Self, ScenarioError> {
+        let scenario: Self =
+            serde_json::from_value(value).map_err(|e| ScenarioError::one(e.to_string()))?;
+        scenario.completed()
+    }
+
+    /// The tenant a path segment names: its id or one of its domains.
+    pub fn tenant(&self, id_or_domain: &str) -> Option<&Tenant> {
+        self.tenants.iter().find(|t| t.is_called(id_or_domain))
+    }
+
+    /// The tenant an address belongs to, by its domain.
+    pub fn tenant_of(&self, address: &str) -> Option<&Tenant> {
+        let (_, domain) = address.rsplit_once('@')?;
+        self.tenants.iter().find(|t| t.has_domain(domain))
+    }
+
+    /// The user with this principal name. Case does not matter.
+    pub fn user(&self, upn: &str) -> Option<&User> {
+        self.users.iter().find(|u| u.upn.eq_ignore_ascii_case(upn))
+    }
+
+    /// The user with this object id.
+    pub fn user_by_id(&self, object_id: &str) -> Option<&User> {
+        self.users.iter().find(|u| u.object_id == *object_id)
+    }
+
+    /// The user whose mailbox has this address, as its name or as an alias.
+    pub fn mailbox(&self, address: &str) -> Option<&User> {
+        self.users.iter().find(|u| u.has_address(address))
+    }
+
+    /// The app with this client id.
+    pub fn app(&self, client_id: &str) -> Option<&App> {
+        self.apps.iter().find(|a| a.client_id == *client_id)
+    }
+
+    /// Whether `trustee` (a user's name or an app's client id) holds this right over
+    /// `mailbox` (its principal name).
+    pub fn allows(&self, mailbox: &str, trustee: &str, right: Right) -> bool {
+        self.permissions.iter().any(|p| {
+            p.right == right
+                && p.mailbox.eq_ignore_ascii_case(mailbox)
+                && p.trustee.eq_ignore_ascii_case(trustee)
+        })
+    }
+
+    /// Whether SMTP submission is switched off for this user, and by whom.
+    pub fn smtp_auth_switch(&self, user: &User) -> SmtpAuthSwitch {
+        match user.smtp_auth_disabled {
+            Some(true) => SmtpAuthSwitch::DisabledForMailbox,
+            None if self
+                .tenant_of(&user.upn)
+                .is_some_and(|t| t.smtp_auth_disabled) =>
+            {
+                SmtpAuthSwitch::DisabledForTenant
+            }
+            Some(false) | None => SmtpAuthSwitch::Enabled,
+        }
+    }
+}
+
+/// The outcome of the two `SmtpClientAuthenticationDisabled` switches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SmtpAuthSwitch {
+    /// Neither switch is set, or the mailbox overrides the tenant's.
+    Enabled,
+    /// The mailbox's own.
+    DisabledForMailbox,
+    /// The tenant's, inherited.
+    DisabledForTenant,
+}
+
+impl Tenant {
+    /// Whether this path segment means this tenant.
+    pub fn is_called(&self, id_or_domain: &str) -> bool {
+        self.id == *id_or_domain || self.has_domain(id_or_domain)
+    }
+
+    /// Whether this is one of its domains.
+    pub fn has_domain(&self, domain: &str) -> bool {
+        self.domains.iter().any(|d| d.eq_ignore_ascii_case(domain))
+    }
+}
+
+impl User {
+    /// Whether this is the mailbox's name or one of its aliases.
+    pub fn has_address(&self, address: &str) -> bool {
+        self.upn.eq_ignore_ascii_case(address)
+            || self.aliases.iter().any(|a| a.eq_ignore_ascii_case(address))
+    }
+}
+
+impl App {
+    /// Whether the user or an administrator for everyone consented to this.
+    pub fn consented(&self, upn: &str, permission: &Permission) -> bool {
+        self.consent
+            .iter()
+            .filter(|c| c.by == EVERYONE || c.by.eq_ignore_ascii_case(upn))
+            .any(|c| c.permissions.iter().any(|p| p.covers(permission)))
+    }
+}
+
+/// Why a scenario cannot be used: every problem found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScenarioError {
+    /// What is wrong, each with where.
+    pub problems: Vec<String>,
+}
+
+impl ScenarioError {
+    pub(crate) fn one(problem: impl Into<String>) -> Self {
+        Self {
+            problems: vec![problem.into()],
+        }
+    }
+}
+
+impl fmt::Display for ScenarioError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the scenario cannot be used: {}",
+            self.problems.join("; ")
+        )
+    }
+}
+
+impl std::error::Error for ScenarioError {}
+
+fn yes() -> bool {
+    true
+}
+
+fn token_exchange() -> String {
+    "api://AzureADTokenExchange".to_owned()
+}

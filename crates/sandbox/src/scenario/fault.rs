@@ -1,0 +1,117 @@
+//! Faults: what goes wrong on purpose, where, for whom, and how often.
+
+use serde::{Deserialize, Serialize};
+
+use super::Span;
+
+/// One thing that goes wrong on purpose.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// Where.
+    pub at: FaultPoint,
+    /// What happens instead of, or before, the usual answer.
+    pub effect: Effect,
+    /// Only for this user name, address or client id; absent: for everyone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only_for: Option<String>,
+    /// How many times; absent: until it is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<u32>,
+}
+
+/// Where a fault strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultPoint {
+    /// Entra: the discovery document.
+    Discovery,
+    /// Entra: the signing keys.
+    Keys,
+    /// Entra: the sign-in page.
+    Authorize,
+    /// Entra: a device code is asked for.
+    DeviceCode,
+    /// Entra: a token is asked for.
+    Token,
+    /// SMTP: a connection was opened, before the greeting.
+    SmtpConnect,
+    /// SMTP: `EHLO`, before or after TLS.
+    SmtpEhlo,
+    /// SMTP: `STARTTLS`.
+    SmtpStarttls,
+    /// SMTP: `AUTH`.
+    SmtpAuth,
+    /// SMTP: `MAIL FROM`.
+    SmtpMail,
+    /// SMTP: `RCPT TO`; `only_for` names the recipient.
+    SmtpRcpt,
+    /// SMTP: `DATA`, or the first `BDAT`.
+    SmtpData,
+    /// SMTP: the whole message has arrived.
+    SmtpMessage,
+}
+
+impl FaultPoint {
+    /// Whether Entra ID, rather than Exchange, meets it.
+    pub fn is_http(self) -> bool {
+        matches!(
+            self,
+            Self::Discovery | Self::Keys | Self::Authorize | Self::DeviceCode | Self::Token
+        )
+    }
+}
+
+/// What a fault does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Effect {
+    /// Wait, then go on as usual.
+    Delay(Span),
+    /// Close the connection without an answer.
+    Close,
+    /// HTTP: answer with this error of Entra's.
+    Aadsts(AadError),
+    /// HTTP: answer with this.
+    Http(HttpAnswer),
+    /// SMTP: answer with this reply, such as `451 4.7.0 Temporary server error`. A 421 also
+    /// closes the session.
+    Reply(String),
+    /// SMTP, `smtp_ehlo`: `STARTTLS` is not offered.
+    HideStarttls,
+    /// SMTP, `smtp_starttls`: this text follows the reply to `STARTTLS` in the same packet.
+    InjectPlaintext(String),
+    /// SMTP, `smtp_message`: the message is kept, and the connection ends before the reply.
+    LoseReply,
+}
+
+/// An error of Entra's token endpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AadError {
+    /// The number after `AADSTS`.
+    pub code: u32,
+    /// OAuth's `error`; absent: what Entra sends with this code, else `invalid_request`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// `suberror`, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suberror: Option<String>,
+    /// The text after `AADSTSn: `.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// A bare HTTP answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpAnswer {
+    /// Status code.
+    pub status: u16,
+    /// `Retry-After` in seconds, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u32>,
+    /// The body, sent as text.
+    #[serde(default)]
+    pub body: String,
+}

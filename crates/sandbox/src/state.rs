@@ -1,0 +1,632 @@
+//! The state both halves share: the scenario, the clock, the signing key, what was
+//! revoked, and the log of what was refused and why.
+//!
+//! One lock, never held across an await. A change of the scenario is checked before it
+//! becomes visible, so readers only ever see one that holds together.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use url::Url;
+
+use crate::jwt::{SigningKey, TokenProblem, shown};
+use crate::scenario::{Effect, FaultPoint, Guid, Resource, Scenario, ScenarioError, TenantKind};
+
+/// Log entries kept; older ones are dropped.
+const LOG_KEPT: usize = 10_000;
+
+/// Where the time comes from.
+pub trait Clock: Send + Sync {
+    /// The time now.
+    fn now(&self) -> SystemTime;
+}
+
+/// The system's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
+
+/// Where randomness comes from.
+pub trait Random: Send + Sync {
+    /// Fills the whole buffer.
+    fn fill(&self, octets: &mut [u8]);
+}
+
+/// The system's random source.
+#[derive(Clone, Debug)]
+pub struct SystemRandomness(SystemRandom);
+
+impl Default for SystemRandomness {
+    fn default() -> Self {
+        Self(SystemRandom::new())
+    }
+}
+
+impl Random for SystemRandomness {
+    fn fill(&self, octets: &mut [u8]) {
+        self.0.fill(octets).expect("the system has a random source");
+    }
+}
+
+/// The sandbox's shared state; a cheap handle.
+#[derive(Clone)]
+pub struct State {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    authority: Url,
+    key: Arc<SigningKey>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    world: Mutex<World>,
+}
+
+struct World {
+    scenario: Arc<Scenario>,
+    advanced: Duration,
+    revoked: HashSet<String>,
+    opaque: HashMap<String, Value>,
+    log: VecDeque<LogEntry>,
+    logged: u64,
+}
+
+impl State {
+    /// A state with this scenario. `authority` is where Entra ID listens.
+    pub fn new(
+        scenario: Scenario,
+        authority: Url,
+        key: Arc<SigningKey>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        let world = World {
+            scenario: Arc::new(scenario),
+            advanced: Duration::ZERO,
+            revoked: HashSet::new(),
+            opaque: HashMap::new(),
+            log: VecDeque::new(),
+            logged: 0,
+        };
+        Self {
+            inner: Arc::new(Inner {
+                authority,
+                key,
+                clock,
+                random,
+                world: Mutex::new(world),
+            }),
+        }
+    }
+
+    /// Where Entra ID listens, `https://localhost:PORT/`.
+    pub fn authority(&self) -> &Url {
+        &self.inner.authority
+    }
+
+    /// The scenario as it stands; a snapshot.
+    pub fn scenario(&self) -> Arc<Scenario> {
+        Arc::clone(&self.world().scenario)
+    }
+
+    /// Changes the scenario, wholly or not at all.
+    ///
+    /// # Errors
+    /// What the changed scenario contradicts; the old one then stays.
+    pub fn change(&self, change: impl FnOnce(&mut Scenario)) -> Result<(), ScenarioError> {
+        let mut world = self.world();
+        let mut changed = Scenario::clone(&world.scenario);
+        change(&mut changed);
+        world.scenario = Arc::new(changed.completed()?);
+        Ok(())
+    }
+
+    /// The time now: the clock's, moved by [`State::advance`].
+    pub fn now(&self) -> Timestamp {
+        let advanced = self.world().advanced;
+        Timestamp::try_from(self.inner.clock.now() + advanced).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Moves the sandbox's time forward.
+    pub fn advance(&self, by: Duration) {
+        let mut world = self.world();
+        world.advanced = world.advanced.saturating_add(by).min(LONGEST_ADVANCE);
+    }
+
+    /// The effect of the first fault set for this point and subject (a user, address or
+    /// client id), counted as having struck once.
+    pub fn take_fault(&self, at: FaultPoint, subject: &str) -> Option<Effect> {
+        let mut world = self.world();
+        let index = world.scenario.faults.iter().position(|f| {
+            f.at == at
+                && f.times != Some(0)
+                && f.only_for
+                    .as_ref()
+                    .is_none_or(|only| only.eq_ignore_ascii_case(subject))
+        })?;
+        let fault = &mut Arc::make_mut(&mut world.scenario).faults[index];
+        if let Some(times) = &mut fault.times {
+            *times -= 1;
+        }
+        Some(fault.effect.clone())
+    }
+
+    /// Checks an access token for a service: signature, issuer, times, audience, revocation.
+    ///
+    /// What its scopes and roles allow is for the service.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn verify_token(&self, token: &str, resource: Resource) -> Result<Claims, TokenProblem> {
+        let opaque = self.world().opaque.get(token).cloned();
+        let claims = match opaque {
+            Some(claims) => claims,
+            None => self.inner.key.verify(token)?,
+        };
+        let claims: Claims = serde_json::from_value(claims).map_err(|_| TokenProblem::Malformed)?;
+        let known = self
+            .scenario()
+            .tenants
+            .iter()
+            .any(|t| t.id == *claims.tid && claims.iss == issuer_v1(&t.id));
+        if !known {
+            return Err(TokenProblem::Issuer(shown(&claims.iss)));
+        }
+        let now = self.now().as_second();
+        // Two machines' clocks differ a little; here it is one clock, so no leeway.
+        if claims.nbf > now {
+            return Err(TokenProblem::NotYet(
+                Timestamp::from_second(claims.nbf).unwrap_or(Timestamp::MAX),
+            ));
+        }
+        if claims.exp <= now {
+            return Err(TokenProblem::Expired(
+                Timestamp::from_second(claims.exp).unwrap_or(Timestamp::MIN),
+            ));
+        }
+        if Resource::identified(&claims.aud) != Some(resource) {
+            let expected = resource.identifiers()[0].to_owned();
+            return Err(TokenProblem::Audience {
+                found: shown(&claims.aud),
+                expected,
+            });
+        }
+        if self.world().revoked.contains(&claims.uti) {
+            return Err(TokenProblem::Revoked);
+        }
+        Ok(claims)
+    }
+
+    /// Writes an entry of the log, and the same to the program's log.
+    pub fn log(
+        &self,
+        area: Area,
+        what: impl Into<String>,
+        subject: impl Into<String>,
+        outcome: Outcome,
+        why: impl Into<String>,
+    ) {
+        let entry = LogEntry {
+            number: 0,
+            at: self.now(),
+            area,
+            what: what.into(),
+            subject: subject.into(),
+            outcome,
+            why: why.into(),
+        };
+        tracing::debug!(area = ?entry.area, what = entry.what, subject = entry.subject, outcome = ?entry.outcome, why = entry.why, "sandbox");
+        let mut world = self.world();
+        world.logged += 1;
+        let number = world.logged;
+        world.log.push_back(LogEntry { number, ..entry });
+        while world.log.len() > LOG_KEPT {
+            world.log.pop_front();
+        }
+    }
+
+    /// The log's entries numbered above `after`, oldest first.
+    pub fn log_entries(&self, after: u64) -> Vec<LogEntry> {
+        self.world()
+            .log
+            .iter()
+            .filter(|e| e.number > after)
+            .cloned()
+            .collect()
+    }
+
+    /// Octets from the random source.
+    pub(crate) fn random<const N: usize>(&self) -> [u8; N] {
+        let mut octets = [0; N];
+        self.inner.random.fill(&mut octets);
+        octets
+    }
+
+    /// A random number below `bound`, which is not 0. The bias is far below what a test sees.
+    pub(crate) fn random_below(&self, bound: u64) -> u64 {
+        u64::from_le_bytes(self.random()) % bound
+    }
+
+    /// An unguessable name in URL-safe characters.
+    pub(crate) fn handle(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.random::<32>())
+    }
+
+    /// A random GUID.
+    pub(crate) fn guid(&self) -> Guid {
+        Guid::from_octets(self.random())
+    }
+
+    /// The key tokens are signed with.
+    pub(crate) fn key(&self) -> &SigningKey {
+        &self.inner.key
+    }
+
+    /// Signs an access token; a personal account's becomes opaque.
+    pub(crate) fn sign_access_token(&self, claims: &Claims, kind: TenantKind) -> String {
+        let claims = serde_json::to_value(claims).expect("claims are texts and numbers");
+        match kind {
+            TenantKind::Organization => self.inner.key.sign(&claims),
+            TenantKind::Consumers => {
+                let token = format!("EwB{}{}", self.handle(), self.handle());
+                self.world().opaque.insert(token.clone(), claims);
+                token
+            }
+        }
+    }
+
+    /// Makes access tokens with these `uti` fail from now on.
+    pub(crate) fn revoke_access_tokens(&self, ids: impl IntoIterator<Item = String>) {
+        self.world().revoked.extend(ids);
+    }
+
+    /// Empties the log.
+    pub(crate) fn clear_log(&self) {
+        self.world().log.clear();
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.inner
+            .world
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Twenty years: time moved further than any certificate or token lives proves nothing.
+const LONGEST_ADVANCE: Duration = Duration::from_hours(20 * 366 * 24);
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("authority", &self.inner.authority.as_str())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The issuer of version 1 tokens, which Outlook's are.
+pub(crate) fn issuer_v1(tenant: &Guid) -> String {
+    format!("https://sts.windows.net/{tenant}/")
+}
+
+/// The claims of an access token, version 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Claims {
+    /// The service, as the client named it.
+    pub aud: String,
+    /// `https://sts.windows.net/{tid}/`
+    pub iss: String,
+    /// Issued at, Unix seconds.
+    pub iat: i64,
+    /// Not valid before.
+    pub nbf: i64,
+    /// Expires.
+    pub exp: i64,
+    /// The client.
+    pub appid: String,
+    /// How the client proved itself: "0" public, "1" secret, "2" certificate.
+    pub appidacr: String,
+    /// The user; without one, the service principal.
+    pub oid: String,
+    /// Application permissions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
+    /// Delegated permissions, separated by spaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scp: Option<String>,
+    /// Subject: pairwise for users.
+    pub sub: String,
+    /// Tenant id.
+    pub tid: String,
+    /// The user's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique_name: Option<String>,
+    /// The user's principal name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upn: Option<String>,
+    /// The token's own id.
+    pub uti: String,
+    /// "1.0"
+    pub ver: String,
+}
+
+impl Claims {
+    /// Whether a delegated permission was granted.
+    pub fn has_scope(&self, name: &str) -> bool {
+        self.scp
+            .as_deref()
+            .is_some_and(|scp| scp.split(' ').any(|s| s == name))
+    }
+
+    /// Whether an application permission was granted.
+    pub fn has_role(&self, name: &str) -> bool {
+        self.roles.iter().any(|r| r == name)
+    }
+
+    /// Whether the token stands for an app alone, with no user.
+    pub fn is_app_only(&self) -> bool {
+        self.scp.is_none() && self.upn.is_none()
+    }
+}
+
+/// Which half wrote a log entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Area {
+    /// Entra ID.
+    Entra,
+    /// Exchange.
+    Exchange,
+    /// The control API.
+    Control,
+}
+
+/// How what a log entry tells of ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Granted, accepted.
+    Done,
+    /// Refused; `why` says more than the wire did.
+    Refused,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LogEntry {
+    /// Counts up from 1.
+    pub number: u64,
+    /// When, by the sandbox's clock.
+    #[serde(serialize_with = "as_text")]
+    pub at: Timestamp,
+    /// Who tells it.
+    pub area: Area,
+    /// What was asked for: `token client_credentials`, `AUTH XOAUTH2`.
+    pub what: String,
+    /// For whom: a user, an address, a client id.
+    pub subject: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why.
+    pub why: String,
+}
+
+fn as_text<S: serde::Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(time)
+}
+
+/// A state for the crate's unit tests: the default scenario, a clock that stands still
+/// unless advanced, one signing key for all.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// Stands at 2026-01-01T00:00:00Z.
+    pub(crate) struct StandingClock;
+
+    impl Clock for StandingClock {
+        fn now(&self) -> SystemTime {
+            SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600)
+        }
+    }
+
+    /// A state with this scenario.
+    pub(crate) fn state(scenario: Scenario) -> State {
+        let authority = "https://localhost:4433/".parse().unwrap();
+        State::new(
+            scenario,
+            authority,
+            crate::jwt::tests::test_key(),
+            Arc::new(StandingClock),
+            Arc::new(SystemRandomness::default()),
+        )
+    }
+
+    /// Claims that Exchange accepts for svc-mail, for an hour from now; change what the test is about.
+    pub(crate) fn delegated_claims(state: &State) -> Claims {
+        let scenario = state.scenario();
+        let tenant = &scenario.tenants[0];
+        let user = scenario.user("svc-mail@contoso.com").unwrap();
+        let now = state.now().as_second();
+        Claims {
+            aud: "https://outlook.office.com".to_owned(),
+            iss: issuer_v1(&tenant.id),
+            iat: now,
+            nbf: now,
+            exp: now + 3_600,
+            appid: scenario.apps[1].client_id.to_string(),
+            appidacr: "0".to_owned(),
+            oid: user.object_id.to_string(),
+            roles: Vec::new(),
+            scp: Some("SMTP.Send".to_owned()),
+            sub: "pairwise".to_owned(),
+            tid: tenant.id.to_string(),
+            unique_name: Some(user.upn.clone()),
+            upn: Some(user.upn.clone()),
+            uti: state.handle(),
+            ver: "1.0".to_owned(),
+        }
+    }
+
+    /// The same for the default scenario's daemon, with no user.
+    pub(crate) fn app_only_claims(state: &State) -> Claims {
+        let app = state.scenario().apps[0].clone();
+        Claims {
+            aud: "https://outlook.office365.com".to_owned(),
+            appid: app.client_id.to_string(),
+            appidacr: "1".to_owned(),
+            oid: app.object_id.to_string(),
+            roles: vec!["SMTP.SendAsApp".to_owned()],
+            scp: None,
+            unique_name: None,
+            upn: None,
+            ..delegated_claims(state)
+        }
+    }
+
+    /// Signs claims as Entra would.
+    pub(crate) fn token(state: &State, claims: &Claims) -> String {
+        state.sign_access_token(claims, TenantKind::Organization)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::*;
+    use super::*;
+    use crate::scenario::Fault;
+
+    #[test]
+    fn a_token_is_good_for_its_service_until_it_expires_or_is_revoked() {
+        let state = state(Scenario::default());
+        let claims = delegated_claims(&state);
+        let token = token(&state, &claims);
+
+        assert_eq!(
+            state.verify_token(&token, Resource::Exchange),
+            Ok(claims.clone())
+        );
+        assert!(
+            claims.has_scope("SMTP.Send") && !claims.has_scope("SMTP") && !claims.is_app_only()
+        );
+        assert!(matches!(
+            state.verify_token(&token, Resource::Graph),
+            Err(TokenProblem::Audience { .. })
+        ));
+
+        state.advance(Duration::from_secs(3_599));
+        assert!(state.verify_token(&token, Resource::Exchange).is_ok());
+        state.advance(Duration::from_secs(1));
+        assert!(matches!(
+            state.verify_token(&token, Resource::Exchange),
+            Err(TokenProblem::Expired(_))
+        ));
+    }
+
+    #[test]
+    fn revoked_foreign_and_future_tokens_are_refused() {
+        let state = state(Scenario::default());
+        let good = delegated_claims(&state);
+        let verdict =
+            |claims: &Claims| state.verify_token(&token(&state, claims), Resource::Exchange);
+
+        let early = Claims {
+            nbf: good.nbf + 1,
+            ..good.clone()
+        };
+        assert!(matches!(verdict(&early), Err(TokenProblem::NotYet(_))));
+        let foreign = Claims {
+            iss: "https://issuer.example/".to_owned(),
+            ..good.clone()
+        };
+        assert!(matches!(verdict(&foreign), Err(TokenProblem::Issuer(_))));
+        state.revoke_access_tokens([good.uti.clone()]);
+        assert_eq!(verdict(&good), Err(TokenProblem::Revoked));
+    }
+
+    #[test]
+    fn a_personal_accounts_token_is_opaque_and_works() {
+        let state = state(Scenario::default());
+        let claims = delegated_claims(&state);
+        let token = state.sign_access_token(&claims, TenantKind::Consumers);
+        assert!(token.starts_with("EwB") && !token.contains('.'));
+        assert_eq!(state.verify_token(&token, Resource::Exchange), Ok(claims));
+    }
+
+    #[test]
+    fn a_change_that_contradicts_itself_leaves_everything_as_it_was() {
+        let state = state(Scenario::default());
+        let before = state.scenario();
+        let refused = state.change(|s| {
+            s.users.clear();
+            s.limits.connections = 9;
+        });
+        assert!(refused.is_err());
+        assert_eq!(state.scenario(), before);
+        state.change(|s| s.limits.connections = 9).unwrap();
+        assert_eq!(state.scenario().limits.connections, 9);
+    }
+
+    #[test]
+    fn a_fault_strikes_as_often_as_it_says_and_only_whom_it_names() {
+        let state = state(Scenario::default());
+        let fault = |only_for: Option<&str>, times| Fault {
+            at: FaultPoint::SmtpAuth,
+            effect: Effect::Close,
+            only_for: only_for.map(str::to_owned),
+            times,
+        };
+        state
+            .change(|s| s.faults = vec![fault(Some("A@contoso.com"), None), fault(None, Some(1))])
+            .unwrap();
+
+        assert_eq!(
+            state.take_fault(FaultPoint::SmtpMail, "b@contoso.com"),
+            None
+        );
+        assert_eq!(
+            state.take_fault(FaultPoint::SmtpAuth, "b@contoso.com"),
+            Some(Effect::Close)
+        );
+        assert_eq!(
+            state.take_fault(FaultPoint::SmtpAuth, "b@contoso.com"),
+            None
+        );
+        for _ in 0..3 {
+            assert_eq!(
+                state.take_fault(FaultPoint::SmtpAuth, "a@contoso.com"),
+                Some(Effect::Close)
+            );
+        }
+    }
+
+    #[test]
+    fn the_log_keeps_the_newest_and_numbers_them() {
+        let state = state(Scenario::default());
+        for n in 1..=LOG_KEPT + 2 {
+            state.log(
+                Area::Exchange,
+                "AUTH",
+                n.to_string(),
+                Outcome::Refused,
+                "because",
+            );
+        }
+        let entries = state.log_entries(0);
+        assert_eq!((entries.len(), entries[0].number), (LOG_KEPT, 3));
+        assert_eq!(state.log_entries(10_001).len(), 1);
+    }
+}
