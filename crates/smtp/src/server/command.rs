@@ -1,0 +1,713 @@
+//! One command line into a [`Command`]: strict, and total over arbitrary octets.
+//!
+//! `smtp-proto` parses requests too, but unquotes local parts, folds every mechanism
+//! name into a bit and takes a bare LF for a line end; a server that must be able to
+//! repeat what it was told needs the words as they were sent.
+
+use std::fmt;
+
+use secrecy::SecretString;
+
+use super::path;
+
+/// One command, RFC 5321 §4.1.1 and its extensions.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// `EHLO`, with the name the client gives itself.
+    Ehlo(String),
+    /// `HELO`.
+    Helo(String),
+    /// `STARTTLS`, RFC 3207.
+    Starttls,
+    /// `AUTH`, RFC 4954.
+    Auth {
+        /// The mechanism's name, in capitals.
+        mechanism: String,
+        /// The initial response as sent, in base64; `=` is an empty one.
+        initial: Option<SecretString>,
+    },
+    /// `MAIL`.
+    Mail(MailCommand),
+    /// `RCPT`.
+    Rcpt(RcptCommand),
+    /// `DATA`.
+    Data,
+    /// `BDAT`, RFC 3030.
+    Bdat {
+        /// Octets that follow the line.
+        octets: u64,
+        /// Whether the message ends with them.
+        last: bool,
+    },
+    /// `RSET`.
+    Rset,
+    /// `NOOP`.
+    Noop,
+    /// `HELP`.
+    Help,
+    /// `VRFY`, with its argument.
+    Vrfy(String),
+    /// `EXPN`, with its argument.
+    Expn(String),
+    /// `QUIT`.
+    Quit,
+}
+
+/// The commands' names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "each name is the command it names")]
+pub enum Verb {
+    Ehlo,
+    Helo,
+    Starttls,
+    Auth,
+    Mail,
+    Rcpt,
+    Data,
+    Bdat,
+    Rset,
+    Noop,
+    Help,
+    Vrfy,
+    Expn,
+    Quit,
+}
+
+/// `MAIL FROM:<…>` and its parameters.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MailCommand {
+    /// The reverse path as written, without brackets; empty for the null path.
+    pub reverse_path: String,
+    /// `SIZE=`, RFC 1870.
+    pub size: Option<u64>,
+    /// `BODY=`, RFC 6152 and 3030.
+    pub body: BodyType,
+    /// `SMTPUTF8`, RFC 6531.
+    pub smtputf8: bool,
+    /// `RET=`, RFC 3461 §4.3.
+    pub ret: Option<Ret>,
+    /// `ENVID=`, RFC 3461 §4.4, decoded.
+    pub envid: Option<String>,
+    /// `AUTH=`, RFC 4954 §5, decoded; empty for `<>`.
+    pub auth: Option<String>,
+}
+
+/// `BODY=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BodyType {
+    /// `7BIT`, also when nothing is said.
+    #[default]
+    SevenBit,
+    /// `8BITMIME`
+    EightBitMime,
+    /// `BINARYMIME`
+    BinaryMime,
+}
+
+/// `RET=`: how much of the message a failure report repeats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ret {
+    /// `FULL`
+    Full,
+    /// `HDRS`
+    Headers,
+}
+
+/// `RCPT TO:<…>` and its parameters.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RcptCommand {
+    /// The forward path as written, without brackets and source route.
+    pub forward_path: String,
+    /// `NOTIFY=`, RFC 3461 §4.1.
+    pub notify: Option<Notify>,
+    /// `ORCPT=`, RFC 3461 §4.2, as written: `type;xtext`.
+    pub orcpt: Option<String>,
+}
+
+/// `NOTIFY=`: `NEVER` is all three false.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Notify {
+    /// `SUCCESS`
+    pub success: bool,
+    /// `FAILURE`
+    pub failure: bool,
+    /// `DELAY`
+    pub delay: bool,
+}
+
+/// Why a line is not a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BadCommand {
+    /// The first word, printable and bounded, names no command.
+    Unrecognized(String),
+    /// The command's arguments are malformed.
+    Arguments(Verb),
+    /// The command has an unknown parameter with this keyword, in capitals.
+    Parameter(Verb, String),
+}
+
+impl Command {
+    /// Parses one line without its CRLF.
+    ///
+    /// # Errors
+    /// Any octets are allowed; those that are no command are told apart by what to say.
+    pub fn parse(line: &[u8]) -> Result<Self, BadCommand> {
+        let end = line
+            .iter()
+            .rposition(|b| !b" \t".contains(b))
+            .map_or(0, |last| last + 1);
+        let line = &line[..end];
+        let (word, rest) = match line.iter().position(|b| *b == b' ') {
+            Some(space) => (&line[..space], Some(&line[space + 1..])),
+            None => (line, None),
+        };
+        let verb = Verb::parse(word).ok_or_else(|| BadCommand::Unrecognized(shown(word)))?;
+        let malformed = BadCommand::Arguments(verb);
+        let rest = match rest.map(std::str::from_utf8) {
+            None => None,
+            Some(Ok(text)) if !text.contains(char::is_control) => Some(text),
+            Some(_) => return Err(malformed),
+        };
+        let bare = |command| {
+            if rest.is_none() {
+                Ok(command)
+            } else {
+                Err(malformed.clone())
+            }
+        };
+        let word = || {
+            rest.filter(|text| is_word(text))
+                .map(str::to_owned)
+                .ok_or(malformed.clone())
+        };
+        match verb {
+            Verb::Ehlo => Ok(Self::Ehlo(word()?)),
+            Verb::Helo => Ok(Self::Helo(word()?)),
+            Verb::Starttls => bare(Self::Starttls),
+            Verb::Auth => auth(rest.unwrap_or_default()).ok_or(malformed),
+            Verb::Mail => MailCommand::parse(rest.unwrap_or_default()).map(Self::Mail),
+            Verb::Rcpt => RcptCommand::parse(rest.unwrap_or_default()).map(Self::Rcpt),
+            Verb::Data => bare(Self::Data),
+            Verb::Bdat => bdat(rest.unwrap_or_default()).ok_or(malformed),
+            Verb::Rset => bare(Self::Rset),
+            Verb::Noop => Ok(Self::Noop),
+            Verb::Help => Ok(Self::Help),
+            Verb::Vrfy => rest
+                .map(|text| Self::Vrfy(text.to_owned()))
+                .ok_or(malformed),
+            Verb::Expn => rest
+                .map(|text| Self::Expn(text.to_owned()))
+                .ok_or(malformed),
+            Verb::Quit => bare(Self::Quit),
+        }
+    }
+
+    /// The command's name.
+    pub fn verb(&self) -> Verb {
+        match self {
+            Self::Ehlo(_) => Verb::Ehlo,
+            Self::Helo(_) => Verb::Helo,
+            Self::Starttls => Verb::Starttls,
+            Self::Auth { .. } => Verb::Auth,
+            Self::Mail(_) => Verb::Mail,
+            Self::Rcpt(_) => Verb::Rcpt,
+            Self::Data => Verb::Data,
+            Self::Bdat { .. } => Verb::Bdat,
+            Self::Rset => Verb::Rset,
+            Self::Noop => Verb::Noop,
+            Self::Help => Verb::Help,
+            Self::Vrfy(_) => Verb::Vrfy,
+            Self::Expn(_) => Verb::Expn,
+            Self::Quit => Verb::Quit,
+        }
+    }
+}
+
+impl Verb {
+    const ALL: [Self; 14] = [
+        Self::Ehlo,
+        Self::Helo,
+        Self::Starttls,
+        Self::Auth,
+        Self::Mail,
+        Self::Rcpt,
+        Self::Data,
+        Self::Bdat,
+        Self::Rset,
+        Self::Noop,
+        Self::Help,
+        Self::Vrfy,
+        Self::Expn,
+        Self::Quit,
+    ];
+
+    /// As on the wire, in capitals.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ehlo => "EHLO",
+            Self::Helo => "HELO",
+            Self::Starttls => "STARTTLS",
+            Self::Auth => "AUTH",
+            Self::Mail => "MAIL",
+            Self::Rcpt => "RCPT",
+            Self::Data => "DATA",
+            Self::Bdat => "BDAT",
+            Self::Rset => "RSET",
+            Self::Noop => "NOOP",
+            Self::Help => "HELP",
+            Self::Vrfy => "VRFY",
+            Self::Expn => "EXPN",
+            Self::Quit => "QUIT",
+        }
+    }
+
+    fn parse(word: &[u8]) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|verb| word.eq_ignore_ascii_case(verb.as_str().as_bytes()))
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for BadCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unrecognized(word) => write!(f, "unrecognized command '{word}'"),
+            Self::Arguments(verb) => write!(f, "malformed arguments of {verb}"),
+            Self::Parameter(verb, keyword) => {
+                write!(f, "unsupported parameter {keyword} of {verb}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for BadCommand {}
+
+impl MailCommand {
+    fn parse(arguments: &str) -> Result<Self, BadCommand> {
+        let malformed = || BadCommand::Arguments(Verb::Mail);
+        let path = after_keyword(arguments, "FROM:").ok_or_else(malformed)?;
+        let (reverse_path, rest) = path::bracketed(path).ok_or_else(malformed)?;
+        let mut mail = Self {
+            reverse_path: reverse_path.to_owned(),
+            ..Self::default()
+        };
+        for (keyword, value) in parameters(rest).ok_or_else(malformed)? {
+            mail.set(&keyword, value).ok_or_else(malformed)??;
+        }
+        Ok(mail)
+    }
+
+    /// `None`: a known parameter with a bad value.
+    fn set(&mut self, keyword: &str, value: Option<&str>) -> Option<Result<(), BadCommand>> {
+        match keyword {
+            "SIZE" => self.size = Some(number(value?)?),
+            "BODY" => {
+                self.body = match value?.to_ascii_uppercase().as_str() {
+                    "7BIT" => BodyType::SevenBit,
+                    "8BITMIME" => BodyType::EightBitMime,
+                    "BINARYMIME" => BodyType::BinaryMime,
+                    _ => return None,
+                }
+            }
+            "SMTPUTF8" if value.is_none() => self.smtputf8 = true,
+            "SMTPUTF8" => return None,
+            "RET" => {
+                self.ret = match value?.to_ascii_uppercase().as_str() {
+                    "FULL" => Some(Ret::Full),
+                    "HDRS" => Some(Ret::Headers),
+                    _ => return None,
+                }
+            }
+            // RFC 3461 §4.4: at most 100 characters, encoded.
+            "ENVID" => self.envid = Some(xtext(value.filter(|text| text.len() <= 100)?)?),
+            "AUTH" => {
+                self.auth = Some(match value? {
+                    "<>" => String::new(),
+                    encoded => xtext(encoded).filter(|text| path::is_mailbox(text))?,
+                });
+            }
+            _ => return Some(Err(BadCommand::Parameter(Verb::Mail, keyword.to_owned()))),
+        }
+        Some(Ok(()))
+    }
+}
+
+impl RcptCommand {
+    fn parse(arguments: &str) -> Result<Self, BadCommand> {
+        let malformed = || BadCommand::Arguments(Verb::Rcpt);
+        let path = after_keyword(arguments, "TO:").ok_or_else(malformed)?;
+        let (forward_path, rest) = path::bracketed(path)
+            .or_else(|| postmaster(path))
+            .filter(|(path, _)| !path.is_empty())
+            .ok_or_else(malformed)?;
+        let mut rcpt = Self {
+            forward_path: forward_path.to_owned(),
+            ..Self::default()
+        };
+        for (keyword, value) in parameters(rest).ok_or_else(malformed)? {
+            match keyword.as_str() {
+                "NOTIFY" => {
+                    rcpt.notify = Some(value.and_then(Notify::parse).ok_or_else(malformed)?)
+                }
+                // RFC 3461 §4.2: at most 500 characters.
+                "ORCPT" => {
+                    let whole = value
+                        .filter(|text| text.len() <= 500)
+                        .ok_or_else(malformed)?;
+                    let (kind, address) = whole.split_once(';').ok_or_else(malformed)?;
+                    // The utf-8 type has its own escapes (RFC 6533 §3).
+                    let readable = kind.eq_ignore_ascii_case("utf-8") || xtext(address).is_some();
+                    if kind.is_empty() || address.is_empty() || !readable {
+                        return Err(malformed());
+                    }
+                    rcpt.orcpt = Some(whole.to_owned());
+                }
+                _ => return Err(BadCommand::Parameter(Verb::Rcpt, keyword)),
+            }
+        }
+        Ok(rcpt)
+    }
+}
+
+impl Notify {
+    fn parse(value: &str) -> Option<Self> {
+        let mut notify = Self::default();
+        if value.eq_ignore_ascii_case("NEVER") {
+            return Some(notify);
+        }
+        for word in value.split(',') {
+            let flag = match word.to_ascii_uppercase().as_str() {
+                "SUCCESS" => &mut notify.success,
+                "FAILURE" => &mut notify.failure,
+                "DELAY" => &mut notify.delay,
+                _ => return None,
+            };
+            if std::mem::replace(flag, true) {
+                return None;
+            }
+        }
+        Some(notify)
+    }
+}
+
+fn auth(arguments: &str) -> Option<Command> {
+    let (mechanism, initial) = match arguments.split_once(' ') {
+        Some((mechanism, initial)) => (mechanism, Some(initial)),
+        None => (arguments, None),
+    };
+    // RFC 4422 §3.1: 1 to 20 letters, digits, hyphens, underscores.
+    let named = (1..=20).contains(&mechanism.len())
+        && mechanism
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    (named && initial.is_none_or(is_word)).then(|| Command::Auth {
+        mechanism: mechanism.to_ascii_uppercase(),
+        initial: initial.map(SecretString::from),
+    })
+}
+
+fn bdat(arguments: &str) -> Option<Command> {
+    let (octets, last) = match arguments.split_once(' ') {
+        Some((octets, mark)) if mark.eq_ignore_ascii_case("LAST") => (octets, true),
+        Some(_) => return None,
+        None => (arguments, false),
+    };
+    Some(Command::Bdat {
+        octets: number(octets)?,
+        last,
+    })
+}
+
+/// RFC 5321 §4.1.1.3: `<Postmaster>` needs no domain.
+fn postmaster(text: &str) -> Option<(&str, &str)> {
+    let (name, rest) = text.strip_prefix('<')?.split_once('>')?;
+    name.eq_ignore_ascii_case("postmaster")
+        .then_some((name, rest))
+}
+
+fn after_keyword<'a>(text: &'a str, keyword: &str) -> Option<&'a str> {
+    text.get(..keyword.len())
+        .filter(|head| head.eq_ignore_ascii_case(keyword))
+        .map(|_| &text[keyword.len()..])
+}
+
+/// ` KEYWORD[=value]`, any number of times, no keyword twice.
+fn parameters(text: &str) -> Option<Vec<(String, Option<&str>)>> {
+    let mut found: Vec<(String, Option<&str>)> = Vec::new();
+    if text.is_empty() {
+        return Some(found);
+    }
+    for parameter in text.strip_prefix(' ')?.split(' ') {
+        let (keyword, value) = match parameter.split_once('=') {
+            Some((keyword, value)) => (keyword, Some(value)),
+            None => (parameter, None),
+        };
+        let keyword = keyword.to_ascii_uppercase();
+        let named = keyword
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && keyword.starts_with(|c: char| c.is_ascii_alphanumeric());
+        // esmtp-value: no `=`. AUTH= and ENVID= encode theirs.
+        let valued = value.is_none_or(|value| !value.is_empty() && !value.contains('='));
+        if !named || !valued || found.iter().any(|(earlier, _)| *earlier == keyword) {
+            return None;
+        }
+        found.push((keyword, value));
+    }
+    Some(found)
+}
+
+/// 1 to 20 digits (RFC 1870 §3) that fit.
+fn number(text: &str) -> Option<u64> {
+    ((1..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()))
+        .then(|| text.parse().ok())
+        .flatten()
+}
+
+/// Decodes xtext, RFC 3461 §4. What it decodes to must be printable.
+fn xtext(text: &str) -> Option<String> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut octets = text.bytes();
+    while let Some(octet) = octets.next() {
+        decoded.push(match octet {
+            b'+' => upper_hex(octets.next()?)? << 4 | upper_hex(octets.next()?)?,
+            b'=' => return None,
+            b'!'..=b'~' => octet,
+            _ => return None,
+        });
+    }
+    String::from_utf8(decoded)
+        .ok()
+        .filter(|text| !text.contains(char::is_control))
+}
+
+fn upper_hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && !text.contains(' ')
+}
+
+/// The word of an unknown command, fit to be repeated: 32 characters, no controls.
+fn shown(word: &[u8]) -> String {
+    String::from_utf8_lossy(&word[..word.len().min(128)])
+        .chars()
+        .take(32)
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, BadCommand> {
+        Command::parse(line.as_bytes())
+    }
+
+    fn mail(line: &str) -> MailCommand {
+        match parse(line) {
+            Ok(Command::Mail(mail)) => mail,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    fn rcpt(line: &str) -> RcptCommand {
+        match parse(line) {
+            Ok(Command::Rcpt(rcpt)) => rcpt,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn mail_with_every_parameter_is_understood() {
+        let parsed = mail(
+            "mail from:<a@example.org> size=1234 BODY=8bitmime SMTPUTF8 RET=HDRS ENVID=Q+2B1 AUTH=b+40example.org",
+        );
+        assert_eq!(
+            parsed,
+            MailCommand {
+                reverse_path: "a@example.org".into(),
+                size: Some(1234),
+                body: BodyType::EightBitMime,
+                smtputf8: true,
+                ret: Some(Ret::Headers),
+                envid: Some("Q+1".into()),
+                auth: Some("b@example.org".into()),
+            }
+        );
+        assert_eq!(mail("MAIL FROM:<> AUTH=<>").auth.as_deref(), Some(""));
+        assert_eq!(
+            mail("MAIL FROM:<> ").reverse_path,
+            "",
+            "trailing space is tolerated"
+        );
+    }
+
+    #[test]
+    fn rcpt_with_every_parameter_is_understood() {
+        let parsed = rcpt(
+            "RCPT TO:<\"a b\"@example.org> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a+20b@example.org",
+        );
+        assert_eq!(
+            parsed,
+            RcptCommand {
+                forward_path: "\"a b\"@example.org".into(),
+                notify: Some(Notify {
+                    success: true,
+                    failure: false,
+                    delay: true
+                }),
+                orcpt: Some("rfc822;a+20b@example.org".into()),
+            }
+        );
+        assert_eq!(
+            rcpt("RCPT TO:<x@y> NOTIFY=never").notify,
+            Some(Notify::default())
+        );
+        assert_eq!(rcpt("RCPT TO:<Postmaster>").forward_path, "Postmaster");
+    }
+
+    #[test]
+    fn malformed_arguments_are_refused_by_command() {
+        let table = [
+            ("EHLO", Verb::Ehlo),
+            ("EHLO a b", Verb::Ehlo),
+            ("MAIL", Verb::Mail),
+            ("MAIL FROM:", Verb::Mail),
+            ("MAIL FROM: <a@b>", Verb::Mail),
+            ("MAIL FROM:a@b", Verb::Mail),
+            ("MAIL FROM:<a@b>SIZE=1", Verb::Mail),
+            ("MAIL FROM:<a@b>  SIZE=1", Verb::Mail),
+            ("MAIL FROM:<a@b> SIZE=", Verb::Mail),
+            ("MAIL FROM:<a@b> SIZE", Verb::Mail),
+            ("MAIL FROM:<a@b> SIZE=-1", Verb::Mail),
+            ("MAIL FROM:<a@b> SIZE=99999999999999999999", Verb::Mail),
+            ("MAIL FROM:<a@b> SIZE=1 SIZE=2", Verb::Mail),
+            ("MAIL FROM:<a@b> BODY=9BIT", Verb::Mail),
+            ("MAIL FROM:<a@b> SMTPUTF8=1", Verb::Mail),
+            ("MAIL FROM:<a@b> ENVID=a+0D+0Ab", Verb::Mail),
+            ("MAIL FROM:<a@b> ENVID=a+2", Verb::Mail),
+            ("MAIL FROM:<a@b> AUTH=c", Verb::Mail),
+            ("RCPT TO:<>", Verb::Rcpt),
+            ("RCPT FROM:<a@b>", Verb::Rcpt),
+            ("RCPT TO:<a@b> NOTIFY=NEVER,DELAY", Verb::Rcpt),
+            ("RCPT TO:<a@b> NOTIFY=DELAY,DELAY", Verb::Rcpt),
+            ("RCPT TO:<a@b> ORCPT=rfc822", Verb::Rcpt),
+            ("AUTH", Verb::Auth),
+            ("AUTH PLAIN a b", Verb::Auth),
+            ("AUTH PL*AIN", Verb::Auth),
+            ("BDAT", Verb::Bdat),
+            ("BDAT x", Verb::Bdat),
+            ("BDAT 5 LATER", Verb::Bdat),
+            ("BDAT 18446744073709551616", Verb::Bdat),
+            ("DATA now", Verb::Data),
+            ("STARTTLS now", Verb::Starttls),
+            ("RSET now", Verb::Rset),
+            ("QUIT now", Verb::Quit),
+            ("VRFY", Verb::Vrfy),
+            ("NOOP \u{7}", Verb::Noop),
+        ];
+        for (line, verb) in table {
+            assert_eq!(
+                parse(line).unwrap_err(),
+                BadCommand::Arguments(verb),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn unknown_words_and_parameters_are_named() {
+        assert_eq!(
+            parse("XFOO a").unwrap_err(),
+            BadCommand::Unrecognized("XFOO".into())
+        );
+        assert_eq!(
+            parse("").unwrap_err(),
+            BadCommand::Unrecognized(String::new())
+        );
+        assert_eq!(
+            parse("MAIL FROM:<a@b> xyz=1").unwrap_err(),
+            BadCommand::Parameter(Verb::Mail, "XYZ".into())
+        );
+        let BadCommand::Unrecognized(shown) = parse(&"\u{1b}".repeat(500)).unwrap_err() else {
+            panic!("not a command");
+        };
+        assert_eq!(shown, "?".repeat(32));
+    }
+
+    #[test]
+    fn auth_keeps_the_response_out_of_debug() {
+        let command = parse("auth xoauth2 dXNlcj1h").unwrap();
+        assert!(!format!("{command:?}").contains("dXNlcj1h"));
+        let Command::Auth { mechanism, initial } = command else {
+            panic!("not AUTH");
+        };
+        assert_eq!(mechanism, "XOAUTH2");
+        assert_eq!(initial.unwrap().expose_secret(), "dXNlcj1h");
+    }
+
+    #[test]
+    fn bdat_sizes_and_marks() {
+        assert!(matches!(
+            parse("BDAT 0 LAST"),
+            Ok(Command::Bdat {
+                octets: 0,
+                last: true
+            })
+        ));
+        assert!(matches!(
+            parse("bdat 18446744073709551615"),
+            Ok(Command::Bdat {
+                octets: u64::MAX,
+                last: false
+            })
+        ));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn arbitrary_octets_never_panic(line in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Command::parse(&line);
+        }
+
+        #[test]
+        fn arbitrary_arguments_never_panic(
+            verb in "(EHLO|MAIL FROM:|MAIL FROM:<a@b>|RCPT TO:|RCPT TO:<a@b>|AUTH|BDAT|VRFY)",
+            rest in "[ <>@\"\\\\+=;,:a-zA-Z0-9\\[\\]é\r\n\0.-]{0,60}",
+        ) {
+            let _ = Command::parse(format!("{verb}{rest}").as_bytes());
+            let _ = Command::parse(format!("{verb} {rest}").as_bytes());
+        }
+
+        #[test]
+        fn an_accepted_path_holds_nothing_that_could_leave_its_brackets(
+            path in "[ <>@\"\\\\a-c.é\r\n\0-]{0,24}",
+        ) {
+            if let Ok(Command::Mail(mail)) = Command::parse(format!("MAIL FROM:<{path}>").as_bytes()) {
+                let again = Command::parse(format!("MAIL FROM:<{}>", mail.reverse_path).as_bytes());
+                let Ok(Command::Mail(again)) = again else {
+                    panic!("{:?} does not parse again", mail.reverse_path);
+                };
+                prop_assert_eq!(again.reverse_path, mail.reverse_path);
+            }
+        }
+    }
+}

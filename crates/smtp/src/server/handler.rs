@@ -1,0 +1,287 @@
+//! The decisions a server's owner makes, and the words it says them in.
+
+use std::fmt;
+use std::future::Future;
+
+use futures_util::future::BoxFuture;
+
+use super::command::{Command, MailCommand, RcptCommand, Verb};
+use super::reply::ServerReply;
+
+/// One per connection: decides, and words the replies. [`serve`](super::serve) calls it
+/// in the order of RFC 5321 only, so a handler need not check sequence.
+pub trait Handler: Send {
+    /// The first reply. 220 welcomes; any other code is sent and the connection closed.
+    fn greeting(&mut self) -> impl Future<Output = ServerReply> + Send;
+
+    /// A command about to be carried out. `Some` is sent instead, and the command is not
+    /// carried out: the place for throttles and injected faults.
+    fn before(&mut self, command: &Command) -> impl Future<Output = Option<ServerReply>> + Send {
+        let _ = command;
+        std::future::ready(None)
+    }
+
+    /// The first line of the answer to `EHLO` or `HELO`. Whatever the session had begun
+    /// is void.
+    fn hello(&mut self, name: &str) -> String;
+
+    /// The further lines of the answer to `EHLO`, in order. `tls`: the connection is
+    /// encrypted, so `AUTH` may stand here and `STARTTLS` may not.
+    fn capabilities(&mut self, tls: bool) -> Vec<String>;
+
+    /// TLS stands; all that was said before is void (RFC 3207 §4.2).
+    fn secured(&mut self, tls: &rustls::ServerConnection) {
+        let _ = tls;
+    }
+
+    /// `AUTH`. A reply of 235 authenticates the session. The initial response is decoded;
+    /// `None` means there was none, which differs from an empty one.
+    ///
+    /// An `Err` from the exchange is passed on with `?`.
+    fn auth(
+        &mut self,
+        mechanism: &str,
+        initial: Option<Vec<u8>>,
+        exchange: &mut Exchange<'_>,
+    ) -> impl Future<Output = Result<ServerReply, ExchangeEnd>> + Send;
+
+    /// `MAIL`. A 2xx reply opens a transaction.
+    fn mail(&mut self, mail: &MailCommand) -> impl Future<Output = ServerReply> + Send;
+
+    /// `RCPT`. A 2xx reply adds the recipient.
+    fn rcpt(&mut self, rcpt: &RcptCommand) -> impl Future<Output = ServerReply> + Send;
+
+    /// The whole message; ends the transaction, whatever the reply.
+    fn message(&mut self, submission: Submission) -> impl Future<Output = ServerReply> + Send;
+
+    /// The transaction, if there was one, is forgotten: `RSET`, or a new `EHLO`.
+    fn reset(&mut self) {}
+
+    /// Says yes at a point where there is nothing to decide.
+    fn confirm(&mut self, cue: Cue) -> ServerReply {
+        cue.reply()
+    }
+
+    /// Words a refusal this half has decided on. A closing problem closes the
+    /// connection whatever reply is given.
+    fn refuse(&mut self, problem: &Problem) -> ServerReply {
+        problem.reply()
+    }
+}
+
+/// A message with its envelope, as it arrived.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// The accepted `MAIL` command.
+    pub mail: MailCommand,
+    /// The accepted recipients, in order; never empty.
+    pub recipients: Vec<RcptCommand>,
+    /// Header and body, dot-unstuffed, otherwise octet for octet.
+    pub octets: Vec<u8>,
+    /// Sent with `BDAT`, so nothing was dot-stuffed on its way.
+    pub chunked: bool,
+}
+
+/// Points of the dialogue where the answer is yes and only its wording is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cue {
+    /// `STARTTLS` accepted. Only the code 220 starts TLS.
+    Starttls,
+    /// `DATA` accepted. Only the code 354 starts the body.
+    Data,
+    /// A `BDAT` chunk of so many octets, not the last, was stored.
+    Chunk(u64),
+    /// `RSET` done.
+    Reset,
+    /// `NOOP`.
+    Noop,
+    /// `HELP`.
+    Help,
+    /// `VRFY`: neither confirmed nor denied.
+    Vrfy,
+    /// `QUIT`: the connection closes behind the reply.
+    Quit,
+}
+
+impl Cue {
+    /// The RFCs' wording.
+    pub fn reply(self) -> ServerReply {
+        match self {
+            Self::Starttls => ServerReply::new(220, "2.0.0 Ready to start TLS"),
+            Self::Data => ServerReply::new(354, "Start mail input; end with <CRLF>.<CRLF>"),
+            Self::Chunk(octets) => ServerReply::new(250, format!("2.0.0 {octets} octets received")),
+            Self::Reset | Self::Noop => ServerReply::new(250, "2.0.0 OK"),
+            Self::Help => ServerReply::new(214, "2.0.0 See RFC 5321"),
+            Self::Vrfy => ServerReply::new(252, "2.5.2 Cannot verify, but will accept the message"),
+            Self::Quit => ServerReply::new(221, "2.0.0 Closing connection"),
+        }
+    }
+}
+
+/// Why this half refuses something on its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Problem {
+    /// Not a command. Holds the line's first word: printable, bounded.
+    Unrecognized(String),
+    /// A known command that this server does not carry out.
+    NotImplemented(Verb),
+    /// The command's arguments are malformed.
+    Arguments(Verb),
+    /// A `MAIL` or `RCPT` parameter with this keyword is not supported.
+    Parameter(Verb, String),
+    /// `EHLO` has to come first.
+    HelloFirst,
+    /// `MAIL` has to come first.
+    MailFirst,
+    /// An accepted `RCPT` has to come first.
+    RcptFirst,
+    /// A transaction is open already.
+    MailOpen,
+    /// The session is authenticated already (RFC 4954 §4).
+    AuthAgain,
+    /// No `AUTH` inside a transaction (RFC 4954 §4).
+    AuthInTransaction,
+    /// No `AUTH` in clear.
+    AuthNeedsTls,
+    /// The client wrote `*`.
+    AuthCancelled,
+    /// A response that is not base64.
+    AuthEncoding,
+    /// TLS is on already.
+    TlsAgain,
+    /// There is no TLS here.
+    TlsUnavailable,
+    /// Octets followed `STARTTLS` before TLS. Closes.
+    ClearAfterStarttls,
+    /// `BODY=BINARYMIME` wants `BDAT` (RFC 3030 §3).
+    BinaryNeedsBdat,
+    /// `DATA` or `RCPT` between the chunks of a `BDAT` message (RFC 3030 §2).
+    ChunksOpen,
+    /// A non-ASCII address without `SMTPUTF8` (RFC 6531 §3.5).
+    NeedsSmtputf8,
+    /// A command line beyond the limit.
+    LineTooLong,
+    /// A command line ended by a line feed alone. Closes.
+    BareLineFeed,
+    /// A message beyond the limit, announced or sent.
+    MessageTooLarge,
+    /// One recipient too many.
+    TooManyRecipients,
+    /// Too many commands without a message. Closes.
+    TooManyCommands,
+    /// Too many refused commands. Closes.
+    TooManyErrors,
+    /// The client took too long. Closes.
+    TooSlow,
+}
+
+impl Problem {
+    /// The RFCs' wording.
+    pub fn reply(&self) -> ServerReply {
+        let (code, text) = match self {
+            Self::Unrecognized(_) => (500, "5.5.2 Command not recognized"),
+            Self::NotImplemented(_) => (502, "5.5.1 Command not implemented"),
+            Self::Arguments(verb) => {
+                return ServerReply::new(
+                    501,
+                    format!("5.5.4 Syntax error in the arguments of {verb}"),
+                );
+            }
+            Self::Parameter(_, keyword) => {
+                return ServerReply::new(555, format!("5.5.4 Unsupported parameter {keyword}"));
+            }
+            Self::HelloFirst => (503, "5.5.1 Send EHLO first"),
+            Self::MailFirst => (503, "5.5.1 Send MAIL first"),
+            Self::RcptFirst => (503, "5.5.1 No valid recipients"),
+            Self::MailOpen => (503, "5.5.1 Sender already given"),
+            Self::AuthAgain => (503, "5.5.1 Already authenticated"),
+            Self::AuthInTransaction => (503, "5.5.1 Not during a mail transaction"),
+            Self::AuthNeedsTls => (538, "5.7.11 Encryption required for authentication"),
+            Self::AuthCancelled => (501, "5.7.0 Authentication cancelled"),
+            Self::AuthEncoding => (501, "5.5.2 Cannot decode the response"),
+            Self::TlsAgain => (503, "5.5.1 TLS already active"),
+            Self::TlsUnavailable => (502, "5.5.1 TLS not available"),
+            Self::ClearAfterStarttls => (503, "5.5.1 Nothing may follow STARTTLS in clear"),
+            Self::BinaryNeedsBdat => (503, "5.5.1 BODY=BINARYMIME requires BDAT"),
+            Self::ChunksOpen => (503, "5.5.1 BDAT LAST expected"),
+            Self::NeedsSmtputf8 => (553, "5.6.7 Address requires SMTPUTF8"),
+            Self::LineTooLong => (500, "5.5.2 Line too long"),
+            Self::BareLineFeed => (500, "5.5.2 Lines end with CRLF"),
+            Self::MessageTooLarge => (552, "5.3.4 Message too large"),
+            Self::TooManyRecipients => (452, "4.5.3 Too many recipients"),
+            Self::TooManyCommands => (421, "4.7.0 Too many commands"),
+            Self::TooManyErrors => (421, "4.7.0 Too many errors"),
+            Self::TooSlow => (421, "4.4.2 Timeout"),
+        };
+        ServerReply::new(code, text)
+    }
+
+    /// Whether the connection is closed behind the reply.
+    pub fn closes(&self) -> bool {
+        matches!(
+            self,
+            Self::ClearAfterStarttls
+                | Self::BareLineFeed
+                | Self::TooManyCommands
+                | Self::TooManyErrors
+                | Self::TooSlow
+        )
+    }
+}
+
+/// The running `AUTH` exchange: challenges out, responses in.
+pub struct Exchange<'a>(&'a mut dyn Ask);
+
+impl<'a> Exchange<'a> {
+    pub(super) fn new(ask: &'a mut dyn Ask) -> Self {
+        Self(ask)
+    }
+
+    /// Sends `334` with the challenge in base64 and returns the decoded response.
+    pub async fn ask(&mut self, challenge: &[u8]) -> Result<Vec<u8>, ExchangeEnd> {
+        self.0.ask(challenge).await
+    }
+}
+
+impl fmt::Debug for Exchange<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Exchange")
+    }
+}
+
+/// Why an exchange gave no response.
+#[derive(Debug)]
+pub enum ExchangeEnd {
+    /// The client refused to go on, or answered unreadably; the session goes on.
+    Refused(Problem),
+    /// The connection is lost.
+    Lost(std::io::Error),
+}
+
+impl fmt::Display for ExchangeEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(Problem::AuthCancelled) => {
+                f.write_str("the client cancelled authentication")
+            }
+            Self::Refused(_) => f.write_str("the client's authentication response is malformed"),
+            Self::Lost(_) => f.write_str("the connection was lost during authentication"),
+        }
+    }
+}
+
+impl std::error::Error for ExchangeEnd {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Refused(_) => None,
+            Self::Lost(error) => Some(error),
+        }
+    }
+}
+
+/// The connection, as an exchange sees it.
+pub(super) trait Ask: Send {
+    fn ask<'a>(&'a mut self, challenge: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, ExchangeEnd>>;
+}
