@@ -38,8 +38,7 @@ use super::entry::table;
 use super::{Error, Plugin};
 use crate::abi::{self, AuthV1, Bytes, ErrorKind, Host, Sink};
 use crate::wire::{
-    Action, Answer, Config, Description, Empty, ErrorDetail, Event, Failure, FailureKind, Op,
-    Tokens,
+    Action, Answer, Config, Description, Empty, Event, Failure, FailureKind, Op, Tokens,
 };
 
 /// A config for `create`: these settings, the account `test` of `user@example.org`, and a
@@ -339,11 +338,12 @@ fn turn(code: i32, out: &[u8], gives_tokens: bool) -> Turn {
     }
 }
 
+/// A refused write leaves a torn detail behind; the code alone tells then.
 fn error(code: i32, out: &[u8]) -> Error {
-    let detail: ErrorDetail = serde_json::from_slice(out).expect("an error has its detail");
-    Error {
-        kind: ErrorKind::from_code(code),
-        detail,
+    let kind = ErrorKind::from_code(code);
+    match serde_json::from_slice(out) {
+        Ok(detail) => Error { kind, detail },
+        Err(_) => Error::new(kind, "the plugin's error detail is not JSON"),
     }
 }
 
