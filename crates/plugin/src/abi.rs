@@ -9,6 +9,7 @@
 //! kit's.
 
 use std::ffi::{CStr, c_void};
+use std::time::Duration;
 
 /// The one symbol of a plugin; a function of type [`EntryV1`].
 pub const SYMBOL: &CStr = c"postrider_auth_v1";
@@ -47,6 +48,8 @@ pub const E_INTERNAL: i32 = -8;
 
 /// Octets a sink accepts in one call of the plugin; `put` refuses what goes beyond.
 pub const SINK_CAP: usize = 1 << 20;
+/// How long a call may take: a plugin that computes longer is stuck, since it waits nowhere.
+pub const STEP_LIMIT: Duration = Duration::from_secs(2);
 
 /// Octets borrowed for the duration of one call. `ptr` may be null when `len` is 0.
 #[derive(Clone, Copy, Debug)]
