@@ -1,1 +1,41 @@
-//! placeholder
+//! From a checked message to one verdict per recipient, over one submission server.
+//!
+//! A [`Pool`] owns an account's sessions. A session connects, secures itself, authenticates
+//! through an [`Authenticator`] and carries transactions, as many in one flight as the server
+//! allows. The invariant: a session is used again only when every reply it was owed has been
+//! read; one that was dropped in the middle is closed. Credentials leave only over verified
+//! TLS, unless [`TlsMode::DangerPlaintext`] says otherwise by name.
+//!
+//! [`message`] builds what is sent; [`server`] is the other half of the dialogue, for tests and
+//! the sandbox. Not here: queues, retries over time, tokens, what a refusal means.
+#![forbid(unsafe_code)]
+
+pub mod message;
+pub mod server;
+pub mod tls;
+
+mod address;
+mod capabilities;
+mod error;
+mod framing;
+mod outgoing;
+mod pool;
+mod reply;
+mod sasl;
+mod session;
+mod settings;
+mod stream;
+mod transaction;
+mod wire;
+
+pub use address::{EhloName, InvalidEhloName};
+pub use capabilities::Capabilities;
+pub use error::{SendError, SendErrorKind, Stage, TlsFailure};
+pub use framing::{DataUnstuffer, bdat_chunks, dot_stuff, dot_unstuff};
+pub use lettre::Address;
+pub use outgoing::{Dsn, Envelope, InvalidOutgoing, Notify, Outgoing, Receipt, Return, Verdict};
+pub use pool::{Pool, StageDetail, StageReport};
+pub use reply::{Class, EnhancedStatus, Reply, ReplyError, ReplyParser};
+pub use sasl::{Authenticator, SaslError, SaslExchange};
+pub use settings::{PoolLimits, ServerSettings, Timeouts, TlsMode};
+pub use stream::{Connector, Stream, TcpConnector};

@@ -1,0 +1,388 @@
+//! A message on its way out, and what became of it.
+//!
+//! An [`Outgoing`] holds only what may go on the wire as it is: lines end in CRLF and are at
+//! most 998 octets, no NUL, addresses that cannot end their command.
+
+use std::{collections::BTreeSet, fmt, sync::Arc};
+
+use lettre::Address;
+
+use crate::{Class, Reply, address::is_safe_path};
+
+/// RFC 5322 §2.1.1, without the CRLF.
+pub(crate) const MAX_LINE_OCTETS: usize = 998;
+
+/// Who a message is from and for, on the wire (RFC 5321 §2.3.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// Where failures go; `None` is the null reverse-path `<>`.
+    pub reverse_path: Option<Address>,
+    /// At least one.
+    pub recipients: Vec<Address>,
+}
+
+/// One message with its envelope, ready to be sent as it is.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    envelope: Envelope,
+    message: Arc<[u8]>,
+    message_id: String,
+    eight_bit: bool,
+    smtputf8: bool,
+    dsn: Option<Dsn>,
+    all_or_nothing: bool,
+}
+
+impl Outgoing {
+    /// Checks that envelope and message may go on the wire; adds a CRLF to a last line that
+    /// has none.
+    pub fn new(
+        envelope: Envelope,
+        message: impl Into<Vec<u8>>,
+        message_id: impl Into<String>,
+    ) -> Result<Self, InvalidOutgoing> {
+        if envelope.recipients.is_empty() {
+            return Err(InvalidOutgoing::NoRecipients);
+        }
+        let mut paths = envelope.reverse_path.iter().chain(&envelope.recipients);
+        if let Some(bad) = paths.find(|address| !is_safe_path(address)) {
+            return Err(InvalidOutgoing::Address(bad.to_string()));
+        }
+        let mut message = message.into();
+        if !message.is_empty() && !message.ends_with(b"\n") {
+            message.extend_from_slice(b"\r\n");
+        }
+        check_lines(&message)?;
+        let header_end = message
+            .windows(4)
+            .position(|octets| octets == b"\r\n\r\n")
+            .unwrap_or(message.len());
+        let (header, body) = message.split_at(header_end);
+        let addresses_are_ascii = envelope
+            .reverse_path
+            .iter()
+            .chain(&envelope.recipients)
+            .all(|address| AsRef::<str>::as_ref(address).is_ascii());
+        let smtputf8 = !header.is_ascii() || !addresses_are_ascii;
+        let eight_bit = !body.is_ascii();
+        Ok(Self {
+            envelope,
+            message: message.into(),
+            message_id: message_id.into(),
+            eight_bit,
+            smtputf8,
+            dsn: None,
+            all_or_nothing: false,
+        })
+    }
+
+    /// Asks for delivery status notifications, where the server offers them.
+    #[must_use]
+    pub fn with_dsn(self, dsn: Dsn) -> Self {
+        Self {
+            dsn: Some(dsn),
+            ..self
+        }
+    }
+
+    /// Sends to nobody unless the server takes every recipient. Costs a round trip.
+    #[must_use]
+    pub fn all_or_nothing(self) -> Self {
+        Self {
+            all_or_nothing: true,
+            ..self
+        }
+    }
+
+    /// Who it is from and for.
+    pub fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
+    /// Header and body as they go on the wire.
+    pub fn message(&self) -> &[u8] {
+        &self.message
+    }
+
+    /// The `Message-ID`, with its angle brackets.
+    pub fn message_id(&self) -> &str {
+        &self.message_id
+    }
+
+    /// Whether the body needs `8BITMIME`.
+    pub fn needs_eight_bit(&self) -> bool {
+        self.eight_bit
+    }
+
+    /// Whether an address or a header field needs `SMTPUTF8`.
+    pub fn needs_smtputf8(&self) -> bool {
+        self.smtputf8
+    }
+
+    /// The notifications asked for.
+    pub fn dsn(&self) -> Option<&Dsn> {
+        self.dsn.as_ref()
+    }
+
+    /// Whether one refused recipient stops the message for all.
+    pub fn is_all_or_nothing(&self) -> bool {
+        self.all_or_nothing
+    }
+}
+
+fn check_lines(message: &[u8]) -> Result<(), InvalidOutgoing> {
+    let mut rest = message;
+    let mut number = 1;
+    while let Some(end) = rest.iter().position(|&octet| octet == b'\n') {
+        let Some((b'\r', line)) = rest[..end].split_last() else {
+            return Err(InvalidOutgoing::BareLf { line: number });
+        };
+        if line.contains(&b'\r') {
+            return Err(InvalidOutgoing::BareCr { line: number });
+        }
+        if line.contains(&0) {
+            return Err(InvalidOutgoing::Nul { line: number });
+        }
+        if line.len() > MAX_LINE_OCTETS {
+            return Err(InvalidOutgoing::LongLine {
+                line: number,
+                octets: line.len(),
+            });
+        }
+        rest = &rest[end + 1..];
+        number += 1;
+    }
+    Ok(())
+}
+
+/// Delivery status notifications (RFC 3461).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dsn {
+    /// When to notify; empty is `NEVER`.
+    pub notify: BTreeSet<Notify>,
+    /// How much of the message comes back in a failure notice.
+    pub ret: Option<Return>,
+    /// An identifier that comes back in each notice: printable ASCII, at most 100 octets;
+    /// anything else is left out.
+    pub envid: Option<String>,
+}
+
+/// An event to be notified of (RFC 3461 §4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Notify {
+    /// Delivered.
+    Success,
+    /// Will not be delivered.
+    Failure,
+    /// Not delivered yet.
+    Delay,
+}
+
+/// How much of the message comes back (RFC 3461 §4.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Return {
+    /// All of it.
+    Full,
+    /// Its header.
+    Headers,
+}
+
+/// Why something may not go on the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InvalidOutgoing {
+    /// The envelope names nobody.
+    NoRecipients,
+    /// This address cannot stand in a command.
+    Address(String),
+    /// A line ends in LF without CR.
+    BareLf {
+        /// Counted from 1.
+        line: usize,
+    },
+    /// A CR stands inside a line.
+    BareCr {
+        /// Counted from 1.
+        line: usize,
+    },
+    /// A NUL stands in a line.
+    Nul {
+        /// Counted from 1.
+        line: usize,
+    },
+    /// A line is longer than 998 octets.
+    LongLine {
+        /// Counted from 1.
+        line: usize,
+        /// Its length.
+        octets: usize,
+    },
+}
+
+impl fmt::Display for InvalidOutgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRecipients => f.write_str("no recipients"),
+            Self::Address(address) => write!(f, "not an address that SMTP can carry: {address:?}"),
+            Self::BareLf { line } => write!(f, "line {line} ends in LF without CR"),
+            Self::BareCr { line } => write!(f, "line {line} holds a CR that does not end it"),
+            Self::Nul { line } => write!(f, "line {line} holds a NUL"),
+            Self::LongLine { line, octets } => {
+                write!(
+                    f,
+                    "line {line} has {octets} octets, more than {MAX_LINE_OCTETS}"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for InvalidOutgoing {}
+
+/// What became of the message for one recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The server took responsibility for it.
+    Accepted(Reply),
+    /// Not now (4xx): another attempt may pass.
+    Retry(Reply),
+    /// Not like this (5xx).
+    Rejected(Reply),
+    /// The connection was lost before the verdict: it may or may not be delivered.
+    Unknown(String),
+}
+
+impl Verdict {
+    /// The verdict that a refusal means.
+    pub(crate) fn refused(reply: Reply) -> Self {
+        if reply.class() == Class::Transient {
+            Self::Retry(reply)
+        } else {
+            Self::Rejected(reply)
+        }
+    }
+
+    /// Whether the server took the message for this recipient.
+    pub fn is_accepted(&self) -> bool {
+        matches!(self, Self::Accepted(_))
+    }
+
+    /// The reply behind it.
+    pub fn reply(&self) -> Option<&Reply> {
+        match self {
+            Self::Accepted(reply) | Self::Retry(reply) | Self::Rejected(reply) => Some(reply),
+            Self::Unknown(_) => None,
+        }
+    }
+}
+
+/// The server took the message for at least one recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The `Message-ID`, with its angle brackets.
+    pub message_id: String,
+    /// Each recipient of the envelope, in its order: accepted, or refused by name.
+    pub recipients: Vec<(Address, Verdict)>,
+    /// The server's reply to the message itself; often holds its queue id.
+    pub reply: Reply,
+}
+
+impl Receipt {
+    /// Whether every recipient was accepted.
+    pub fn is_complete(&self) -> bool {
+        self.recipients
+            .iter()
+            .all(|(_, verdict)| verdict.is_accepted())
+    }
+
+    /// The recipients that were not accepted.
+    pub fn refused(&self) -> impl Iterator<Item = &(Address, Verdict)> {
+        self.recipients
+            .iter()
+            .filter(|(_, verdict)| !verdict.is_accepted())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn envelope() -> Envelope {
+        let address = |text: &str| text.parse().unwrap();
+        Envelope {
+            reverse_path: Some(address("a@example.org")),
+            recipients: vec![address("b@example.net")],
+        }
+    }
+
+    fn outgoing(message: &str) -> Result<Outgoing, InvalidOutgoing> {
+        Outgoing::new(envelope(), message, "<1@example.org>")
+    }
+
+    #[test]
+    fn only_canonical_lines_pass() {
+        assert!(outgoing("Subject: x\r\n\r\nbody\r\n").is_ok());
+        assert_eq!(
+            outgoing("a: b\r\n\r\nlf\n").unwrap_err(),
+            InvalidOutgoing::BareLf { line: 3 }
+        );
+        assert_eq!(
+            outgoing("a: b\r\nx\ry\r\n").unwrap_err(),
+            InvalidOutgoing::BareCr { line: 2 }
+        );
+        assert_eq!(
+            outgoing("a: \0\r\n").unwrap_err(),
+            InvalidOutgoing::Nul { line: 1 }
+        );
+        assert_eq!(
+            outgoing("ends in cr\r").unwrap_err(),
+            InvalidOutgoing::BareCr { line: 1 }
+        );
+        assert!(outgoing(&"x".repeat(998)).is_ok());
+        assert_eq!(
+            outgoing(&"x".repeat(999)).unwrap_err(),
+            InvalidOutgoing::LongLine {
+                line: 1,
+                octets: 999
+            }
+        );
+    }
+
+    #[test]
+    fn the_last_line_is_ended() {
+        assert_eq!(
+            outgoing("a: b\r\n\r\nend").unwrap().message(),
+            b"a: b\r\n\r\nend\r\n"
+        );
+        assert_eq!(outgoing("").unwrap().message(), b"");
+    }
+
+    #[test]
+    fn what_the_message_needs_is_seen_in_it() {
+        let plain = outgoing("a: b\r\n\r\nplain\r\n").unwrap();
+        assert!(!plain.needs_eight_bit() && !plain.needs_smtputf8());
+        let body = outgoing("a: b\r\n\r\nümlaut\r\n").unwrap();
+        assert!(body.needs_eight_bit() && !body.needs_smtputf8());
+        assert!(outgoing("a: ü\r\n\r\nplain\r\n").unwrap().needs_smtputf8());
+        let mut envelope = envelope();
+        envelope
+            .recipients
+            .push("jörg@example.net".parse().unwrap());
+        assert!(
+            Outgoing::new(envelope, "a: b\r\n", "")
+                .unwrap()
+                .needs_smtputf8()
+        );
+    }
+
+    #[test]
+    fn an_address_that_would_end_its_command_is_refused() {
+        let mut envelope = envelope();
+        envelope
+            .recipients
+            .push(Address::new_dangerous("x>\r\nDATA\r\n<x", "example.net"));
+        assert!(matches!(
+            Outgoing::new(envelope, "", ""),
+            Err(InvalidOutgoing::Address(_))
+        ));
+    }
+}

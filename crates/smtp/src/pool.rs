@@ -1,0 +1,355 @@
+//! One account's sessions: no more at a time than it may have, kept while they are useful.
+//!
+//! A session is in exactly one place: waiting in the pool, clean, or owned by the call that
+//! uses it. It comes back only when it is clean again; a call that is dropped takes its session
+//! with it. Calls wait in the order they came.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use lettre::Address;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
+
+use crate::{
+    Authenticator, Capabilities, Connector, Outgoing, PoolLimits, Receipt, Reply, SendError,
+    SendErrorKind, ServerSettings, Stage, TcpConnector,
+    session::{OpenError, Session, server_name},
+    tls,
+};
+
+/// An account's way to its server. Cheap to clone; the clones share the sessions.
+///
+/// Dropping the last clone closes the waiting sessions without a word; [`Pool::close`] takes leave.
+#[derive(Clone)]
+pub struct Pool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Arc<ServerSettings>,
+    authenticator: Arc<dyn Authenticator>,
+    connector: Arc<dyn Connector>,
+    limits: PoolLimits,
+    /// One permit for each session in use. A session is made only with a permit and only when
+    /// none waits, so waiting and used ones together stay within the limit.
+    permits: Semaphore,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// The one used last comes last.
+    sessions: Vec<(Session, Instant)>,
+    /// The newest credential any session was authenticated with.
+    generation: u64,
+    reaper_runs: bool,
+    closed: bool,
+}
+
+/// How one stage of [`Pool::check`] went.
+#[derive(Debug)]
+pub struct StageReport {
+    /// Which.
+    pub stage: Stage,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// What was found, or why there are no further stages.
+    pub outcome: Result<StageDetail, SendError>,
+}
+
+/// What a stage found.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub enum StageDetail {
+    /// The address that answered.
+    Connected {
+        /// Address and port.
+        peer: SocketAddr,
+    },
+    /// What the server said, where that is all there is to see.
+    Said(Reply),
+    /// The server's capabilities.
+    Offers(Capabilities),
+    /// The TLS session.
+    Secured(tls::Session),
+    /// The account signed in.
+    Authenticated {
+        /// With this mechanism.
+        mechanism: String,
+        /// The server's welcome.
+        reply: Reply,
+    },
+}
+
+/// Stages as they pass.
+pub(crate) struct Trace {
+    since: Instant,
+    reports: Vec<StageReport>,
+}
+
+impl Trace {
+    fn start() -> Self {
+        Self {
+            since: Instant::now(),
+            reports: Vec::new(),
+        }
+    }
+
+    pub(crate) fn done(&mut self, stage: Stage, detail: StageDetail) {
+        self.push(stage, Ok(detail));
+    }
+
+    fn push(&mut self, stage: Stage, outcome: Result<StageDetail, SendError>) {
+        let now = Instant::now();
+        self.reports.push(StageReport {
+            stage,
+            elapsed: now - self.since,
+            outcome,
+        });
+        self.since = now;
+    }
+}
+
+impl Pool {
+    /// A pool over TCP; connects when it first has something to send.
+    pub fn new(
+        settings: ServerSettings,
+        authenticator: Arc<dyn Authenticator>,
+        limits: PoolLimits,
+    ) -> Self {
+        Self::with_connector(settings, authenticator, limits, Arc::new(TcpConnector))
+    }
+
+    /// A pool over connections made otherwise: through a proxy, or in a test.
+    pub fn with_connector(
+        settings: ServerSettings,
+        authenticator: Arc<dyn Authenticator>,
+        limits: PoolLimits,
+        connector: Arc<dyn Connector>,
+    ) -> Self {
+        let inner = Inner {
+            settings: Arc::new(settings),
+            authenticator,
+            connector,
+            limits,
+            permits: Semaphore::new(limits.connections.clamp(1, Semaphore::MAX_PERMITS)),
+            waiting: Mutex::default(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Sends one message, on a waiting session or a new one.
+    ///
+    /// A waiting session that turns out to be dead before any of the message has left is
+    /// replaced once. Nothing else is tried twice: a refusal is reported, and a lost verdict is
+    /// [`SendErrorKind::Unknown`]. Dropping the future closes its connection.
+    pub async fn send(&self, outgoing: &Outgoing) -> Result<Receipt, SendError> {
+        let permit = self.inner.permit().await?;
+        if let Some(mut session) = self.inner.take().await {
+            match session.send(outgoing).await {
+                Ok(receipt) => {
+                    self.give_back(session, permit).await;
+                    return Ok(receipt);
+                }
+                Err(failed) if !failed.lost_before_message => {
+                    self.give_back(session, permit).await;
+                    return Err(failed.error);
+                }
+                Err(_) => {}
+            }
+        }
+        let mut session = self.inner.open(&mut Trace::start()).await?;
+        let result = session.send(outgoing).await;
+        self.give_back(session, permit).await;
+        result.map_err(|failed| failed.error)
+    }
+
+    /// Connects, signs in and names `sender` on a new session, without sending anything.
+    ///
+    /// The stages that passed, in order, then the one that did not.
+    pub async fn check(&self, sender: &Address) -> Vec<StageReport> {
+        let mut trace = Trace::start();
+        if let Err(error) = self.check_stages(sender, &mut trace).await {
+            trace.push(error.stage, Err(error));
+        }
+        trace.reports
+    }
+
+    async fn check_stages(&self, sender: &Address, trace: &mut Trace) -> Result<(), SendError> {
+        let permit = self.inner.permit().await?;
+        if let Some(waiting) = self.inner.take().await {
+            waiting.quit().await;
+        }
+        *trace = Trace::start();
+        let mut session = self.inner.open(trace).await?;
+        let result = session.try_sender(sender).await;
+        self.give_back(session, permit).await;
+        trace.done(Stage::MailFrom, StageDetail::Said(result?));
+        Ok(())
+    }
+
+    /// Takes leave of waiting sessions; those in use follow when they are done, and whoever
+    /// wants one from now on gets [`SendErrorKind::Closed`].
+    pub async fn close(&self) {
+        self.inner.permits.close();
+        let sessions = {
+            let mut waiting = self.inner.waiting();
+            waiting.closed = true;
+            std::mem::take(&mut waiting.sessions)
+        };
+        futures_util::future::join_all(sessions.into_iter().map(|(session, _)| session.quit()))
+            .await;
+    }
+
+    /// Puts a session where it belongs; the permit goes last, for whoever gets it looks here.
+    async fn give_back(&self, session: Session, permit: SemaphorePermit<'_>) {
+        if let Some(unwanted) = self.inner.keep(session)
+            && unwanted.is_clean()
+        {
+            unwanted.quit().await;
+        }
+        drop(permit);
+    }
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool")
+            .field("server", &server_name(&self.inner.settings))
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // A panic while it was held cannot have left it half changed.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn permit(&self) -> Result<SemaphorePermit<'_>, SendError> {
+        let closed = |_| {
+            SendError::new(
+                Stage::Connect,
+                server_name(&self.settings),
+                SendErrorKind::Closed,
+            )
+        };
+        self.permits.acquire().await.map_err(closed)
+    }
+
+    /// A waiting session that may be used; those that may not are let go.
+    async fn take(&self) -> Option<Session> {
+        loop {
+            let (mut session, since) = self.waiting().sessions.pop()?;
+            if !session.is_usable() {
+                continue;
+            }
+            if since.elapsed() < self.limits.idle && self.is_current(&session) {
+                return Some(session);
+            }
+            session.quit().await;
+        }
+    }
+
+    /// Whether no newer credential is known than the one the session signed in with.
+    fn is_current(&self, session: &Session) -> bool {
+        let newest = self
+            .waiting()
+            .generation
+            .max(self.authenticator.generation().unwrap_or(0));
+        session.generation() >= newest
+    }
+
+    /// Keeps a session for the next message, or gives it back.
+    fn keep(self: &Arc<Self>, session: Session) -> Option<Session> {
+        if !session.is_clean() || !self.is_current(&session) {
+            return Some(session);
+        }
+        let mut waiting = self.waiting();
+        if waiting.closed {
+            return Some(session);
+        }
+        waiting.sessions.push((session, Instant::now()));
+        if !std::mem::replace(&mut waiting.reaper_runs, true) {
+            tokio::spawn(reap(Arc::downgrade(self), self.limits.idle));
+        }
+        None
+    }
+
+    async fn open(&self, trace: &mut Trace) -> Result<Session, SendError> {
+        let result = self.open_once(None, trace).await;
+        let (error, rejected, offered) = match result {
+            Ok(session) => return Ok(session),
+            Err(OpenError::Other(error)) => return Err(error),
+            Err(OpenError::Rejected {
+                error,
+                generation,
+                offered,
+            }) => (error, generation, offered),
+        };
+        self.authenticator.rejected(rejected).await;
+        let (host, port) = (&self.settings.host, self.settings.port);
+        let exchange = self
+            .authenticator
+            .begin(&offered, host, port)
+            .await
+            .map_err(|sasl| {
+                SendError::new(
+                    Stage::Auth,
+                    server_name(&self.settings),
+                    SendErrorKind::Sasl(sasl),
+                )
+            })?;
+        if exchange.generation() == rejected {
+            return Err(error);
+        }
+        *trace = Trace::start();
+        match self.open_once(Some(exchange), trace).await {
+            Ok(session) => Ok(session),
+            Err(OpenError::Rejected { error, .. } | OpenError::Other(error)) => Err(error),
+        }
+    }
+
+    async fn open_once(
+        &self,
+        exchange: Option<Box<dyn crate::SaslExchange>>,
+        trace: &mut Trace,
+    ) -> Result<Session, OpenError> {
+        let settings = Arc::clone(&self.settings);
+        let (connector, authenticator) = (self.connector.as_ref(), self.authenticator.as_ref());
+        let session = Session::open(settings, connector, authenticator, exchange, trace).await?;
+        let mut waiting = self.waiting();
+        waiting.generation = waiting.generation.max(session.generation());
+        Ok(session)
+    }
+}
+
+/// Lets go of sessions that have waited too long; ends when none waits.
+async fn reap(pool: Weak<Inner>, idle: Duration) {
+    loop {
+        let Some(inner) = pool.upgrade() else { return };
+        let (expired, next) = {
+            let mut waiting = inner.waiting();
+            let young = waiting
+                .sessions
+                .partition_point(|(_, since)| since.elapsed() >= idle);
+            let expired: Vec<_> = waiting.sessions.drain(..young).collect();
+            let next = waiting.sessions.first().map(|(_, since)| *since + idle);
+            waiting.reaper_runs = next.is_some();
+            (expired, next)
+        };
+        drop(inner);
+        futures_util::future::join_all(expired.into_iter().map(|(session, _)| session.quit()))
+            .await;
+        let Some(next) = next else { return };
+        tokio::time::sleep_until(next).await;
+    }
+}

@@ -1,0 +1,618 @@
+//! One mail transaction, without I/O: which flight goes next, what each reply decides.
+//!
+//! - **fast**: `MAIL`, `RCPT`…, `BDAT n LAST` and the message in one flight (RFC 2920,
+//!   RFC 3030 §4.2). The message travels even if the envelope is refused, so only up to 1 MiB.
+//! - **strict**: the envelope first; then the message, in chunks, if it is wanted.
+//! - `DATA` where there is no `CHUNKING`, its command pipelined behind the envelope.
+//! - one command at a time where there is no `PIPELINING`.
+//!
+//! Nothing here knows a socket: replies are given in, flights are taken out.
+
+use std::{collections::VecDeque, time::Duration};
+
+use lettre::Address;
+
+use crate::{
+    Capabilities, Class, Dsn, Notify, Outgoing, Receipt, Reply, Return, SendErrorKind, Stage,
+    Timeouts, Verdict,
+    framing::DotStuffer,
+    wire::{Cause, Flight, Then, WireError},
+};
+
+/// The largest message that travels before its envelope is accepted, and the size of a chunk.
+pub(crate) const CHUNK_OCTETS: usize = 1024 * 1024;
+/// RFC 3461 §4.4.
+const MAX_ENVID_OCTETS: usize = 100;
+
+/// What a reply is an answer to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owed {
+    Reset,
+    Mail,
+    Rcpt(usize),
+    Data,
+    Chunk,
+    Message,
+}
+
+impl Owed {
+    fn stage(self) -> Stage {
+        match self {
+            Self::Reset => Stage::Reset,
+            Self::Mail => Stage::MailFrom,
+            Self::Rcpt(_) => Stage::RcptTo,
+            Self::Data => Stage::Data,
+            Self::Chunk | Self::Message => Stage::Message,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    Envelope,
+    /// Without `PIPELINING`: this recipient.
+    Recipient(usize),
+    Message,
+    Nothing,
+}
+
+pub(crate) struct Transaction<'a> {
+    outgoing: &'a Outgoing,
+    offer: &'a Capabilities,
+    timeouts: &'a Timeouts,
+    next: Next,
+    reset_first: bool,
+    mail: Option<Reply>,
+    rcpt: Vec<Option<Reply>>,
+    data: Option<Reply>,
+    message: Option<Reply>,
+    /// A reply that makes no sense where it came.
+    unexpected: Option<(Stage, Reply)>,
+    /// A 421: the server is about to close, whatever it was asked.
+    closing: Option<Reply>,
+}
+
+impl<'a> Transaction<'a> {
+    /// Fails when the server lacks what this message needs: before anything is sent.
+    pub(crate) fn new(
+        outgoing: &'a Outgoing,
+        offer: &'a Capabilities,
+        timeouts: &'a Timeouts,
+        reset_first: bool,
+    ) -> Result<Self, SendErrorKind> {
+        if outgoing.needs_smtputf8() && !offer.smtputf8 {
+            return Err(SendErrorKind::NotOffered("SMTPUTF8"));
+        }
+        if outgoing.needs_eight_bit() && !offer.eight_bit_mime {
+            return Err(SendErrorKind::NotOffered("8BITMIME"));
+        }
+        let octets = outgoing.message().len() as u64;
+        if let Some(Some(limit)) = offer.size
+            && octets > limit
+        {
+            return Err(SendErrorKind::TooLarge { octets, limit });
+        }
+        Ok(Self {
+            outgoing,
+            offer,
+            timeouts,
+            next: Next::Envelope,
+            reset_first,
+            mail: None,
+            rcpt: vec![None; outgoing.envelope().recipients.len()],
+            data: None,
+            message: None,
+            unexpected: None,
+            closing: None,
+        })
+    }
+
+    /// The next flight and the replies owed for it; `None` when the transaction is over.
+    pub(crate) fn next_flight(&mut self) -> Option<(Octets<'a>, VecDeque<(Owed, Duration)>)> {
+        let mut flight = Octets::new(self.timeouts.data_block);
+        let mut owed = VecDeque::new();
+        match self.next {
+            Next::Nothing => return None,
+            Next::Envelope if self.reset_first => {
+                self.reset_first = false;
+                flight.head.extend_from_slice(b"RSET\r\n");
+                owed.push_back((Owed::Reset, self.timeouts.command));
+                if self.offer.pipelining {
+                    self.envelope(&mut flight, &mut owed);
+                }
+            }
+            Next::Envelope => self.envelope(&mut flight, &mut owed),
+            Next::Recipient(_) if self.mail_refused() => return self.give_up(),
+            Next::Recipient(index) => {
+                self.recipient(index, &mut flight, &mut owed);
+                let more = index + 1 < self.rcpt.len();
+                self.next = if more {
+                    Next::Recipient(index + 1)
+                } else {
+                    Next::Message
+                };
+            }
+            Next::Message if self.data_accepted() && !self.is_wanted() => {
+                // DATA was accepted although nobody will get it: an empty message ends it
+                // (RFC 2920 §3.1).
+                flight.head.extend_from_slice(b".\r\n");
+                owed.push_back((Owed::Message, self.timeouts.data_end));
+                self.next = Next::Nothing;
+            }
+            Next::Message if !self.is_wanted() => return self.give_up(),
+            Next::Message => self.message(&mut flight, &mut owed),
+        }
+        flight.head_octets = flight.head.len();
+        Some((flight, owed))
+    }
+
+    fn give_up<T>(&mut self) -> Option<T> {
+        self.next = Next::Nothing;
+        None
+    }
+
+    fn envelope(&mut self, flight: &mut Octets<'a>, owed: &mut VecDeque<(Owed, Duration)>) {
+        flight
+            .head
+            .extend_from_slice(self.mail_command().as_bytes());
+        owed.push_back((Owed::Mail, self.timeouts.mail));
+        if !self.offer.pipelining {
+            self.next = Next::Recipient(0);
+            return;
+        }
+        for index in 0..self.rcpt.len() {
+            self.recipient(index, flight, owed);
+        }
+        self.next = Next::Message;
+        let partial = self.rcpt.len() == 1 || !self.outgoing.is_all_or_nothing();
+        let fast = self.outgoing.message().len() <= CHUNK_OCTETS;
+        if partial && (!self.offer.chunking || fast) {
+            self.message(flight, owed);
+        }
+    }
+
+    fn recipient(
+        &self,
+        index: usize,
+        flight: &mut Octets<'a>,
+        owed: &mut VecDeque<(Owed, Duration)>,
+    ) {
+        flight
+            .head
+            .extend_from_slice(self.rcpt_command(index).as_bytes());
+        owed.push_back((Owed::Rcpt(index), self.timeouts.rcpt));
+    }
+
+    /// The message in chunks, or `DATA`, or what follows its 354.
+    fn message(&mut self, flight: &mut Octets<'a>, owed: &mut VecDeque<(Owed, Duration)>) {
+        let message = self.outgoing.message();
+        if self.offer.chunking {
+            // Without PIPELINING each chunk would cost a round trip.
+            let chunk_octets = if self.offer.pipelining {
+                CHUNK_OCTETS
+            } else {
+                message.len().max(1)
+            };
+            flight.body = Body::Chunks {
+                message,
+                position: 0,
+                chunk_octets,
+                done: false,
+            };
+            for _ in 1..crate::bdat_chunks(message.len(), chunk_octets).count() {
+                owed.push_back((Owed::Chunk, self.timeouts.data_end));
+            }
+            owed.push_back((Owed::Message, self.timeouts.data_end));
+            self.next = Next::Nothing;
+        } else if self.data_accepted() {
+            flight.body = Body::Stuffed {
+                message,
+                stuffer: DotStuffer::default(),
+                done: false,
+            };
+            owed.push_back((Owed::Message, self.timeouts.data_end));
+            self.next = Next::Nothing;
+        } else {
+            flight.head.extend_from_slice(b"DATA\r\n");
+            owed.push_back((Owed::Data, self.timeouts.data_start));
+        }
+    }
+
+    /// Takes the reply to one of the commands in flight.
+    pub(crate) fn answered(&mut self, owed: Owed, reply: Reply) -> Then {
+        if reply.code == 421 {
+            // Replies to what is already in flight may still come, but nothing more is sent.
+            self.closing = Some(reply.clone());
+            self.next = Next::Nothing;
+        }
+        // The exact code where one is fixed, the class where servers vary (250, 251, 252).
+        let makes_sense = match (owed, reply.class()) {
+            (Owed::Reset, _) => reply.code == 250 || reply.code == 421,
+            (_, Class::Transient | Class::Permanent) => true,
+            (Owed::Mail | Owed::Rcpt(_), class) => class == Class::Done,
+            (Owed::Data, _) => reply.code == 354,
+            (Owed::Chunk | Owed::Message, _) => reply.code == 250,
+        };
+        if !makes_sense {
+            self.next = Next::Nothing;
+            self.unexpected = Some((owed.stage(), reply));
+            return Then::Stop;
+        }
+        match owed {
+            Owed::Reset => {}
+            Owed::Mail => self.mail = Some(reply),
+            Owed::Rcpt(index) => self.rcpt[index] = Some(reply),
+            Owed::Data => {
+                if reply.code != 354 {
+                    self.next = Next::Nothing;
+                }
+                self.data = Some(reply);
+            }
+            Owed::Chunk if reply.is_positive() => {}
+            // The first refusal decides; what follows it is not worth its octets.
+            Owed::Chunk | Owed::Message => {
+                let positive = reply.is_positive();
+                self.message.get_or_insert(reply);
+                if !positive {
+                    return Then::Stop;
+                }
+            }
+        }
+        Then::GoOn
+    }
+
+    /// Whether the server may still be in the middle of a transaction, so that the next one
+    /// must begin with `RSET`.
+    pub(crate) fn needs_reset(&self) -> bool {
+        !self.message.as_ref().is_some_and(Reply::is_positive)
+    }
+
+    /// Whether the server said that it is closing the connection.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    fn mail_refused(&self) -> bool {
+        self.mail.as_ref().is_some_and(|reply| !reply.is_positive())
+    }
+
+    fn data_accepted(&self) -> bool {
+        self.data.as_ref().is_some_and(|reply| reply.code == 354)
+    }
+
+    /// Whether the envelope, as far as it has been answered, lets the message go.
+    fn is_wanted(&self) -> bool {
+        let accepted = self
+            .rcpt
+            .iter()
+            .filter(|reply| is_positive(reply.as_ref()))
+            .count();
+        let enough = if self.outgoing.is_all_or_nothing() {
+            self.rcpt.len()
+        } else {
+            1
+        };
+        !self.mail_refused() && accepted >= enough
+    }
+
+    fn mail_command(&self) -> String {
+        let envelope = self.outgoing.envelope();
+        let path = envelope.reverse_path.as_ref().map_or("", AsRef::as_ref);
+        let mut command = format!("MAIL FROM:<{path}>");
+        if self.offer.size.is_some() {
+            command += &format!(" SIZE={}", self.outgoing.message().len());
+        }
+        let eight_bit = self.outgoing.needs_eight_bit() || self.outgoing.needs_smtputf8();
+        if eight_bit && self.offer.eight_bit_mime {
+            command += " BODY=8BITMIME";
+        }
+        if self.outgoing.needs_smtputf8() {
+            command += " SMTPUTF8";
+        }
+        if let Some(dsn) = self.dsn() {
+            match dsn.ret {
+                Some(Return::Full) => command += " RET=FULL",
+                Some(Return::Headers) => command += " RET=HDRS",
+                None => {}
+            }
+            if let Some(envid) = &dsn.envid
+                && !envid.is_empty()
+                && envid.len() <= MAX_ENVID_OCTETS
+                && envid.bytes().all(|octet| (b' '..=b'~').contains(&octet))
+            {
+                command += " ENVID=";
+                command += &xtext(envid);
+            }
+        }
+        command + "\r\n"
+    }
+
+    fn rcpt_command(&self, index: usize) -> String {
+        let path: &str = self.outgoing.envelope().recipients[index].as_ref();
+        let mut command = format!("RCPT TO:<{path}>");
+        if let Some(dsn) = self.dsn() {
+            command += " NOTIFY=";
+            let words: Vec<_> = dsn.notify.iter().map(|event| notify_word(*event)).collect();
+            command += &if words.is_empty() {
+                "NEVER".to_owned()
+            } else {
+                words.join(",")
+            };
+            if path.is_ascii() {
+                command += " ORCPT=rfc822;";
+                command += &xtext(path);
+            }
+        }
+        command + "\r\n"
+    }
+
+    fn dsn(&self) -> Option<&'a Dsn> {
+        self.outgoing.dsn().filter(|_| self.offer.dsn)
+    }
+}
+
+/// What the transaction came to.
+pub(crate) struct Failed {
+    pub(crate) stage: Stage,
+    pub(crate) kind: SendErrorKind,
+    pub(crate) recipients: Vec<(Address, Verdict)>,
+}
+
+impl Transaction<'_> {
+    /// The result, once there are no more flights or the connection is lost; `first_unanswered`
+    /// is what was owed then.
+    pub(crate) fn conclude(
+        self,
+        lost: Option<(WireError, Option<Owed>)>,
+    ) -> Result<Receipt, Failed> {
+        if let Some(message) = self.message.as_ref().filter(|reply| reply.is_positive())
+            && self.is_wanted()
+        {
+            let message = message.clone();
+            return Ok(Receipt {
+                message_id: self.outgoing.message_id().to_owned(),
+                recipients: self.verdicts(|_| Some(Verdict::Accepted(message.clone()))),
+                reply: message,
+            });
+        }
+        let refused = |stage, reply: &Reply, recipients| {
+            Err(Failed {
+                stage,
+                kind: SendErrorKind::Refused(reply.clone()),
+                recipients,
+            })
+        };
+        if let Some(mail) = self.mail.as_ref().filter(|reply| !reply.is_positive()) {
+            let verdict = Verdict::refused(mail.clone());
+            return refused(Stage::MailFrom, mail, self.all(&verdict));
+        }
+        if let Some(first) = self.first_refusal_that_decides() {
+            let rest = Verdict::refused(first.clone());
+            return refused(Stage::RcptTo, first, self.verdicts(|_| Some(rest.clone())));
+        }
+        let negative =
+            |reply: &&Reply| matches!(reply.class(), Class::Transient | Class::Permanent);
+        for (stage, reply) in [(Stage::Message, &self.message), (Stage::Data, &self.data)] {
+            if let Some(reply) = reply.as_ref().filter(negative) {
+                let rest = Verdict::refused(reply.clone());
+                return refused(stage, reply, self.verdicts(|_| Some(rest.clone())));
+            }
+        }
+        if let Some((stage, reply)) = &self.unexpected {
+            if *stage == Stage::Message {
+                return self.unknown(format!("the server answered it with {reply}"));
+            }
+            let (stage, reply) = (*stage, reply.clone());
+            let recipients = self.verdicts(|_| None);
+            return Err(Failed {
+                stage,
+                kind: SendErrorKind::Unexpected(reply),
+                recipients,
+            });
+        }
+        if let Some(closing) = &self.closing {
+            let rest = Verdict::refused(closing.clone());
+            return refused(
+                self.stage_of_421(),
+                closing,
+                self.verdicts(|_| Some(rest.clone())),
+            );
+        }
+        let (error, first_unanswered) = lost.unwrap_or_else(|| {
+            let surplus = std::io::Error::other("the server answered more than it was asked");
+            (
+                WireError {
+                    cause: Cause::Lost(surplus),
+                    sent_all: false,
+                    written_octets: 0,
+                },
+                None,
+            )
+        });
+        let message_in_flight = matches!(self.next, Next::Nothing);
+        if error.sent_all && message_in_flight {
+            return self.unknown(explain(&error.cause));
+        }
+        let stage = first_unanswered.map_or(Stage::Message, Owed::stage);
+        Err(Failed {
+            stage,
+            kind: kind_of(error.cause),
+            recipients: self.verdicts(|_| None),
+        })
+    }
+
+    fn unknown(&self, why: String) -> Result<Receipt, Failed> {
+        let recipients = self.verdicts(|_| Some(Verdict::Unknown(why.clone())));
+        Err(Failed {
+            stage: Stage::Message,
+            kind: SendErrorKind::Unknown(why),
+            recipients,
+        })
+    }
+
+    /// The refusal of a recipient that leaves nobody to send to.
+    fn first_refusal_that_decides(&self) -> Option<&Reply> {
+        let mut refusals = self
+            .rcpt
+            .iter()
+            .flatten()
+            .filter(|reply| !reply.is_positive());
+        let first = refusals.next()?;
+        let all = refusals.count() + 1 == self.rcpt.len();
+        (all || self.outgoing.is_all_or_nothing()).then_some(first)
+    }
+
+    fn stage_of_421(&self) -> Stage {
+        let rcpt = self.rcpt.iter().flatten().any(|reply| reply.code == 421);
+        if rcpt { Stage::RcptTo } else { Stage::Reset }
+    }
+
+    /// A recipient that was refused keeps its refusal; the others get what `otherwise` says.
+    fn verdicts(&self, otherwise: impl Fn(usize) -> Option<Verdict>) -> Vec<(Address, Verdict)> {
+        let recipients = self.outgoing.envelope().recipients.iter();
+        let verdict = |(index, reply): (usize, &Option<Reply>)| match reply {
+            Some(reply) if !reply.is_positive() => Some(Verdict::refused(reply.clone())),
+            _ => otherwise(index),
+        };
+        let verdicts = self.rcpt.iter().enumerate().map(verdict);
+        recipients
+            .zip(verdicts)
+            .filter_map(|(address, verdict)| Some((address.clone(), verdict?)))
+            .collect()
+    }
+
+    fn all(&self, verdict: &Verdict) -> Vec<(Address, Verdict)> {
+        let recipients = self.outgoing.envelope().recipients.iter();
+        recipients
+            .map(|address| (address.clone(), verdict.clone()))
+            .collect()
+    }
+}
+
+fn is_positive(reply: Option<&Reply>) -> bool {
+    reply.is_some_and(Reply::is_positive)
+}
+
+fn notify_word(event: Notify) -> &'static str {
+    match event {
+        Notify::Success => "SUCCESS",
+        Notify::Failure => "FAILURE",
+        Notify::Delay => "DELAY",
+    }
+}
+
+/// RFC 3461 §4.
+fn xtext(text: &str) -> String {
+    text.bytes()
+        .fold(String::new(), |coded, octet| match octet {
+            b'!'..=b'*' | b','..=b'<' | b'>'..=b'~' => {
+                coded + char::from(octet).encode_utf8(&mut [0; 4])
+            }
+            _ => coded + &format!("+{octet:02X}"),
+        })
+}
+
+fn explain(cause: &Cause) -> String {
+    match cause {
+        Cause::Lost(error) => error.to_string(),
+        Cause::Timeout(waited) => format!("no answer within {} s", waited.as_secs_f32()),
+        Cause::Protocol(error) => error.to_string(),
+    }
+}
+
+pub(crate) fn kind_of(cause: Cause) -> SendErrorKind {
+    match cause {
+        Cause::Lost(error) => SendErrorKind::Lost(error),
+        Cause::Timeout(waited) => SendErrorKind::Timeout(waited),
+        Cause::Protocol(error) => SendErrorKind::Protocol(error),
+    }
+}
+
+/// A flight's octets: commands, then perhaps the message.
+pub(crate) struct Octets<'a> {
+    head: Vec<u8>,
+    /// How many octets can be written without any of the message among them.
+    pub(crate) head_octets: usize,
+    body: Body<'a>,
+    block_timeout: Duration,
+}
+
+enum Body<'a> {
+    None,
+    Chunks {
+        message: &'a [u8],
+        position: usize,
+        chunk_octets: usize,
+        done: bool,
+    },
+    Stuffed {
+        message: &'a [u8],
+        stuffer: DotStuffer,
+        done: bool,
+    },
+}
+
+impl Octets<'_> {
+    fn new(block_timeout: Duration) -> Self {
+        Self {
+            head: Vec::new(),
+            head_octets: 0,
+            body: Body::None,
+            block_timeout,
+        }
+    }
+
+    pub(crate) fn has_message(&self) -> bool {
+        !matches!(self.body, Body::None)
+    }
+}
+
+impl Flight for Octets<'_> {
+    fn fill(&mut self, limit: usize, out: &mut Vec<u8>) {
+        out.append(&mut self.head);
+        match &mut self.body {
+            Body::None => {}
+            Body::Chunks {
+                message,
+                position,
+                chunk_octets,
+                done,
+            } => {
+                while !*done && out.len() < limit {
+                    let into_chunk = *position % *chunk_octets;
+                    let chunk_end = message.len().min(*position - into_chunk + *chunk_octets);
+                    let last = chunk_end == message.len();
+                    if into_chunk == 0 {
+                        let word = if last { " LAST" } else { "" };
+                        out.extend_from_slice(
+                            format!("BDAT {}{word}\r\n", chunk_end - *position).as_bytes(),
+                        );
+                    }
+                    let end = chunk_end.min(*position + limit);
+                    out.extend_from_slice(&message[*position..end]);
+                    *position = end;
+                    *done = last && end == chunk_end;
+                }
+            }
+            Body::Stuffed {
+                message,
+                stuffer,
+                done,
+            } => {
+                while !*done && out.len() < limit {
+                    let (piece, rest) = message.split_at(message.len().min(limit));
+                    stuffer.push(piece, out);
+                    *message = rest;
+                    if rest.is_empty() {
+                        stuffer.finish(out);
+                        *done = true;
+                    }
+                }
+            }
+        }
+    }
+
+    fn block_timeout(&self) -> Duration {
+        self.block_timeout
+    }
+}
