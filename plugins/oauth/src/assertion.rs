@@ -158,7 +158,7 @@ fn unreadable(setting: &str, wanted: &str, error: &pem::Error) -> Error {
 }
 
 /// Whether the certificate is for this key. Its subjectPublicKey (RFC 5280 §4.1) holds
-/// exactly the RSAPublicKey of RFC 8017 §A.1.1, and a modulus of 2048 bits does not occur
+/// exactly the `RSAPublicKey` of RFC 8017 §A.1.1, and a modulus of 2048 bits does not occur
 /// elsewhere by chance, so looking for those octets spares an X.509 parser.
 fn certifies(certificate: &[u8], key: &KeyPair) -> bool {
     let public: &[u8] = key.public().as_ref();

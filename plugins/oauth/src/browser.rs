@@ -20,8 +20,8 @@ use crate::refusal::{Refusal, bounded};
 
 /// RFC 7636 §4.1 asks for 32 octets; `state` gets half as much (RFC 6749 §10.10 asks for a
 /// chance of 2^-128).
-const VERIFIER_OCTETS: usize = 32;
-const STATE_OCTETS: usize = 16;
+const VERIFIER_OCTETS: u32 = 32;
+const STATE_OCTETS: u32 = 16;
 
 /// Signs a person in.
 pub(crate) async fn login(http: &Http<'_>) -> Result<Tokens, Error> {
@@ -31,12 +31,9 @@ pub(crate) async fn login(http: &Http<'_>) -> Result<Tokens, Error> {
             "this provider names no authorization_endpoint: sign in with a device code",
         ));
     };
-    let random = http
-        .io
-        .random((VERIFIER_OCTETS + STATE_OCTETS) as u32)
-        .await?;
-    let (verifier, state) = random.split_at(VERIFIER_OCTETS);
+    let verifier = http.io.random(VERIFIER_OCTETS).await?;
     let verifier = PkceCodeVerifier::new(BASE64URL.encode(verifier));
+    let state = http.io.random(STATE_OCTETS).await?;
     let state = CsrfToken::new(BASE64URL.encode(state));
 
     let redirect = http.io.listen(&http.account.redirect_uri).await?;

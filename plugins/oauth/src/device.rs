@@ -22,7 +22,7 @@ const SLOW_DOWN: Duration = Duration::from_secs(5);
 /// A server that asks for no pause at all still gets one.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// Where doubling stops while the provider is not reached.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
 /// Octets kept of what a person is shown.
 const SHOWN_OCTETS: usize = 500;
 

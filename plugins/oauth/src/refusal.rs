@@ -42,6 +42,7 @@ pub(crate) struct Refusal {
 impl Refusal {
     /// The error, as one of `who`'s, with every text passed through `clean`.
     pub(crate) fn into_error(self, who: &str, clean: impl Fn(&str) -> String) -> Error {
+        let kind = kind(&self.error, self.suberror.as_deref(), &self.error_codes);
         let code = bounded(&clean(&self.error), CODE_OCTETS);
         let suberror = self
             .suberror
@@ -56,7 +57,6 @@ impl Refusal {
             let _ = write!(message, " (AADSTS{number})");
         }
 
-        let kind = kind(&code, suberror.as_deref(), &self.error_codes);
         let mut error = Error::new(kind, message).with_oauth_error(code);
         if let Some(suberror) = suberror {
             error = error.with_oauth_suberror(suberror);
