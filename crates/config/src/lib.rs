@@ -1,1 +1,38 @@
-//! placeholder
+//! Settings: `postrider.toml`, or a table from a script, made into checked accounts.
+//!
+//! What leaves this crate has been checked: an [`Account`] holds addresses that parse, host
+//! names that resolve by their form, scopes that the provider will take, and secrets only as
+//! references ([`SecretRef`]). Everything wrong in a file is reported together, each
+//! [`Problem`] with its place, and nothing that may be a secret is ever shown.
+//!
+//! Not here: whether a server answers, whether a plugin exists, what a third-party plugin's
+//! own settings mean (its JSON Schema says that; [`Config::problem`] gives such findings
+//! their place in the file).
+#![forbid(unsafe_code)]
+
+mod account;
+mod check;
+mod config;
+mod duration;
+pub mod edit;
+mod find;
+mod grammar;
+mod keys;
+mod mask;
+mod oauth;
+mod presets;
+mod problem;
+mod program;
+mod replace;
+mod secret;
+mod section;
+mod tree;
+
+pub use account::{Account, Auth, Limits, Server, Timeouts, TlsMode};
+pub use config::{Config, PluginSettings};
+pub use find::{Surroundings, candidates, find};
+pub use keys::{KeyReference, reference};
+pub use lettre::{Address, message::Mailbox};
+pub use presets::{Preset, Presets, SandboxAddress};
+pub use problem::{ConfigErrors, Location, Problem};
+pub use secret::{SecretError, SecretErrorKind, SecretRef};

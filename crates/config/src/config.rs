@@ -1,0 +1,311 @@
+//! A settings file as a whole: text to [`Config`].
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use toml_edit::Document;
+use toml_parser::{Expected, ParseError};
+
+use crate::account::Account;
+use crate::check::{self, Context};
+use crate::grammar;
+use crate::keys;
+use crate::presets::Presets;
+use crate::problem::{ConfigErrors, Problem, Problems, Source};
+use crate::section::{Section, report, show_key};
+use crate::tree::Node;
+
+/// A settings file is a few kilobytes.
+pub(crate) const LIMIT_OCTETS: usize = 1024 * 1024;
+
+/// A checked settings file.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// The file it came from.
+    pub path: Option<PathBuf>,
+    /// The accounts by name.
+    pub accounts: BTreeMap<String, Account>,
+    /// Where plugins are found, and which are trusted.
+    pub plugins: PluginSettings,
+    places: Places,
+}
+
+/// `[plugins]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PluginSettings {
+    /// Directories to look for plugins in, besides those that ship.
+    pub dirs: Vec<PathBuf>,
+    /// SHA-256 digests in lower-case hexadecimal, by plugin name.
+    pub pins: BTreeMap<String, String>,
+}
+
+/// Where each key stands, for what is found out later.
+#[derive(Clone, Default)]
+struct Places {
+    source: Option<Arc<Source>>,
+    spans: BTreeMap<String, Range<usize>>,
+}
+
+impl std::fmt::Debug for Places {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Places({})", self.spans.len())
+    }
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// Everything wrong with it; or the one reason why it cannot be read.
+    pub fn load(path: &Path, presets: &Presets) -> Result<Self, ConfigErrors> {
+        let octets = read(path).map_err(|problem| ConfigErrors {
+            path: Some(path.to_owned()),
+            problems: vec![problem],
+        })?;
+        Self::parse_octets(octets, Some(path), presets)
+    }
+
+    /// Checks a file's content, which must be UTF-8.
+    pub fn parse_octets(
+        octets: Vec<u8>,
+        path: Option<&Path>,
+        presets: &Presets,
+    ) -> Result<Self, ConfigErrors> {
+        match String::from_utf8(octets) {
+            Ok(text) => Self::parse(&text, path, presets),
+            Err(error) => {
+                let octet = error.utf8_error().valid_up_to();
+                let before = &error.as_bytes()[..octet];
+                let line = before.iter().filter(|&&octet| octet == b'\n').count() + 1;
+                Err(ConfigErrors {
+                    path: path.map(Path::to_owned),
+                    problems: vec![whole(
+                        format!("is not UTF-8: octet {octet} of the file, in line {line}"),
+                        Some("save the file as UTF-8"),
+                    )],
+                })
+            }
+        }
+    }
+
+    /// Checks a file's text. `path` names it in errors; paths in it are relative to its
+    /// directory.
+    pub fn parse(text: &str, path: Option<&Path>, presets: &Presets) -> Result<Self, ConfigErrors> {
+        let errors = |problems| ConfigErrors {
+            path: path.map(Path::to_owned),
+            problems,
+        };
+        if text.len() > LIMIT_OCTETS {
+            return Err(errors(vec![too_long()]));
+        }
+        let source = Source::new(text.to_owned());
+        let mut problems = Problems::default();
+        let Some(root) = syntax(text, &mut problems) else {
+            return Err(errors(problems.locate(Some(&source))));
+        };
+        let base = path.and_then(Path::parent).unwrap_or(Path::new(""));
+        let context = Context {
+            presets,
+            base,
+            script: false,
+        };
+        let mut config = Self {
+            path: path.map(Path::to_owned),
+            ..Self::default()
+        };
+        config.fill(&root, &context, &mut problems);
+        if !problems.is_empty() {
+            return Err(errors(problems.locate(Some(&source))));
+        }
+        collect_spans(&root, "", &mut config.places.spans);
+        config.places.source = Some(Arc::new(source));
+        Ok(config)
+    }
+
+    fn fill(&mut self, root: &Node, context: &Context<'_>, problems: &mut Problems) {
+        let Some(section) =
+            Section::open(root, String::new(), None, &[keys::ROOT], context, problems)
+        else {
+            return;
+        };
+        let accounts = section.node("account").and_then(Node::entries);
+        for entry in accounts.unwrap_or_default() {
+            let span = entry.key_span.clone();
+            if let Some(account) = check::account(&entry.key, span, &entry.node, context, problems)
+            {
+                self.accounts.insert(entry.key.clone(), account);
+            }
+        }
+        if let Some(node) = section.node("plugins") {
+            let path = "plugins".to_owned();
+            if let Some(section) =
+                Section::open(node, path, None, &[keys::PLUGINS], context, problems)
+            {
+                self.plugins = plugins(&section, context, problems);
+            }
+        }
+    }
+
+    /// The directory that relative paths in the file are relative to.
+    pub fn base_dir(&self) -> &Path {
+        self.path
+            .as_deref()
+            .and_then(Path::parent)
+            .unwrap_or(Path::new(""))
+    }
+
+    /// A problem that was found later, with its place in the file: what a plugin's schema
+    /// says about `account.NAME.auth.KEY`, for instance.
+    ///
+    /// A key that is not written is placed at the nearest table around it.
+    pub fn problem(&self, key: &str, message: &str, suggestion: Option<&str>) -> Problem {
+        let around = std::iter::successors(Some(key), |key| Some(key.rsplit_once('.')?.0));
+        let span = around.filter_map(|key| self.places.spans.get(key)).next();
+        Problem {
+            key: key.to_owned(),
+            message: message.to_owned(),
+            suggestion: suggestion.map(str::to_owned),
+            location: self
+                .places
+                .source
+                .as_ref()
+                .zip(span)
+                .map(|(source, span)| source.locate(span.clone())),
+        }
+    }
+}
+
+fn plugins(
+    section: &Section<'_>,
+    context: &Context<'_>,
+    problems: &mut Problems,
+) -> PluginSettings {
+    let mut plugins = PluginSettings::default();
+    for dir in section.texts("dirs").unwrap_or_default() {
+        plugins.dirs.push(context.base.join(dir));
+    }
+    let pins = section.node("pins").and_then(Node::entries);
+    for entry in pins.unwrap_or_default() {
+        let key = format!("plugins.pins.{}", show_key(&entry.key));
+        if let Err(fault) = grammar::name(&entry.key) {
+            report(key, entry.key_span.clone(), fault, problems);
+            continue;
+        }
+        match entry.node.text().map(|text| (text, grammar::digest(text))) {
+            Some((text, Ok(()))) => {
+                plugins
+                    .pins
+                    .insert(entry.key.clone(), text.to_ascii_lowercase());
+            }
+            Some((_, Err(fault))) => report(key, entry.node.span.clone(), fault, problems),
+            None => {
+                let found = format!("expected a string, found {}", entry.node.type_name());
+                problems.add(key, entry.node.span.clone(), found);
+            }
+        }
+    }
+    plugins
+}
+
+/// At most [`LIMIT_OCTETS`] of a regular file.
+fn read(path: &Path) -> Result<Vec<u8>, Problem> {
+    let unreadable = |error: std::io::Error| whole(format!("cannot be read: {error}"), None);
+    let file = File::open(path).map_err(unreadable)?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(whole("is not a regular file".to_owned(), None));
+    }
+    let mut octets = Vec::new();
+    let most = u64::try_from(LIMIT_OCTETS).unwrap_or(u64::MAX) + 1;
+    file.take(most)
+        .read_to_end(&mut octets)
+        .map_err(unreadable)?;
+    if octets.len() > LIMIT_OCTETS {
+        return Err(too_long());
+    }
+    Ok(octets)
+}
+
+fn too_long() -> Problem {
+    whole("is longer than 1 MiB".to_owned(), None)
+}
+
+/// A problem of the whole file.
+fn whole(message: String, suggestion: Option<&str>) -> Problem {
+    Problem {
+        key: String::new(),
+        message,
+        suggestion: suggestion.map(str::to_owned),
+        location: None,
+    }
+}
+
+/// The file as a tree; reports every line that is not TOML.
+fn syntax(text: &str, problems: &mut Problems) -> Option<Node> {
+    let mut errors: Vec<ParseError> = Vec::new();
+    let tokens = toml_parser::Source::new(text).lex().into_vec();
+    let mut guarded = ();
+    let mut receiver = toml_parser::parser::RecursionGuard::new(&mut guarded, 80);
+    toml_parser::parser::parse_document(&tokens, &mut receiver, &mut errors);
+    // One mistake often upsets all that follows on its line.
+    let line = |at: usize| text[..at].matches('\n').count();
+    let mut last_line = None;
+    for error in &errors {
+        let span = error.unexpected().or(error.context());
+        let span = span.map_or(text.len()..text.len(), |span| span.start()..span.end());
+        let this_line = line(span.start.min(text.len()));
+        if last_line.replace(this_line) != Some(this_line) {
+            problems.add("", Some(span), describe(error));
+        }
+    }
+    // What the grammar alone does not tell: keys given twice, numbers out of range.
+    match Document::parse(text) {
+        Ok(document) => Some(Node::from_toml(document.as_table())),
+        Err(error) => {
+            if problems.is_empty() {
+                problems.add("", error.span(), error.message());
+            }
+            None
+        }
+    }
+}
+
+/// The parser's message; it quotes nothing from the file.
+fn describe(error: &ParseError) -> String {
+    let mut message = error.description().to_owned();
+    let expected: Vec<String> = error
+        .expected()
+        .unwrap_or_default()
+        .iter()
+        .map(|expected| match expected {
+            Expected::Literal("\n") => "a line break".to_owned(),
+            Expected::Literal(text) => format!("`{text}`"),
+            Expected::Description(text) => (*text).to_owned(),
+            _ => "something else".to_owned(),
+        })
+        .collect();
+    if !expected.is_empty() {
+        message.push_str(", expected ");
+        message.push_str(&expected.join(" or "));
+    }
+    message
+}
+
+fn collect_spans(node: &Node, path: &str, spans: &mut BTreeMap<String, Range<usize>>) {
+    for entry in node.entries().unwrap_or_default() {
+        let dot = if path.is_empty() { "" } else { "." };
+        let key = format!("{path}{dot}{}", entry.key);
+        spans.extend(
+            entry
+                .node
+                .span
+                .clone()
+                .or_else(|| entry.key_span.clone())
+                .map(|span| (key.clone(), span)),
+        );
+        collect_spans(&entry.node, &key, spans);
+    }
+}

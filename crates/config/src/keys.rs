@@ -1,0 +1,551 @@
+//! Every setting there is: name, kind and what it does.
+//!
+//! The checker reads these tables and so does [`reference`], from which the documentation is
+//! made: neither can know a key that the other does not.
+
+use crate::presets;
+
+/// One setting.
+pub(crate) struct Field {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) doc: &'static str,
+}
+
+/// What a setting's value looks like.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    Text,
+    Mailbox,
+    Host,
+    EhloName,
+    Port,
+    Count {
+        most: u32,
+    },
+    Duration,
+    Path,
+    Url,
+    RedirectUri,
+    Tenant,
+    Provider,
+    Flag,
+    OneOf(&'static [&'static str]),
+    SomeOf(&'static [&'static str]),
+    Scopes,
+    Hosts,
+    Paths,
+    Command,
+    FileName,
+    Secret,
+    Table(&'static [Field]),
+    /// `account.NAME`.
+    Accounts,
+    /// `plugins.pins.NAME`.
+    Pins,
+    /// The settings of the plugin that `plugin` names.
+    Auth,
+}
+
+impl Kind {
+    /// What is wanted, as the object of "expected".
+    pub(crate) fn wanted(self) -> &'static str {
+        match self {
+            Self::Text | Self::FileName => "a string",
+            Self::Mailbox => "a mail address, with or without a display name",
+            Self::Host => "a host name or an IP address",
+            Self::EhloName => "a domain or an address literal",
+            Self::Port => "a port from 1 to 65535",
+            Self::Count { .. } => "a whole number",
+            Self::Duration => "a duration like \"30s\" or a number of seconds",
+            Self::Path => "a path",
+            Self::Url => "an https URL",
+            Self::RedirectUri => "an http://localhost or https URL",
+            Self::Tenant => "a tenant's id or domain",
+            Self::Provider => "the name of a provider",
+            Self::Flag => "true or false",
+            Self::OneOf(_) => "one of a few words",
+            Self::SomeOf(_) | Self::Scopes => "an array of strings",
+            Self::Hosts => "an array of host names",
+            Self::Paths => "an array of paths",
+            Self::Command => "an array: the program and its arguments",
+            Self::Secret => "a reference to a secret",
+            Self::Table(_) | Self::Accounts | Self::Pins | Self::Auth => "a table",
+        }
+    }
+
+    /// The words it chooses from, if it does.
+    pub(crate) fn words(self) -> Vec<&'static str> {
+        match self {
+            Self::OneOf(words) | Self::SomeOf(words) => words.to_vec(),
+            Self::Provider => presets::names().collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+const fn field(name: &'static str, kind: Kind, doc: &'static str) -> Field {
+    Field { name, kind, doc }
+}
+
+pub(crate) static ROOT: &[Field] = &[
+    field(
+        "account",
+        Kind::Accounts,
+        "The accounts, each as `[account.NAME]`.",
+    ),
+    field(
+        "plugins",
+        Kind::Table(PLUGINS),
+        "Where authentication plugins are found, and which are trusted.",
+    ),
+];
+
+pub(crate) static PLUGINS: &[Field] = &[
+    field(
+        "dirs",
+        Kind::Paths,
+        "Directories to look for plugins in, besides those that ship.",
+    ),
+    field(
+        "pins",
+        Kind::Pins,
+        "SHA-256 digests: `NAME = \"…\"`. A plugin that did not ship loads only with its pin.",
+    ),
+];
+
+pub(crate) static ACCOUNT: &[Field] = &[
+    field(
+        "provider",
+        Kind::Provider,
+        "Preset for server, port, TLS, endpoints, scopes and pacing. Default: `custom`, which presets nothing.",
+    ),
+    field(
+        "username",
+        Kind::Text,
+        "Who signs in. Most providers want the mailbox's address.",
+    ),
+    field(
+        "sender",
+        Kind::Mailbox,
+        "The `From` of messages. Default: `username`. Another address needs Send As or Send on Behalf there.",
+    ),
+    field(
+        "test_recipient",
+        Kind::Mailbox,
+        "Where `postrider account test` sends its message.",
+    ),
+    field(
+        "server",
+        Kind::Table(SERVER),
+        "The submission server; with a preset, what differs from it.",
+    ),
+    field(
+        "ca_file",
+        Kind::Path,
+        "More trust anchors (PEM), for the server and for token endpoints.",
+    ),
+    field(
+        "ehlo_name",
+        Kind::EhloName,
+        "What `EHLO` says. Default: this machine's name or address.",
+    ),
+    field(
+        "connections",
+        Kind::Count { most: 100 },
+        "Sessions open at once. Default: the preset's, else 3.",
+    ),
+    field(
+        "messages_per_minute",
+        Kind::Count { most: 1_000_000 },
+        "The most messages in any minute. Default: the preset's, else no limit.",
+    ),
+    field(
+        "recipients_per_message",
+        Kind::Count { most: 100_000 },
+        "The most recipients in one envelope. Default: the preset's, else 100.",
+    ),
+    field(
+        "timeouts",
+        Kind::Table(TIMEOUTS),
+        "How long to wait for the server, by phase. Defaults: RFC 5321 §4.5.3.2.",
+    ),
+    field(
+        "auth",
+        Kind::Auth,
+        "How the account authenticates: a plugin and its settings.",
+    ),
+];
+
+pub(crate) static SERVER: &[Field] = &[
+    field(
+        "host",
+        Kind::Host,
+        "Host name; its certificate must carry it.",
+    ),
+    field(
+        "port",
+        Kind::Port,
+        "TCP port. Default: 465 with implicit TLS, else 587.",
+    ),
+    field(
+        "tls",
+        Kind::OneOf(TLS_MODES),
+        "`starttls` (required, never optional), `implicit`, or `danger_plaintext`. Default: `implicit` on port 465, else `starttls`.",
+    ),
+    field(
+        "ca_file",
+        Kind::Path,
+        "More trust anchors (PEM), for this server only.",
+    ),
+    field(
+        "danger_send_credentials_in_clear",
+        Kind::Flag,
+        "Needed for `danger_plaintext` with a server that is not this machine: who can read the network can read the credentials.",
+    ),
+];
+
+pub(crate) static TLS_MODES: &[&str] = &["starttls", "implicit", "danger_plaintext"];
+
+pub(crate) static TIMEOUTS: &[Field] = &[
+    field("connect", Kind::Duration, "For the TCP connection."),
+    field("tls", Kind::Duration, "For the TLS handshake."),
+    field("greeting", Kind::Duration, "For the server's greeting."),
+    field(
+        "command",
+        Kind::Duration,
+        "For the reply to EHLO, STARTTLS, AUTH, RSET, QUIT.",
+    ),
+    field("mail", Kind::Duration, "For the reply to MAIL."),
+    field("recipient", Kind::Duration, "For the reply to RCPT."),
+    field("data_start", Kind::Duration, "For the 354 to DATA."),
+    field(
+        "data_block",
+        Kind::Duration,
+        "For the server to take the next block of a message.",
+    ),
+    field(
+        "data_end",
+        Kind::Duration,
+        "For the reply after a message's end.",
+    ),
+];
+
+/// `auth` keys that are the host's, whatever the plugin.
+pub(crate) static AUTH: &[Field] = &[
+    field(
+        "plugin",
+        Kind::Text,
+        "The plugin's name: `oauth`, `basic`, or one of yours.",
+    ),
+    field(
+        "allow_hosts",
+        Kind::Hosts,
+        "Hosts the plugin may send requests to, besides those it declares.",
+    ),
+];
+
+/// What a plugin that ships takes: `None` for others, whose own schema decides.
+pub(crate) fn plugin(name: &str) -> Option<&'static [Field]> {
+    match name {
+        "oauth" => Some(OAUTH),
+        "basic" => Some(BASIC),
+        _ => None,
+    }
+}
+
+/// The plugins that ship.
+pub(crate) static SHIPPED: &[&str] = &["oauth", "basic"];
+
+static OAUTH: &[Field] = &[
+    field(
+        "flow",
+        Kind::OneOf(FLOWS),
+        "The grant: `client_credentials` (the application itself), `authorization_code` (a browser, once) or `device_code` (a code typed elsewhere, once).",
+    ),
+    field(
+        "tenant",
+        Kind::Tenant,
+        "Microsoft: the tenant's id or one of its domains.",
+    ),
+    field(
+        "authority",
+        Kind::Url,
+        "Microsoft: the sign-in service's base URL. The presets know it.",
+    ),
+    field(
+        "issuer",
+        Kind::Url,
+        "Other providers: the issuer, to find the endpoints by discovery.",
+    ),
+    field(
+        "authorization_endpoint",
+        Kind::Url,
+        "Other providers: where the browser is sent.",
+    ),
+    field(
+        "token_endpoint",
+        Kind::Url,
+        "Other providers: where tokens are issued.",
+    ),
+    field(
+        "device_authorization_endpoint",
+        Kind::Url,
+        "Other providers: where device codes are issued (RFC 8628).",
+    ),
+    field(
+        "revocation_endpoint",
+        Kind::Url,
+        "Other providers: where tokens are revoked (RFC 7009).",
+    ),
+    field(
+        "client_id",
+        Kind::Text,
+        "The application's id at the provider.",
+    ),
+    field(
+        "scopes",
+        Kind::Scopes,
+        "What to ask for. The presets know it where it is documented.",
+    ),
+    field(
+        "client_auth",
+        Kind::OneOf(CLIENT_AUTH),
+        "How the application proves itself: secret in the body (`post`, default) or the header (`basic`), a signed assertion (`private_key_jwt`), or not at all (`none`).",
+    ),
+    field("client_secret", Kind::Secret, "The application's secret."),
+    field(
+        "certificate",
+        Kind::Secret,
+        "The application's certificate (PEM text), for a signed assertion.",
+    ),
+    field(
+        "private_key",
+        Kind::Secret,
+        "The certificate's private key (PEM text).",
+    ),
+    field(
+        "assertion",
+        Kind::Secret,
+        "A federated assertion (JWT) from another issuer, in place of a key.",
+    ),
+    field(
+        "assertion_alg",
+        Kind::OneOf(ASSERTION_ALG),
+        "How the assertion is signed. Default: `PS256`.",
+    ),
+    field(
+        "assertion_audience",
+        Kind::Text,
+        "The assertion's audience. Default: the token endpoint.",
+    ),
+    field(
+        "redirect_uri",
+        Kind::RedirectUri,
+        "Where the browser returns to. Default: `http://localhost`.",
+    ),
+    field(
+        "login_hint",
+        Kind::Text,
+        "Whom the sign-in page should propose.",
+    ),
+    field(
+        "mechanisms",
+        Kind::SomeOf(OAUTH_MECHANISMS),
+        "SASL mechanisms to use, best first. Default: both.",
+    ),
+];
+
+static BASIC: &[Field] = &[
+    field("password", Kind::Secret, "The password."),
+    field(
+        "mechanisms",
+        Kind::SomeOf(BASIC_MECHANISMS),
+        "SASL mechanisms to use, best first. Default: `PLAIN`, `LOGIN`; `CRAM-MD5` only if listed.",
+    ),
+];
+
+pub(crate) static FLOWS: &[&str] = &["client_credentials", "authorization_code", "device_code"];
+static CLIENT_AUTH: &[&str] = &["post", "basic", "private_key_jwt", "none"];
+static ASSERTION_ALG: &[&str] = &["PS256", "RS256"];
+static OAUTH_MECHANISMS: &[&str] = &["XOAUTH2", "OAUTHBEARER"];
+static BASIC_MECHANISMS: &[&str] = &["PLAIN", "LOGIN", "CRAM-MD5"];
+
+/// The forms of a secret reference in a file.
+pub(crate) static REFERENCE: &[Field] = &[
+    field("env", Kind::Text, "The name of an environment variable."),
+    field("file", Kind::Path, "A file only its owner can read."),
+    field(
+        "credential",
+        Kind::FileName,
+        "The name of a systemd credential (`LoadCredential=`).",
+    ),
+    field(
+        "command",
+        Kind::Command,
+        "A program that prints it; run without a shell.",
+    ),
+    field("vault", Kind::Text, "A name in Postrider's own vault."),
+];
+
+/// A script may hold a secret itself.
+pub(crate) static INLINE: &[Field] = &[field(
+    "inline",
+    Kind::Secret,
+    "The secret, from a script that holds it.",
+)];
+
+/// How to write a secret, for whoever wrote it some other way.
+pub(crate) const REFERENCE_FORMS: &str = "{ env = \"NAME\" }, { file = \"/path\" }, { credential = \"name\" } or { command = [\"program\"] }";
+
+/// One setting, for documentation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyReference {
+    /// Dotted; `NAME` stands for a name of the user's choice.
+    pub key: String,
+    /// The plugin it belongs to, for keys under `auth` that only one plugin takes.
+    pub plugin: Option<&'static str>,
+    /// What its value looks like.
+    pub value: &'static str,
+    /// The words it chooses from, if it does.
+    pub words: Vec<&'static str>,
+    /// What it does: Markdown, one paragraph.
+    pub doc: &'static str,
+}
+
+/// All settings, in the order in which they are best read.
+pub fn reference() -> Vec<KeyReference> {
+    let mut keys = Vec::new();
+    list("", None, ROOT, &mut keys);
+    keys
+}
+
+fn list(
+    prefix: &str,
+    plugin_name: Option<&'static str>,
+    fields: &'static [Field],
+    keys: &mut Vec<KeyReference>,
+) {
+    for field in fields {
+        let key = format!("{prefix}{}", field.name);
+        let entry = |key: String| KeyReference {
+            key,
+            plugin: plugin_name,
+            value: field.kind.wanted(),
+            words: field.kind.words(),
+            doc: field.doc,
+        };
+        match field.kind {
+            Kind::Accounts => {
+                keys.push(entry(format!("{key}.NAME")));
+                list(&format!("{key}.NAME."), None, ACCOUNT, keys);
+            }
+            Kind::Pins => keys.push(KeyReference {
+                value: "a SHA-256 digest in hexadecimal",
+                ..entry(format!("{key}.NAME"))
+            }),
+            Kind::Table(inner) => {
+                keys.push(entry(key.clone()));
+                list(&format!("{key}."), plugin_name, inner, keys);
+            }
+            Kind::Auth => {
+                keys.push(entry(key.clone()));
+                let prefix = format!("{key}.");
+                list(&prefix, None, AUTH, keys);
+                for name in SHIPPED {
+                    list(&prefix, Some(name), plugin(name).unwrap_or_default(), keys);
+                }
+            }
+            Kind::Secret => {
+                keys.push(entry(key.clone()));
+                list(&format!("{key}."), plugin_name, REFERENCE, keys);
+            }
+            _ => keys.push(entry(key)),
+        }
+    }
+}
+
+/// Whether what `key` holds may be a secret, by its name; a slip of the pen included.
+pub(crate) fn looks_secret(key: &str) -> bool {
+    const ENDINGS: [&str; 11] = [
+        "secret",
+        "password",
+        "passwd",
+        "passphrase",
+        "pass",
+        "pwd",
+        "private_key",
+        "api_key",
+        "token",
+        "assertion",
+        "credentials",
+    ];
+    const SIMILAR: f64 = 0.88;
+    let shipped = || OAUTH.iter().chain(BASIC);
+    let key = key.to_ascii_lowercase().replace('-', "_");
+    if let Some(field) = shipped().find(|field| field.name == key) {
+        return matches!(field.kind, Kind::Secret);
+    }
+    ENDINGS.iter().any(|ending| key.ends_with(ending))
+        || shipped()
+            .filter(|field| matches!(field.kind, Kind::Secret))
+            .any(|field| strsim::jaro_winkler(field.name, &key) > SIMILAR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secret_names_are_known_with_their_misspellings() {
+        for secret in [
+            "client_secret",
+            "password",
+            "pasword",
+            "client_secrt",
+            "Password",
+            "api-key",
+            "smtp_password",
+            "private_key",
+            "refresh_token",
+            "certificat",
+        ] {
+            assert!(looks_secret(secret), "{secret}");
+        }
+        for other in [
+            "token_endpoint",
+            "client_id",
+            "client_auth",
+            "assertion_alg",
+            "assertion_audience",
+            "username",
+            "scopes",
+            "plugin",
+            "provider",
+        ] {
+            assert!(!looks_secret(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_reference_lists_each_key_once() {
+        let keys = reference();
+        let mut seen = std::collections::BTreeSet::new();
+        for key in &keys {
+            assert!(seen.insert((&key.key, key.plugin)), "{} twice", key.key);
+            assert!(key.doc.ends_with('.'), "{}: {}", key.key, key.doc);
+        }
+        for wanted in [
+            "account.NAME.server.port",
+            "account.NAME.auth.flow",
+            "plugins.pins.NAME",
+            "account.NAME.timeouts.connect",
+            "account.NAME.auth.password.env",
+        ] {
+            assert!(
+                keys.iter().any(|key| key.key == wanted),
+                "{wanted} is missing"
+            );
+        }
+    }
+}

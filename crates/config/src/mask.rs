@@ -1,0 +1,296 @@
+//! Which octets of a settings file may be a secret.
+//!
+//! Worked out from tokens, not from the parsed tree: a file that does not parse is shown in
+//! an error too, and a password with a missing quote is a password. What follows a key that
+//! looks like a secret's ([`looks_secret`]) is masked up to where its value ends; only the
+//! names inside a reference (`{ env = "NAME" }`) stay readable. In doubt it masks.
+
+use std::ops::Range;
+
+use toml_parser::{
+    Source,
+    lexer::{Token, TokenKind},
+};
+
+use crate::keys::looks_secret;
+
+/// Reference forms whose value is a name, not a secret. (A command's arguments may be one.)
+const NAMES: [&str; 4] = ["env", "file", "credential", "vault"];
+
+/// The ranges to mask, ascending and apart.
+pub(crate) fn secret_ranges(text: &str) -> Vec<Range<usize>> {
+    let tokens: Vec<Token> = Source::new(text).lex().collect();
+    let mut scan = Scan {
+        text,
+        tokens: &tokens,
+        ranges: Vec::new(),
+    };
+    scan.run();
+    scan.ranges
+}
+
+struct Scan<'a> {
+    text: &'a str,
+    tokens: &'a [Token],
+    ranges: Vec<Range<usize>>,
+}
+
+impl Scan<'_> {
+    fn run(&mut self) {
+        let mut at = 0;
+        let mut open = 0_usize;
+        let mut line_start = true;
+        let mut secret_table = false;
+        while let Some(token) = self.tokens.get(at) {
+            let kind = token.kind();
+            match kind {
+                TokenKind::LeftSquareBracket if line_start && open == 0 => {
+                    let end = self.line_end(at);
+                    secret_table = self.tokens[at..end]
+                        .iter()
+                        .any(|token| self.is_secret_key(*token));
+                    at = end;
+                    continue;
+                }
+                TokenKind::LeftSquareBracket | TokenKind::LeftCurlyBracket => open += 1,
+                TokenKind::RightSquareBracket | TokenKind::RightCurlyBracket => {
+                    open = open.saturating_sub(1);
+                }
+                TokenKind::Equals
+                    if secret_table || self.key_before(at).any(|k| self.is_secret_key(k)) =>
+                {
+                    let named = secret_table && self.is_name(at);
+                    at = self.value(at + 1, open > 0, named);
+                    line_start = false;
+                    continue;
+                }
+                _ => {}
+            }
+            line_start = match kind {
+                TokenKind::Newline => true,
+                TokenKind::Whitespace => line_start,
+                _ => false,
+            };
+            at += 1;
+        }
+    }
+
+    /// Masks the value that begins at token `at`, and returns the token after it.
+    ///
+    /// `nested`: inside an inline table, where a comma or a brace ends the value.
+    /// `named`: the value itself is a name that may be read.
+    fn value(&mut self, mut at: usize, nested: bool, named: bool) -> usize {
+        let mut depth = 0_usize;
+        let mut readable = named;
+        while let Some(token) = self.tokens.get(at) {
+            match token.kind() {
+                TokenKind::Eof => break,
+                TokenKind::Newline if depth == 0 => break,
+                TokenKind::Comma if depth == 0 && nested && self.key_follows(at + 1) => break,
+                TokenKind::RightCurlyBracket if depth == 0 && nested => break,
+                TokenKind::LeftCurlyBracket | TokenKind::LeftSquareBracket => depth += 1,
+                TokenKind::RightCurlyBracket | TokenKind::RightSquareBracket => {
+                    depth = depth.saturating_sub(1);
+                }
+                TokenKind::Equals => readable = depth == 1 && self.is_name(at),
+                TokenKind::Whitespace | TokenKind::Newline | TokenKind::Comma | TokenKind::Dot => {}
+                TokenKind::BasicString | TokenKind::LiteralString if readable => readable = false,
+                _ if depth > 0 && self.equals_follows(at + 1) => {}
+                _ => {
+                    let span = token.span();
+                    self.mask(span.start()..span.end());
+                }
+            }
+            at += 1;
+        }
+        at
+    }
+
+    /// Adds a range, joined with the one before it when only blanks or dots lie between.
+    fn mask(&mut self, range: Range<usize>) {
+        match self.ranges.last_mut() {
+            Some(last)
+                if self.text[last.end..range.start]
+                    .chars()
+                    .all(|c| matches!(c, ' ' | '\t' | '.' | ',')) =>
+            {
+                last.end = range.end;
+            }
+            _ => self.ranges.push(range),
+        }
+    }
+
+    /// The first token of the next line.
+    fn line_end(&self, at: usize) -> usize {
+        let length = self.tokens[at..]
+            .iter()
+            .position(|token| token.kind() == TokenKind::Newline)
+            .unwrap_or(self.tokens.len() - at);
+        at + length
+    }
+
+    /// The parts of the dotted key before the `=` at `at`.
+    fn key_before(&self, at: usize) -> impl Iterator<Item = Token> {
+        self.tokens[..at]
+            .iter()
+            .rev()
+            .take_while(|token| is_key(token.kind()) || is_between(token.kind()))
+            .filter(|token| is_key(token.kind()))
+            .copied()
+    }
+
+    /// Whether the key before the `=` at `at` is a reference's whose value is a name.
+    fn is_name(&self, at: usize) -> bool {
+        let mut parts = self.key_before(at);
+        let last = parts.next().map(|token| self.key(token));
+        last.is_some_and(|key| NAMES.contains(&key))
+    }
+
+    fn key_follows(&self, at: usize) -> bool {
+        let mut rest = self.tokens.iter().skip(at).skip_while(|token| {
+            matches!(
+                token.kind(),
+                TokenKind::Whitespace | TokenKind::Newline | TokenKind::Comment
+            )
+        });
+        let is_empty_rest = rest.clone().next().is_none_or(|token| {
+            matches!(token.kind(), TokenKind::Eof | TokenKind::RightCurlyBracket)
+        });
+        is_empty_rest
+            || rest
+                .find(|token| !is_key(token.kind()) && !is_between(token.kind()))
+                .is_some_and(|token| token.kind() == TokenKind::Equals)
+    }
+
+    /// Whether an `=` comes next, past blanks and further parts of a dotted key.
+    fn equals_follows(&self, at: usize) -> bool {
+        self.tokens[at.min(self.tokens.len())..]
+            .iter()
+            .find(|token| !is_between(token.kind()) && !is_key(token.kind()))
+            .is_some_and(|token| token.kind() == TokenKind::Equals)
+    }
+
+    fn is_secret_key(&self, token: Token) -> bool {
+        is_key(token.kind()) && looks_secret(self.key(token))
+    }
+
+    /// A key's text without its quotes.
+    fn key(&self, token: Token) -> &str {
+        let span = token.span();
+        self.text[span.start()..span.end()].trim_matches(['"', '\''])
+    }
+}
+
+fn is_key(kind: TokenKind) -> bool {
+    matches!(
+        kind,
+        TokenKind::Atom | TokenKind::BasicString | TokenKind::LiteralString
+    )
+}
+
+fn is_between(kind: TokenKind) -> bool {
+    matches!(kind, TokenKind::Dot | TokenKind::Whitespace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn masked(text: &str) -> String {
+        let mut shown = String::new();
+        let mut from = 0;
+        for range in secret_ranges(text) {
+            shown.push_str(&text[from..range.start]);
+            shown.push('…');
+            from = range.end;
+        }
+        shown + &text[from..]
+    }
+
+    #[test]
+    fn values_of_secret_keys_are_masked() {
+        for (text, shown) in [
+            ("password = \"hunter2\"", "password = …"),
+            (
+                "username = \"a@b\"\npassword = 'hunter2' # old: hunter1\nx = 1",
+                "username = \"a@b\"\npassword = …\nx = 1",
+            ),
+            (
+                "auth = { plugin = \"basic\", password = \"hunter2\" }",
+                "auth = { plugin = \"basic\", password = … }",
+            ),
+            (
+                "auth = { password = \"hunter2\", plugin = \"basic\" }",
+                "auth = { password = …, plugin = \"basic\" }",
+            ),
+            ("auth.pasword = \"hunter2\"", "auth.pasword = …"),
+            (
+                "\"client_secret\" = \"\"\"\nhunter2\n\"\"\"\n[x]",
+                "\"client_secret\" = …\n[x]",
+            ),
+            ("password = [\"hunter2\", \"hunter3\"]", "password = […]"),
+            ("password = 1234", "password = …"),
+        ] {
+            assert_eq!(masked(text), shown);
+        }
+    }
+
+    #[test]
+    fn names_in_references_stay_readable() {
+        for text in [
+            "password = { env = \"PRINTER_PASSWORD\" }",
+            "client_secret = { vault = 'alerts/client_secret' }",
+            "[account.x.auth.client_secret]\nfile = \"/run/secrets/x\"",
+            "auth.client_secret.credential = \"x\"",
+            "username = \"a@b\"\ntoken_endpoint = \"https://x\"",
+        ] {
+            assert_eq!(
+                masked(text).replace(
+                    "client_secret.credential = …",
+                    "client_secret.credential = \"x\""
+                ),
+                text
+            );
+        }
+        assert_eq!(
+            masked("password = { command = [\"pass\", \"hunter2\"] }"),
+            "password = { command = […] }"
+        );
+        assert_eq!(
+            masked("password = { value = \"hunter2\", env = \"N\" }"),
+            "password = { value = …, env = \"N\" }"
+        );
+        assert_eq!(
+            masked(
+                "[account.x.auth.client_secret]\nvalue = \"hunter2\"\n[account.y]\nusername = \"u\""
+            ),
+            "[account.x.auth.client_secret]\nvalue = …\n[account.y]\nusername = \"u\""
+        );
+    }
+
+    #[test]
+    fn broken_files_leak_nothing_either() {
+        for text in [
+            "password = \"hunter2",
+            "password = hunter2",
+            "password = hun ter2.hunter2",
+            "password = \"hun\"ter2\"",
+            "password = hun#ter2",
+            "password = \"\"\"hunter2\n\nhunter2",
+            "password = {hunter2",
+            "password = [\n\"hunter2\",\n\n'hunter2",
+            "a = [\npassword = \"hunter2\"",
+            "auth = { password = hunter2",
+            "auth = { password = ter,hunter2 }",
+            "auth = { x = \"1\", password = = \"hunter2\"",
+            "[auth.password]\nhunter = hunter2",
+            "password =\thunter2",
+        ] {
+            assert!(
+                !masked(text).contains("ter2"),
+                "{text:?} -> {:?}",
+                masked(text)
+            );
+        }
+    }
+}

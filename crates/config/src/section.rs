@@ -1,0 +1,414 @@
+//! A table against its list of known keys: unknown ones, wrong types, malformed values.
+//!
+//! [`Section::open`] reports all of that; what is read from a section afterwards is well
+//! formed or absent, so that rules across keys need not ask again.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lettre::message::Mailbox;
+
+use crate::check::Context;
+use crate::duration;
+use crate::grammar::{self, Fault};
+use crate::keys::{Field, Kind};
+use crate::problem::{Problems, quote};
+use crate::secret;
+use crate::tree::{Entry, Node, NodeKind};
+
+/// No single wait is longer.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+/// A key is "near" another above this likeness.
+const NEAR: f64 = 0.75;
+/// No setting needs a longer list.
+const LIST_LENGTH: usize = 256;
+
+type Span = Option<std::ops::Range<usize>>;
+
+/// A table whose keys are known.
+pub(crate) struct Section<'t> {
+    /// Its dotted key.
+    pub(crate) path: String,
+    span: Span,
+    entries: Vec<Known<'t>>,
+}
+
+struct Known<'t> {
+    field: &'static Field,
+    entry: &'t Entry,
+    sound: bool,
+}
+
+impl<'t> Section<'t> {
+    /// Checks `node` against `fields`; `None` when it is no table. Other keys are unknown.
+    pub(crate) fn open(
+        node: &'t Node,
+        path: String,
+        span: Span,
+        fields: &[&'static [Field]],
+        context: &Context<'_>,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let section = Self::open_among_others(node, path, span, fields, context, problems)?;
+        for entry in node.entries().unwrap_or_default() {
+            if !section.has(&entry.key) {
+                unknown_key(&section, entry, fields, problems);
+            }
+        }
+        Some(section)
+    }
+
+    /// The same where other keys are somebody else's to judge.
+    pub(crate) fn open_among_others(
+        node: &'t Node,
+        path: String,
+        span: Span,
+        fields: &[&'static [Field]],
+        context: &Context<'_>,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let Some(table) = node.entries() else {
+            problems.add(
+                path,
+                node.span.clone(),
+                format!("expected a table, found {}", node.type_name()),
+            );
+            return None;
+        };
+        let mut section = Self {
+            path,
+            span: span.or_else(|| node.span.clone()),
+            entries: Vec::new(),
+        };
+        for entry in table {
+            let mut fields = fields.iter().flat_map(|fields| fields.iter());
+            let Some(field) = fields.find(|field| field.name == entry.key) else {
+                continue;
+            };
+            let value = Value {
+                key: &section.key(field.name),
+                context,
+            };
+            let sound = value.check(field.kind, &entry.node, problems);
+            section.entries.push(Known {
+                field,
+                entry,
+                sound,
+            });
+        }
+        Some(section)
+    }
+
+    /// Whether the key is written at all, well formed or not.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.entries.iter().any(|known| known.field.name == name)
+    }
+
+    /// The keys that are well formed.
+    pub(crate) fn sound(&self) -> impl Iterator<Item = (&'static Field, &'t Node)> {
+        self.entries
+            .iter()
+            .filter(|known| known.sound)
+            .map(|known| (known.field, &known.entry.node))
+    }
+
+    pub(crate) fn node(&self, name: &str) -> Option<&'t Node> {
+        self.sound()
+            .find(|(field, _)| field.name == name)
+            .map(|(_, node)| node)
+    }
+
+    pub(crate) fn text(&self, name: &str) -> Option<&'t str> {
+        self.node(name)?.text()
+    }
+
+    pub(crate) fn texts(&self, name: &str) -> Option<Vec<String>> {
+        Some(texts(self.node(name)?))
+    }
+
+    pub(crate) fn flag(&self, name: &str) -> Option<bool> {
+        match self.node(name)?.kind {
+            NodeKind::Flag(flag) => Some(flag),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn number<T: TryFrom<i64>>(&self, name: &str) -> Option<T> {
+        T::try_from(self.node(name)?.integer()?).ok()
+    }
+
+    pub(crate) fn duration(&self, name: &str) -> Option<Duration> {
+        wait(self.node(name)?)
+    }
+
+    pub(crate) fn mailbox(&self, name: &str) -> Option<Mailbox> {
+        grammar::mailbox(self.text(name)?).ok()
+    }
+
+    /// A path, made whole with `base`.
+    pub(crate) fn path(&self, name: &str, base: &Path) -> Option<PathBuf> {
+        Some(base.join(self.text(name)?))
+    }
+
+    pub(crate) fn key(&self, name: &str) -> String {
+        if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        }
+    }
+
+    /// Where `name` is written, else where the section is.
+    pub(crate) fn span(&self, name: &str) -> Span {
+        self.entries
+            .iter()
+            .find(|known| known.field.name == name)
+            .map_or_else(|| self.span.clone(), |known| known.entry.node.span.clone())
+    }
+
+    /// Reports a problem with the key `name`, or with its absence.
+    pub(crate) fn fault(&self, name: &str, fault: Fault, problems: &mut Problems) {
+        report(self.key(name), self.span(name), fault, problems);
+    }
+}
+
+/// Reports `fault` at `key`.
+pub(crate) fn report(key: String, span: Span, fault: Fault, problems: &mut Problems) {
+    match fault.suggestion {
+        Some(suggestion) => problems.suggest(key, span, fault.message, suggestion),
+        None => problems.add(key, span, fault.message),
+    }
+}
+
+/// The strings of a list.
+fn texts(node: &Node) -> Vec<String> {
+    node.list()
+        .unwrap_or_default()
+        .iter()
+        .filter_map(Node::text)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The word nearest to `text`, if one is near.
+pub(crate) fn nearest<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    let text = text.to_ascii_lowercase();
+    // Longer names than any key cost time and are near to none.
+    if text.len() > 64 {
+        return None;
+    }
+    words
+        .map(|word| {
+            (
+                strsim::jaro_winkler(&text, &word.to_ascii_lowercase()),
+                word,
+            )
+        })
+        .filter(|(likeness, _)| *likeness > NEAR)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, word)| word)
+}
+
+fn unknown_key(
+    section: &Section<'_>,
+    entry: &Entry,
+    fields: &[&'static [Field]],
+    problems: &mut Problems,
+) {
+    let names = || {
+        fields
+            .iter()
+            .flat_map(|fields| fields.iter())
+            .map(|field| field.name)
+    };
+    let suggestion = match nearest(&entry.key, names()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("known here: {}", names().collect::<Vec<_>>().join(", ")),
+    };
+    problems.suggest(
+        section.key(&show_key(&entry.key)),
+        entry.key_span.clone().or_else(|| entry.node.span.clone()),
+        "unknown key",
+        suggestion,
+    );
+}
+
+/// A key's name for a message: as TOML writes it, on one line, not long.
+pub(crate) fn show_key(key: &str) -> String {
+    if grammar::name(key).is_ok() {
+        key.to_owned()
+    } else {
+        quote(key)
+    }
+}
+
+/// A wait: text with units, or seconds.
+fn wait(node: &Node) -> Option<Duration> {
+    match &node.kind {
+        NodeKind::Text(text) => duration::parse(text),
+        NodeKind::Integer(seconds) => u64::try_from(*seconds).ok().map(Duration::from_secs),
+        NodeKind::Float(seconds) => Duration::try_from_secs_f64(*seconds).ok(),
+        _ => None,
+    }
+}
+
+/// The check of one value.
+struct Value<'k> {
+    key: &'k str,
+    context: &'k Context<'k>,
+}
+
+impl Value<'_> {
+    /// Whether `node` is a well-formed `kind`; reports it if not. Tables are only tables here:
+    /// whoever opens them checks what is in them.
+    fn check(&self, kind: Kind, node: &Node, problems: &mut Problems) -> bool {
+        match kind {
+            Kind::Table(_) | Kind::Accounts | Kind::Pins | Kind::Auth => {
+                self.expect(node.entries().is_some(), kind, node, problems)
+            }
+            Kind::Flag => {
+                let flag = matches!(node.kind, NodeKind::Flag(_));
+                self.expect(flag, kind, node, problems)
+            }
+            Kind::Port => self.number(kind, 65_535, node, problems),
+            Kind::Count { most } => self.number(kind, i64::from(most), node, problems),
+            Kind::Duration => self.wait(node, problems),
+            Kind::Secret => secret::from_node(self.key, node, self.context, problems).is_some(),
+            Kind::SomeOf(_) | Kind::Scopes | Kind::Hosts | Kind::Paths | Kind::Command => {
+                self.list(kind, node, problems)
+            }
+            _ => {
+                let Some(text) = node.text() else {
+                    return self.expect(false, kind, node, problems);
+                };
+                self.accept(node, text_of(kind, text), problems)
+            }
+        }
+    }
+
+    fn number(&self, kind: Kind, most: i64, node: &Node, problems: &mut Problems) -> bool {
+        let Some(number) = node.integer() else {
+            return self.expect(false, kind, node, problems);
+        };
+        let fault = if (1..=most).contains(&number) {
+            Ok(())
+        } else {
+            Err(Fault::new(format!("{number} is not from 1 to {most}")))
+        };
+        self.accept(node, fault, problems)
+    }
+
+    fn wait(&self, node: &Node, problems: &mut Problems) -> bool {
+        let fault = match wait(node) {
+            None => Err(Fault::new(match node.text() {
+                Some(text) => format!(
+                    "{} is not a duration like \"30s\" or \"1h30m\"",
+                    quote(text)
+                ),
+                None => format!(
+                    "expected {}, found {}",
+                    Kind::Duration.wanted(),
+                    node.type_name()
+                ),
+            })),
+            Some(Duration::ZERO) => Err(Fault::new("no time at all is never enough")),
+            Some(wait) if wait > LONGEST_WAIT => Err(Fault::new("is longer than a day")),
+            Some(_) => Ok(()),
+        };
+        self.accept(node, fault, problems)
+    }
+
+    fn list(&self, kind: Kind, node: &Node, problems: &mut Problems) -> bool {
+        let Some(nodes) = node.list() else {
+            let fault = match node.text() {
+                Some(_) => Fault::with(
+                    format!("expected {}, found a string", kind.wanted()),
+                    "put it in brackets: [\"…\"]",
+                ),
+                None => Fault::new(format!(
+                    "expected {}, found {}",
+                    kind.wanted(),
+                    node.type_name()
+                )),
+            };
+            return self.accept(node, Err(fault), problems);
+        };
+        if nodes.is_empty() && !matches!(kind, Kind::Hosts | Kind::Paths) {
+            return self.accept(node, Err(Fault::new("is empty")), problems);
+        }
+        if nodes.len() > LIST_LENGTH {
+            let fault = Fault::new(format!("has more than {LIST_LENGTH} entries"));
+            return self.accept(node, Err(fault), problems);
+        }
+        let mut sound = true;
+        for item in nodes {
+            sound &= match item.text() {
+                Some(text) => self.accept(item, text_of(kind, text), problems),
+                None => self.expect(false, Kind::Text, item, problems),
+            };
+        }
+        sound
+    }
+
+    fn expect(&self, holds: bool, kind: Kind, node: &Node, problems: &mut Problems) -> bool {
+        let fault = format!("expected {}, found {}", kind.wanted(), node.type_name());
+        self.accept(
+            node,
+            holds.then_some(()).ok_or_else(|| Fault::new(fault)),
+            problems,
+        )
+    }
+
+    fn accept(&self, node: &Node, outcome: Result<(), Fault>, problems: &mut Problems) -> bool {
+        match outcome {
+            Ok(()) => true,
+            Err(fault) => {
+                report(self.key.to_owned(), node.span.clone(), fault, problems);
+                false
+            }
+        }
+    }
+}
+
+/// Whether `text` is a well-formed `kind`, or an item of such a list.
+fn text_of(kind: Kind, text: &str) -> Result<(), Fault> {
+    match kind {
+        Kind::Mailbox => grammar::mailbox(text).map(drop),
+        Kind::Host | Kind::Hosts => grammar::host(text),
+        Kind::EhloName => grammar::ehlo_name(text),
+        Kind::Path | Kind::Paths => grammar::path(text),
+        Kind::Url => grammar::endpoint(text),
+        Kind::RedirectUri => grammar::redirect_uri(text),
+        Kind::Tenant => grammar::tenant(text),
+        Kind::Scopes => grammar::scope(text),
+        Kind::Command => grammar::line(text, grammar::PATH_OCTETS),
+        Kind::FileName => file_name(text),
+        Kind::OneOf(_) | Kind::SomeOf(_) | Kind::Provider => word(text, &kind.words()),
+        _ => grammar::line(text, grammar::TEXT_OCTETS),
+    }
+}
+
+fn file_name(text: &str) -> Result<(), Fault> {
+    grammar::line(text, 255)?;
+    if text.contains('/') || text == "." || text == ".." {
+        return Err(Fault::new(format!(
+            "{} is not a file's name: it may not hold \"/\"",
+            quote(text)
+        )));
+    }
+    Ok(())
+}
+
+fn word(text: &str, words: &[&str]) -> Result<(), Fault> {
+    if words.contains(&text) {
+        return Ok(());
+    }
+    let suggestion = match nearest(text, words.iter().copied()) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => format!("one of: {}", words.join(", ")),
+    };
+    Err(Fault::with(
+        format!("{} is not known here", quote(text)),
+        suggestion,
+    ))
+}
