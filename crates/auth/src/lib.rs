@@ -6,13 +6,16 @@
 //!
 //! Not here: configuration files, SMTP, and keeping tokens beyond this process.
 
+mod call;
 mod clock;
 mod credential;
 mod error;
+mod flow;
 mod http;
 mod interaction;
 mod load;
 mod sasl;
+mod scrub;
 mod settings;
 mod token;
 

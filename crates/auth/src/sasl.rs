@@ -1,38 +1,109 @@
-//! One SASL exchange (RFC 4422).
-use crate::error::{AuthError, AuthErrorKind};
+//! One SASL exchange (RFC 4422): the plugin's octets for the server's challenges.
 
-/// One SASL exchange, its octets made by the plugin.
-#[derive(Debug)]
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider_plugin::wire::{Answer, Octets};
+use tokio::time::timeout;
+
+use crate::error::{AuthError, AuthErrorKind};
+use crate::flow::{Context, Flow, Rest};
+
+/// How long the plugin may take between two messages, its actions included. The server
+/// waits meanwhile, and gives up after some minutes.
+const TURN_TIME: Duration = Duration::from_secs(60);
+
+/// One SASL exchange, its octets made by the plugin. Dropping it ends the exchange on our
+/// side; that is also how a successful one ends.
 pub struct SaslFlow {
-    account: String,
+    context: Arc<Context>,
+    flow: Flow,
     mechanism: String,
-    initial_response: Option<Vec<u8>>,
+    initial_response: Option<Octets>,
     generation: u64,
 }
 
 impl SaslFlow {
-    /// The mechanism to name in `AUTH`.
+    /// Runs `flow` up to the message that starts the exchange.
+    pub(crate) async fn start(
+        context: Arc<Context>,
+        mut flow: Flow,
+        offered: &[String],
+        generation: u64,
+    ) -> Result<Self, AuthError> {
+        let start = match rest(&context, &mut flow).await? {
+            Rest::Start(start) => start,
+            Rest::Send(_) => return Err(broken(&context, "it answers before it starts")),
+            Rest::Finished(_) => return Err(broken(&context, "it ends before it starts")),
+        };
+        let mechanism = offered
+            .iter()
+            .find(|offered| offered.eq_ignore_ascii_case(&start.mechanism))
+            .ok_or_else(|| broken(&context, "it chose a mechanism the server does not offer"))?
+            .clone();
+        Ok(Self {
+            context,
+            flow,
+            mechanism,
+            initial_response: start.initial_response,
+            generation,
+        })
+    }
+
+    /// The mechanism to name in `AUTH`, as the server spelt it.
     pub fn mechanism(&self) -> &str {
         &self.mechanism
     }
 
     /// The initial response, not yet in base64.
     pub fn initial_response(&self) -> Option<&[u8]> {
-        self.initial_response.as_deref()
+        self.initial_response
+            .as_ref()
+            .map(|octets| octets.0.as_slice())
     }
 
-    /// The generation of the token in use; 0 where the plugin uses none.
+    /// The generation of the token in use, for [`crate::Credential::invalidate`]; 0 where
+    /// the plugin uses none.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
     /// The answer to the server's challenge, both not in base64.
     pub async fn respond(&mut self, challenge: &[u8]) -> Result<Vec<u8>, AuthError> {
-        let _ = challenge;
-        Err(AuthError::new(
-            &self.account,
-            AuthErrorKind::Unsupported,
-            "not built yet",
-        ))
+        let answer = Answer::SaslChallenge(Octets(challenge.to_vec()));
+        self.flow.answer(answer).await?;
+        match rest(&self.context, &mut self.flow).await? {
+            Rest::Send(mut octets) => Ok(std::mem::take(&mut octets.0)),
+            Rest::Start(_) => Err(broken(&self.context, "it starts a second time")),
+            Rest::Finished(_) => Err(broken(
+                &self.context,
+                "it has nothing to say to the server's challenge",
+            )),
+        }
     }
+}
+
+impl fmt::Debug for SaslFlow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SaslFlow")
+            .field("mechanism", &self.mechanism)
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn rest(context: &Context, flow: &mut Flow) -> Result<Rest, AuthError> {
+    let too_long = || {
+        let message = format!("no sasl message came within {} s", TURN_TIME.as_secs());
+        context.error(AuthErrorKind::Transient, message)
+    };
+    timeout(TURN_TIME, flow.run())
+        .await
+        .unwrap_or_else(|_| Err(too_long()))
+}
+
+fn broken(context: &Context, how: &str) -> AuthError {
+    let message = format!("plugin {:?} (sasl): {how}", context.plugin.name());
+    context.error(AuthErrorKind::Protocol, message)
 }

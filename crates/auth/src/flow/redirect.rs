@@ -1,0 +1,385 @@
+//! The loopback listener that a sign-in in the browser comes back to (RFC 8252 §7.3).
+//!
+//! It lives for one redirect. Whoever can reach a loopback port can talk to it, so it takes
+//! only a `GET` for its own host and path that answers the request that was made (the same
+//! `state`), and says nothing of what it was sent.
+
+use std::io;
+use std::time::Duration;
+
+use postrider_plugin::wire::Secret;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use url::{Host, Url};
+use zeroize::Zeroizing;
+
+/// The largest request head; an authorization code is 2 KB at most.
+const HEAD_OCTETS: usize = 16 << 10;
+/// Browsers open connections ahead and leave them silent: several at once, none for long.
+const CONNECTIONS: usize = 16;
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often another port is tried when only one of the two families has it free.
+const PORTS_TRIED: usize = 16;
+
+/// A listener for one redirect.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    redirect_uri: Url,
+    sockets: Vec<TcpListener>,
+}
+
+impl Listener {
+    /// Listens where `redirect_uri` says, on a free port if it names none.
+    pub(crate) async fn bind(redirect_uri: &str) -> Result<Self, String> {
+        let url =
+            Url::parse(redirect_uri).map_err(|_| "the redirect uri is not a url".to_owned())?;
+        if url.scheme() != "http" || !url.username().is_empty() || url.password().is_some() {
+            return Err("the redirect uri is not a plain http url".into());
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err("the redirect uri has a query or fragment".into());
+        }
+        let addresses: &[&str] = match url.host() {
+            Some(Host::Domain("localhost")) => &["127.0.0.1", "::1"],
+            Some(Host::Ipv4(address)) if address.is_loopback() => &["127.0.0.1"],
+            Some(Host::Ipv6(address)) if address.is_loopback() => &["::1"],
+            _ => return Err("the redirect uri does not lead to this machine's loopback".into()),
+        };
+        let sockets = bind_all(addresses, url.port())
+            .await
+            .map_err(|error| format!("cannot listen for the redirect: {error}"))?;
+        let port = sockets
+            .first()
+            .and_then(|socket| socket.local_addr().ok())
+            .map(|address| address.port());
+        let mut redirect_uri = url;
+        if redirect_uri.set_port(port).is_err() || port.is_none() {
+            return Err("cannot listen for the redirect".into());
+        }
+        Ok(Self {
+            redirect_uri,
+            sockets,
+        })
+    }
+
+    /// The redirect URI with its port.
+    pub(crate) fn redirect_uri(&self) -> &str {
+        self.redirect_uri.as_str()
+    }
+
+    /// The URL the browser comes back to, for a request made with this `state`.
+    pub(crate) async fn redirected(&self, state: Option<&str>) -> Secret {
+        let mut visits = JoinSet::new();
+        loop {
+            tokio::select! {
+                stream = self.accept(), if visits.len() < CONNECTIONS => {
+                    let visit = visit(stream, self.redirect_uri.clone(), state.map(str::to_owned));
+                    visits.spawn(timeout(HEAD_TIMEOUT, visit));
+                }
+                Some(visit) = visits.join_next(), if !visits.is_empty() => {
+                    if let Ok(Ok(Some(url))) = visit {
+                        return url;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn accept(&self) -> TcpStream {
+        loop {
+            let accepts = self.sockets.iter().map(|socket| Box::pin(socket.accept()));
+            let (accepted, ..) = futures_util::future::select_all(accepts).await;
+            match accepted {
+                Ok((stream, _)) => return stream,
+                // Out of descriptors, or the peer is gone already: neither ends the wait.
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+}
+
+/// Listens on all of `addresses` at one port, which is free on each of them.
+///
+/// A browser may try either family of `localhost`, and what listens on the other one would
+/// receive the code.
+async fn bind_all(addresses: &[&str], port: Option<u16>) -> io::Result<Vec<TcpListener>> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let mut sockets: Vec<TcpListener> = Vec::new();
+        let mut chosen = port.unwrap_or(0);
+        let mut taken = None;
+        for address in addresses {
+            match TcpListener::bind((*address, chosen)).await {
+                Ok(socket) => {
+                    chosen = socket.local_addr()?.port();
+                    sockets.push(socket);
+                }
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    taken = Some(error);
+                    break;
+                }
+                // This machine lacks the family.
+                Err(_) if !sockets.is_empty() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match taken {
+            None => return Ok(sockets),
+            Some(error) if port.is_some() || tries == PORTS_TRIED => return Err(error),
+            Some(_) => {}
+        }
+    }
+}
+
+/// One connection: the redirected URL, if that is what it brought.
+async fn visit(mut stream: TcpStream, redirect_uri: Url, state: Option<String>) -> Option<Secret> {
+    let head = read_head(&mut stream).await?;
+    let verdict = judge(&head, &redirect_uri, state.as_deref());
+    let (status, page) = match &verdict {
+        Verdict::Redirect { failed: false, .. } => ("200 OK", DONE_PAGE),
+        Verdict::Redirect { failed: true, .. } => ("200 OK", FAILED_PAGE),
+        Verdict::NotFound => ("404 Not Found", STRAY_PAGE),
+        Verdict::Bad => ("400 Bad Request", STRAY_PAGE),
+    };
+    let response = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\n\
+         Cache-Control: no-store\r\nReferrer-Policy: no-referrer\r\n\
+         Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'\r\n\
+         X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n{page}",
+        page.len()
+    );
+    // The code counts even if the browser does not wait for the page.
+    let _ = stream.write_all(response.as_bytes()).await;
+    let _ = stream.shutdown().await;
+    match verdict {
+        Verdict::Redirect { url, .. } => Some(url),
+        Verdict::NotFound | Verdict::Bad => None,
+    }
+}
+
+/// The request's head, up to and including its empty line.
+async fn read_head(stream: &mut TcpStream) -> Option<Zeroizing<Vec<u8>>> {
+    let mut head = Zeroizing::new(Vec::with_capacity(HEAD_OCTETS));
+    while head.len() < HEAD_OCTETS {
+        let mut chunk = Zeroizing::new([0; 2048]);
+        let room = chunk.len().min(HEAD_OCTETS - head.len());
+        let length = stream.read(&mut chunk[..room]).await.ok()?;
+        if length == 0 {
+            return None;
+        }
+        head.extend_from_slice(&chunk[..length]);
+        if head.windows(4).any(|end| end == b"\r\n\r\n") {
+            return Some(head);
+        }
+    }
+    Some(head)
+}
+
+enum Verdict {
+    /// The sign-in came back; it may have failed.
+    Redirect { url: Secret, failed: bool },
+    /// Something else a browser asks for, such as an icon.
+    NotFound,
+    /// Nothing a browser sends here.
+    Bad,
+}
+
+/// What a request head is for.
+fn judge(head: &[u8], redirect_uri: &Url, state: Option<&str>) -> Verdict {
+    let Ok(head) = std::str::from_utf8(head) else {
+        return Verdict::Bad;
+    };
+    let Some((head, _)) = head.split_once("\r\n\r\n") else {
+        return Verdict::Bad;
+    };
+    let mut lines = head.split("\r\n");
+    let mut request = lines.next().unwrap_or_default().split(' ');
+    let (Some("GET"), Some(target), Some("HTTP/1.1" | "HTTP/1.0"), None) = (
+        request.next(),
+        request.next(),
+        request.next(),
+        request.next(),
+    ) else {
+        return Verdict::Bad;
+    };
+    // A page elsewhere whose name leads to loopback would say its own name here.
+    let host = lines.find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("host").then_some(value.trim())
+    });
+    let ours = &redirect_uri[url::Position::BeforeHost..url::Position::AfterPort];
+    if !host.is_some_and(|host| host.eq_ignore_ascii_case(ours)) {
+        return Verdict::Bad;
+    }
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    if path != redirect_uri.path() || query.is_empty() {
+        return Verdict::NotFound;
+    }
+    let mut url = redirect_uri.clone();
+    url.set_query(Some(query));
+    let parameter = |wanted: &str| {
+        url.query_pairs()
+            .find_map(|(name, value)| (name == wanted).then_some(value))
+    };
+    let failed = parameter("error").is_some();
+    if !failed && parameter("code").is_none() {
+        return Verdict::NotFound;
+    }
+    if state.is_some() && parameter("state").as_deref() != state {
+        return Verdict::Bad;
+    }
+    Verdict::Redirect {
+        failed,
+        url: Secret::new(url.as_str()),
+    }
+}
+
+macro_rules! page {
+    ($title:literal, $text:literal) => {
+        concat!(
+            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>",
+            $title,
+            "</title><style>body{font:1.1rem/1.5 system-ui,sans-serif;margin:20vh auto 0;",
+            "max-width:32rem;padding:0 1rem;color-scheme:light dark}</style><h1>",
+            $title,
+            "</h1><p>",
+            $text,
+            "</p></html>\n"
+        )
+    };
+}
+
+const DONE_PAGE: &str = page!(
+    "Signed in",
+    "Postrider has what it needs. You may close this window."
+);
+const FAILED_PAGE: &str = page!(
+    "Not signed in",
+    "The sign-in did not succeed. Postrider shows the reason; you may close this window."
+);
+const STRAY_PAGE: &str = page!(
+    "Nothing here",
+    "Postrider waits here for a sign-in to come back, and this was not it."
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn get(uri: &str, target: &str, host: Option<&str>) -> String {
+        let url = Url::parse(uri).unwrap();
+        let authority = url[url::Position::BeforeHost..url::Position::AfterPort].to_owned();
+        let mut stream = TcpStream::connect(&authority).await.unwrap();
+        let host = host.unwrap_or(&authority);
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        response
+    }
+
+    #[tokio::test]
+    async fn the_redirect_arrives_whatever_the_browser_asks_before() {
+        let listener = Listener::bind("http://localhost").await.unwrap();
+        let uri = listener.redirect_uri().to_owned();
+        assert!(uri.starts_with("http://localhost:") && uri.ends_with('/'));
+
+        let browser = async {
+            // Opened ahead, and silent.
+            let port = Url::parse(&uri).unwrap().port().unwrap();
+            let _silent = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let icon = get(&uri, "/favicon.ico", None).await;
+            assert!(icon.starts_with("HTTP/1.1 404"), "{icon}");
+            let forged = get(&uri, "/?code=evil&state=other", None).await;
+            assert!(forged.starts_with("HTTP/1.1 400"), "{forged}");
+            let rebound = get(&uri, "/?code=evil&state=s", Some("evil.example")).await;
+            assert!(rebound.starts_with("HTTP/1.1 400"), "{rebound}");
+            let page = get(&uri, "/?code=c-1&state=s", None).await;
+            assert!(
+                page.starts_with("HTTP/1.1 200") && !page.contains("c-1"),
+                "{page}"
+            );
+        };
+        let (url, ()) = tokio::join!(listener.redirected(Some("s")), browser);
+
+        assert_eq!(url.expose(), format!("{uri}?code=c-1&state=s"));
+    }
+
+    #[tokio::test]
+    async fn both_families_of_localhost_are_listened_on() {
+        let listener = Listener::bind("http://localhost/done").await.unwrap();
+        let ports: Vec<_> = listener
+            .sockets
+            .iter()
+            .map(|socket| socket.local_addr().unwrap())
+            .collect();
+
+        assert!(ports.iter().all(|address| address.ip().is_loopback()));
+        assert!(
+            ports
+                .iter()
+                .all(|address| address.port() == ports[0].port())
+        );
+        let has_v6 = std::net::TcpListener::bind("[::1]:0").is_ok();
+        assert_eq!(ports.len(), if has_v6 { 2 } else { 1 });
+    }
+
+    #[tokio::test]
+    async fn only_loopback_is_listened_on() {
+        for bad in [
+            "https://localhost/",
+            "http://example.org/",
+            "http://192.0.2.1/",
+            "http://localhost.example/",
+            "http://u@localhost/",
+            "http://localhost/?x",
+            "nonsense",
+        ] {
+            assert!(Listener::bind(bad).await.is_err(), "{bad}");
+        }
+    }
+
+    fn judged(head: &str, state: Option<&str>) -> &'static str {
+        let uri = Url::parse("http://localhost:4000/cb").unwrap();
+        match judge(head.as_bytes(), &uri, state) {
+            Verdict::Redirect { failed: false, .. } => "code",
+            Verdict::Redirect { failed: true, .. } => "error",
+            Verdict::NotFound => "not found",
+            Verdict::Bad => "bad",
+        }
+    }
+
+    #[test]
+    fn only_a_get_of_our_path_and_state_is_the_redirect() {
+        const HOST: &str = "HTTP/1.1\r\nHost: localhost:4000\r\n\r\n";
+        for (start, state, verdict) in [
+            ("GET /cb?code=1&state=s", Some("s"), "code"),
+            ("GET /cb?code=1", None, "code"),
+            ("GET /cb?error=access_denied&state=s", Some("s"), "error"),
+            ("GET /cb?code=1&state=t", Some("s"), "bad"),
+            ("GET /cb?code=1", Some("s"), "bad"),
+            ("GET /cb?other=1", Some("s"), "not found"),
+            ("GET /cb", None, "not found"),
+            ("GET /?code=1", None, "not found"),
+            ("GET /cb/?code=1", None, "not found"),
+            ("POST /cb?code=1", None, "bad"),
+            ("GET  /cb?code=1", None, "bad"),
+        ] {
+            assert_eq!(
+                judged(&format!("{start} {HOST}"), state),
+                verdict,
+                "{start}"
+            );
+        }
+        for head in [
+            "",
+            "GET /cb?code=1 HTTP/1.1\r\n\r\n",
+            "GET /cb?code=1 HTTP/1.1\r\nHost: localhost:4000",
+        ] {
+            assert_eq!(judged(head, None), "bad", "{head}");
+        }
+    }
+}
