@@ -8,6 +8,8 @@
 //! play money: never put real ones in.
 #![forbid(unsafe_code)]
 
+pub mod ca;
+mod entra;
 pub mod exchange;
 pub mod inbox;
 mod jwt;

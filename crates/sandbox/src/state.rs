@@ -439,7 +439,7 @@ pub(crate) mod testing {
 
     impl Clock for StandingClock {
         fn now(&self) -> SystemTime {
-            SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600)
+            "2026-01-01T00:00:00Z".parse::<Timestamp>().unwrap().into()
         }
     }
 

@@ -258,8 +258,9 @@ impl Resource {
         }
     }
 
-    /// The service with this identifier.
+    /// The service with this identifier; one slash at its end does not matter.
     pub fn identified(identifier: &str) -> Option<Self> {
+        let identifier = identifier.strip_suffix('/').unwrap_or(identifier);
         [Self::Exchange, Self::Graph].into_iter().find(|r| {
             r.identifiers()
                 .iter()
