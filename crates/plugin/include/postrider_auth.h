@@ -145,8 +145,9 @@ typedef struct pr_auth_v1 {
      * instance. PR_DONE, or an error.
      *
      * config_schema is JSON Schema 2020-12; a property with "x-postrider-secret":true reaches
-     * the plugin by secret_get alone. hosts are what http may reach: "host", "host:port", or
-     * "{setting}" for the host and port of the URL in that setting. */
+     * the plugin by secret_get alone. hosts are what http may reach, by HTTPS: "host",
+     * "host:port", or "{setting}" for the host and port of the URL in that setting. What else
+     * is reached, without TLS or on a private address, the operator allows. */
     int32_t (*describe)(pr_sink *out);
 
     /* Makes an instance from {"account":S,"username":S,"settings":{...},"secrets":[NAME,...],

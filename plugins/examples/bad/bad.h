@@ -21,7 +21,8 @@ static inline int32_t good_create(const pr_host *host, pr_bytes config, void **i
 
 static inline void good_destroy(void *inst) { (void)inst; }
 
-static inline int32_t good_begin(void *inst, uint32_t op, pr_bytes input, void **flow, pr_sink *out) {
+static inline int32_t good_begin(void *inst, uint32_t op, pr_bytes input, void **flow,
+                                 pr_sink *out) {
     (void)inst, (void)input;
     if (op != PR_OP_OBTAIN) {
         return pr_fail(out, PR_E_UNSUPPORTED, "only obtain");
