@@ -5,15 +5,13 @@ use postrider_plugin::wire::{Octets, Secret};
 
 /// Parameters that are no secret; the value of any other is scrubbed from whatever an
 /// endpoint answers.
-const PUBLIC: [&str; 8] = [
+const PUBLIC: [&str; 6] = [
     "client_assertion_type",
     "client_id",
-    "code_challenge_method",
     "grant_type",
     "redirect_uri",
     "scope",
     "token_type_hint",
-    "resource",
 ];
 
 /// Shorter values are left alone when scrubbing: they say nothing, and stand in ordinary words.

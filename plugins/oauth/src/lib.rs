@@ -8,6 +8,7 @@
 //! The plugin opens no socket and keeps nothing: it yields what it needs (see
 //! [`postrider_plugin::kit`]), and the host decides when to refresh and where tokens live. No
 //! error or `Debug` text of this crate holds a token or a secret.
+#![forbid(unsafe_code)]
 
 mod assertion;
 mod browser;

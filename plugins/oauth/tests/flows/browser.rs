@@ -97,7 +97,11 @@ fn a_redirect_that_is_no_answer_to_this_sign_in_redeems_nothing() {
         ("code=c", Protocol, "another `state`"),
         ("code=c&state=", Protocol, "another `state`"),
         ("code=c&state=STATE1", Protocol, "another `state`"),
-        ("code=c&state=state", Protocol, "another `state`"),
+        (
+            "code=c&state=AAAAAAAAAAAAAAAAAAAAAA",
+            Protocol,
+            "another `state`",
+        ),
         ("error=access_denied", Protocol, "another `state`"),
         ("code=c&code=d&state=STATE", Protocol, "given twice"),
         ("code=c&state=STATE&state=STATE", Protocol, "given twice"),

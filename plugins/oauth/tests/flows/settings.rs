@@ -72,6 +72,7 @@ fn the_schema_takes_good_settings_and_refuses_unknown_ones() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one table, a row for each fault")]
 fn faults_are_named_by_their_setting() {
     let ms = "client_credentials";
     let rows: &[(&str, Value, &[&str], &str)] = &[
