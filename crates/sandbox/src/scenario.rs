@@ -331,6 +331,9 @@ pub struct Limits {
     pub messages_per_minute: u32,
     /// What happens to messages above that rate. Microsoft's documents contradict each other.
     pub over_rate: OverRate,
+    /// Whether Send on Behalf alone lets a From pass over SMTP. Nobody has shown that it
+    /// does, so what works here does not rest on it.
+    pub send_on_behalf: bool,
     /// Parallel senders a mailbox; 0: no limit.
     pub connections: u32,
     /// Recipients of one message.
@@ -350,6 +353,7 @@ impl Default for Limits {
         Self {
             messages_per_minute: 30,
             over_rate: OverRate::default(),
+            send_on_behalf: false,
             connections: 3,
             recipients_per_message: 500,
             recipients_per_day: 10_000,

@@ -116,7 +116,9 @@ mod tests {
 
     #[test]
     fn only_a_dot_between_two_crlfs_ends_a_body() {
-        let table: [(&[u8], &[u8], Option<&[u8]>); 12] = [
+        /// Input, its content, and what follows the end.
+        type Row = (&'static [u8], &'static [u8], Option<&'static [u8]>);
+        let table: [Row; 12] = [
             (b".\r\n", b"", Some(b"")),
             (b"a\r\n.\r\nQUIT\r\n", b"a\r\n", Some(b"QUIT\r\n")),
             (b"..a\r\n...\r\n.\r\n", b".a\r\n..\r\n", Some(b"")),

@@ -353,7 +353,7 @@ impl RcptCommand {
         for (keyword, value) in parameters(rest).ok_or_else(malformed)? {
             match keyword.as_str() {
                 "NOTIFY" => {
-                    rcpt.notify = Some(value.and_then(Notify::parse).ok_or_else(malformed)?)
+                    rcpt.notify = Some(value.and_then(Notify::parse).ok_or_else(malformed)?);
                 }
                 // RFC 3461 §4.2: at most 500 characters.
                 "ORCPT" => {

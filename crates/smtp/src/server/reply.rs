@@ -5,6 +5,7 @@
 pub struct ServerReply {
     code: u16,
     lines: Vec<String>,
+    injected: Vec<u8>,
     after: After,
 }
 
@@ -46,6 +47,7 @@ impl ServerReply {
                 451
             },
             lines,
+            injected: Vec::new(),
             after: After::Continue,
         }
     }
@@ -62,6 +64,14 @@ impl ServerReply {
     #[must_use]
     pub fn closing(mut self) -> Self {
         self.after = After::Close;
+        self
+    }
+
+    /// Writes these octets behind the reply, as they are: what an attacker on the path
+    /// would do. Only for servers that put clients to the test.
+    #[must_use]
+    pub fn danger_followed_by(mut self, octets: impl Into<Vec<u8>>) -> Self {
+        self.injected = octets.into();
         self
     }
 
@@ -91,6 +101,7 @@ impl ServerReply {
             let mark = if index == last { ' ' } else { '-' };
             out.extend_from_slice(format!("{}{mark}{line}\r\n", self.code).as_bytes());
         }
+        out.extend_from_slice(&self.injected);
     }
 }
 

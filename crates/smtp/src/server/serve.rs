@@ -190,10 +190,12 @@ where
 
     async fn carry_out(&mut self, command: Command) -> io::Result<Step> {
         if let Some(reply) = self.handler.before(&command).await {
-            if let Command::Bdat { octets, .. } = command
-                && !self.discard(octets).await?
-            {
-                return Ok(self.say(&reply.closing()));
+            if let Command::Bdat { octets, .. } = command {
+                // Without this chunk there is no message (RFC 3030 §2).
+                self.forget();
+                if !self.discard(octets).await? {
+                    return Ok(self.say(&reply.closing()));
+                }
             }
             return Ok(self.say(&reply));
         }
@@ -491,7 +493,7 @@ where
 
     fn say(&mut self, reply: &ServerReply) -> Step {
         match reply.after() {
-            After::Vanish => return Step::Vanish,
+            After::Vanish => Step::Vanish,
             After::Close => {
                 self.io.say(reply);
                 Step::Close

@@ -1,1 +1,0 @@
-//! Exchange Online: SMTP client submission.

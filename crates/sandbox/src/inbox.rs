@@ -1,1 +1,0 @@
-//! The inbox: what arrived, kept to be looked at.
