@@ -6,6 +6,10 @@ use crate::Reply;
 
 /// One server's offer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is one keyword, offered or not"
+)]
 pub struct Capabilities {
     /// `SIZE` (RFC 1870): `Some(None)` when offered without a limit.
     pub size: Option<Option<u64>>,

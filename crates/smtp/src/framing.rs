@@ -7,11 +7,11 @@ use std::ops::Range;
 
 /// The message as it stands between the 354 and its verdict, with the terminating dot.
 pub fn dot_stuff(message: &[u8]) -> Vec<u8> {
-    let mut stuffed = Vec::with_capacity(message.len() + message.len() / 64 + 8);
+    let mut out = Vec::with_capacity(message.len() + message.len() / 64 + 8);
     let mut stuffer = DotStuffer::default();
-    stuffer.push(message, &mut stuffed);
-    stuffer.finish(&mut stuffed);
-    stuffed
+    stuffer.push(message, &mut out);
+    stuffer.finish(&mut out);
+    out
 }
 
 /// The message that [`dot_stuff`] made this of; `None` when the terminator is missing or does

@@ -329,7 +329,10 @@ mod tests {
 
     #[test]
     fn a_reply_cannot_grow_without_end() {
-        assert_eq!(parse(&[b'2'; 20_000]), Err(ReplyError::TooLong));
+        assert_eq!(
+            parse("2".repeat(20_000).as_bytes()),
+            Err(ReplyError::TooLong)
+        );
         assert_eq!(
             parse("250-x\r\n".repeat(600).as_bytes()),
             Err(ReplyError::TooLong)
@@ -389,10 +392,10 @@ mod tests {
             let ours = parse(text.as_bytes()).unwrap().remove(0);
             let theirs = smtp_proto::response::parser::ResponseReceiver::default()
                 .parse(&mut text.as_bytes().iter());
-            // It strips a status on any line, whatever its class: compare what has none.
+            // It takes a status of any class, and keeps the CR of a line with few characters.
             if let Ok(theirs) = theirs && !text.contains('.') {
                 prop_assert_eq!(ours.code, theirs.code);
-                prop_assert_eq!(ours.lines.join("\n"), theirs.message);
+                prop_assert_eq!(ours.lines.join("\n"), theirs.message.replace('\r', ""));
             }
         }
     }

@@ -160,7 +160,7 @@ impl Session {
                 .await;
             if let Err(error) = result {
                 lost_before_message = !message_sent
-                    && error.written_octets <= flight.head_octets
+                    && error.written_octets <= flight.without_message
                     && matches!(error.cause, Cause::Lost(_));
                 lost = Some((error, owed.front().map(|(owed, _): &(Owed, _)| *owed)));
                 break;

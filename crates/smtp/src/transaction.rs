@@ -142,7 +142,7 @@ impl<'a> Transaction<'a> {
             Next::Message if !self.is_wanted() => return self.give_up(),
             Next::Message => self.message(&mut flight, &mut owed),
         }
-        flight.head_octets = flight.head.len();
+        flight.without_message = flight.head.len();
         Some((flight, owed))
     }
 
@@ -300,7 +300,8 @@ impl<'a> Transaction<'a> {
         let path = envelope.reverse_path.as_ref().map_or("", AsRef::as_ref);
         let mut command = format!("MAIL FROM:<{path}>");
         if self.offer.size.is_some() {
-            command += &format!(" SIZE={}", self.outgoing.message().len());
+            command.push_str(" SIZE=");
+            command.push_str(&self.outgoing.message().len().to_string());
         }
         let eight_bit = self.outgoing.needs_eight_bit() || self.outgoing.needs_smtputf8();
         if eight_bit && self.offer.eight_bit_mime {
@@ -532,7 +533,7 @@ pub(crate) fn kind_of(cause: Cause) -> SendErrorKind {
 pub(crate) struct Octets<'a> {
     head: Vec<u8>,
     /// How many octets can be written without any of the message among them.
-    pub(crate) head_octets: usize,
+    pub(crate) without_message: usize,
     body: Body<'a>,
     block_timeout: Duration,
 }
@@ -556,7 +557,7 @@ impl Octets<'_> {
     fn new(block_timeout: Duration) -> Self {
         Self {
             head: Vec::new(),
-            head_octets: 0,
+            without_message: 0,
             body: Body::None,
             block_timeout,
         }

@@ -5,6 +5,7 @@
 //! asks: nothing here needs `8BITMIME`, and no line comes near 998 octets. [`from_rfc5322`]
 //! takes a finished message instead.
 
+mod address_list;
 mod attachment;
 mod draft;
 mod fields;

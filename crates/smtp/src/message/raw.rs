@@ -5,16 +5,17 @@
 
 use std::time::SystemTime;
 
-use lettre::message::header::{Date, Header};
+use lettre::message::header::{Date, Headers};
 
-use super::{MessageError, fields};
+use super::{MessageError, address_list, fields};
 use crate::{Address, Envelope, Outgoing};
 
-/// Header fields beyond this are not a message.
+/// A header beyond this is none.
 const MAX_HEADER_OCTETS: usize = 1024 * 1024;
 
 /// A message that is already one (RFC 5322). Without an envelope, its header says who it is
 /// from (`Sender`, else `From`) and for (`To`, `Cc`, `Bcc`); `Resent-` fields are not looked at.
+/// `unique` makes its `Message-ID` if it has none.
 ///
 /// # Errors
 ///
@@ -25,50 +26,27 @@ pub fn from_rfc5322(
     now: SystemTime,
     unique: &str,
 ) -> Result<Outgoing, MessageError> {
-    let canonical = canonical(message);
-    let (header, body) = split_header(&canonical)?;
+    let message = canonical(message);
+    let (header, body) = split_header(&message)?;
     let fields = header_fields(header)?;
-    let find = |name: &str| fields.iter().find(|field| field.is(name));
-    let all = |name: &'static str| fields.iter().filter(move |field| field.is(name));
+    let envelope = envelope.map_or_else(|| envelope_of(&fields), Ok)?;
 
-    let envelope = match envelope {
-        Some(envelope) => envelope,
-        None => {
-            let from = find("Sender").or_else(|| find("From"));
-            let from = from.ok_or_else(|| MessageError::new("From", "is missing"))?;
-            let mut recipients: Vec<Address> = Vec::new();
-            for field in ["To", "Cc", "Bcc"].into_iter().flat_map(all) {
-                for address in field.addresses()? {
-                    if !recipients.contains(&address) {
-                        recipients.push(address);
-                    }
-                }
-            }
-            Envelope {
-                reverse_path: from.addresses()?.into_iter().next(),
-                recipients,
-            }
-        }
+    let mut built = Vec::with_capacity(message.len() + 200);
+    let message_id = if let Some(field) = fields.iter().find(|field| field.is("Message-ID")) {
+        field.value()?.trim().to_owned()
+    } else {
+        let domain = envelope
+            .reverse_path
+            .as_ref()
+            .map_or("localhost", Address::domain);
+        let id = fields::message_id("unique", &format!("{unique}@{domain}"))?;
+        built.extend_from_slice(format!("Message-ID: {id}\r\n").as_bytes());
+        id
     };
-
-    let mut built = Vec::with_capacity(canonical.len() + 200);
-    let message_id = match find("Message-ID") {
-        Some(field) => field.value()?.trim().to_owned(),
-        None => {
-            let domain = envelope
-                .reverse_path
-                .as_ref()
-                .map_or("localhost", |path| path.domain());
-            let id = super::fields::message_id("unique", &format!("{unique}@{domain}"))?;
-            built.extend_from_slice(format!("Message-ID: {id}\r\n").as_bytes());
-            id
-        }
-    };
-    if find("Date").is_none() {
-        let date = Date::new(now).display();
-        let mut headers = lettre::message::header::Headers::new();
-        headers.insert_raw(date);
-        built.extend_from_slice(headers.to_string().as_bytes());
+    if !fields.iter().any(|field| field.is("Date")) {
+        let mut date = Headers::new();
+        date.set(Date::new(now));
+        built.extend_from_slice(date.to_string().as_bytes());
     }
     for field in fields.iter().filter(|field| !field.is("Bcc")) {
         built.extend_from_slice(field.octets);
@@ -79,18 +57,14 @@ pub fn from_rfc5322(
         .map_err(|error| MessageError::new("message", error.to_string()))
 }
 
-/// Bare LF becomes CRLF: a file has whatever line ends its system has. A bare CR has no such
-/// excuse and is refused later.
+/// Bare LF becomes CRLF, and the last line gets one: a file has whatever line ends its system
+/// has. A bare CR has no such excuse and is refused later.
 fn canonical(message: &[u8]) -> Vec<u8> {
     let mut lines = Vec::with_capacity(message.len() + message.len() / 32);
     for line in message.split_inclusive(|&octet| octet == b'\n') {
-        match line.strip_suffix(b"\n") {
-            Some(text) => {
-                lines.extend_from_slice(text.strip_suffix(b"\r").unwrap_or(text));
-                lines.extend_from_slice(b"\r\n");
-            }
-            None => lines.extend_from_slice(line),
-        }
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        lines.extend_from_slice(text.strip_suffix(b"\r").unwrap_or(text));
+        lines.extend_from_slice(b"\r\n");
     }
     lines
 }
@@ -100,11 +74,8 @@ fn split_header(message: &[u8]) -> Result<(&[u8], &[u8]), MessageError> {
     if let Some(body) = message.strip_prefix(b"\r\n") {
         return Ok((b"", body));
     }
-    let end = message
-        .windows(4)
-        .take(MAX_HEADER_OCTETS)
-        .position(|octets| octets == b"\r\n\r\n");
-    match end {
+    let mut windows = message.windows(4).take(MAX_HEADER_OCTETS);
+    match windows.position(|octets| octets == b"\r\n\r\n") {
         Some(end) => Ok((&message[..end + 2], &message[end + 4..])),
         None if message.len() <= MAX_HEADER_OCTETS => Ok((message, b"")),
         None => Err(MessageError::new(
@@ -112,6 +83,27 @@ fn split_header(message: &[u8]) -> Result<(&[u8], &[u8]), MessageError> {
             "has no empty line after its header",
         )),
     }
+}
+
+fn envelope_of(fields: &[Field<'_>]) -> Result<Envelope, MessageError> {
+    let find = |name: &str| fields.iter().find(|field| field.is(name));
+    let from = find("Sender").or_else(|| find("From"));
+    let from = from.ok_or_else(|| MessageError::new("From", "is missing"))?;
+    let mut recipients: Vec<Address> = Vec::new();
+    for field in ["To", "Cc", "Bcc"]
+        .iter()
+        .flat_map(|name| fields.iter().filter(|field| field.is(name)))
+    {
+        for address in field.addresses()? {
+            if !recipients.contains(&address) {
+                recipients.push(address);
+            }
+        }
+    }
+    Ok(Envelope {
+        reverse_path: from.addresses()?.into_iter().next(),
+        recipients,
+    })
 }
 
 struct Field<'a> {
@@ -134,50 +126,50 @@ impl Field<'_> {
     }
 
     fn addresses(&self) -> Result<Vec<Address>, MessageError> {
-        let value = self.value()?;
-        let mut addresses = Vec::new();
-        for text in split_addresses(&value) {
-            let address: Option<Address> = text.parse().ok();
-            let address = address.as_ref().and_then(fields::ascii_domain);
-            addresses.push(address.ok_or_else(|| {
-                MessageError::new(
-                    self.name,
-                    format!("not an address: {:?}", fields::shorten(&text)),
-                )
-            })?);
-        }
-        Ok(addresses)
+        let parse = |text: String| {
+            let address = text
+                .parse()
+                .ok()
+                .and_then(|address| fields::ascii_domain(&address));
+            let invalid = || format!("not an address: {:?}", fields::shorten(&text));
+            address.ok_or_else(|| MessageError::new(self.name, invalid()))
+        };
+        address_list::addresses(&self.value()?)
+            .into_iter()
+            .map(parse)
+            .collect()
     }
 }
 
+/// Each field with the lines folded under it.
 fn header_fields(header: &[u8]) -> Result<Vec<Field<'_>>, MessageError> {
     let mut fields: Vec<Field<'_>> = Vec::new();
     let mut start = 0;
-    for line in header.split_inclusive(|&octet| octet == b'\n') {
+    let lines = header.split_inclusive(|&octet| octet == b'\n');
+    for (number, line) in lines.enumerate() {
         let end = start + line.len();
+        let invalid = || {
+            MessageError::new(
+                "message",
+                format!("line {} is not a header field", number + 1),
+            )
+        };
         if line.starts_with(b" ") || line.starts_with(b"\t") {
-            let folded = fields
-                .last_mut()
-                .ok_or_else(|| MessageError::new("message", "begins with a folded line"))?;
-            // Lines of one header are next to each other.
-            let length = folded.octets.len() + line.len();
-            folded.octets = &header[end - length..end];
+            let folded = fields.last_mut().ok_or_else(invalid)?;
+            // The lines of one field are next to each other.
+            let octets = folded.octets.len() + line.len();
+            folded.octets = &header[end - octets..end];
         } else {
-            let colon = line.iter().position(|&octet| octet == b':');
-            let name = colon
-                .and_then(|colon| std::str::from_utf8(&line[..colon]).ok())
-                .map(str::trim_end);
-            let valid = |name: &&str| {
-                !name.is_empty() && name.bytes().all(|octet| matches!(octet, b'!'..=b'~'))
-            };
-            let name = name.filter(valid).ok_or_else(|| {
-                let number = header[..start]
-                    .iter()
-                    .filter(|&&octet| octet == b'\n')
-                    .count()
-                    + 1;
-                MessageError::new("message", format!("line {number} is not a header field"))
-            })?;
+            let colon = line
+                .iter()
+                .position(|&octet| octet == b':')
+                .ok_or_else(invalid)?;
+            let name = std::str::from_utf8(&line[..colon])
+                .map_err(|_| invalid())?
+                .trim_end();
+            if name.is_empty() || !name.bytes().all(|octet| matches!(octet, b'!'..=b'~')) {
+                return Err(invalid());
+            }
             fields.push(Field { name, octets: line });
         }
         start = end;
@@ -185,64 +177,135 @@ fn header_fields(header: &[u8]) -> Result<Vec<Field<'_>>, MessageError> {
     Ok(fields)
 }
 
-/// The `user@domain` of each mailbox in a list, whatever stands around them: names, comments,
-/// quoted strings, groups (RFC 5322 §3.4).
-fn split_addresses(list: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut current = Mailbox::default();
-    let mut characters = list.chars();
-    let mut comment_depth = 0_usize;
-    let mut quoted = false;
-    while let Some(c) = characters.next() {
-        match c {
-            '\\' if quoted || comment_depth > 0 => {
-                let escaped = characters.next();
-                if quoted {
-                    current.push('\\');
-                    escaped.into_iter().for_each(|c| current.push(c));
-                }
-            }
-            '"' if comment_depth == 0 => {
-                quoted = !quoted;
-                current.push(c);
-            }
-            _ if quoted => current.push(c),
-            '(' => comment_depth += 1,
-            ')' => comment_depth = comment_depth.saturating_sub(1),
-            _ if comment_depth > 0 => {}
-            '<' => current.angle = Some(String::new()),
-            '>' => current.closed = true,
-            ',' | ';' => found.extend(std::mem::take(&mut current).address()),
-            // A group's name; an address literal has its colons between brackets.
-            ':' if current.angle.is_none() && !current.plain.contains('[') => {
-                current = Mailbox::default()
-            }
-            _ => current.push(c),
-        }
-    }
-    found.extend(current.address());
-    found
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, UNIX_EPOCH};
 
-#[derive(Default)]
-struct Mailbox {
-    plain: String,
-    angle: Option<String>,
-    closed: bool,
-}
-
-impl Mailbox {
-    fn push(&mut self, c: char) {
-        match &mut self.angle {
-            Some(_) if self.closed => {}
-            Some(angle) => angle.push(c),
-            None => self.plain.push(c),
-        }
+    fn build(message: &str) -> Result<Outgoing, MessageError> {
+        let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        from_rfc5322(message.as_bytes(), None, now, "u1")
     }
 
-    fn address(self) -> Option<String> {
-        let text = self.angle.unwrap_or(self.plain);
-        let text = text.trim();
-        (!text.is_empty()).then(|| text.to_owned())
+    fn text(outgoing: &Outgoing) -> &str {
+        std::str::from_utf8(outgoing.message()).unwrap()
+    }
+
+    fn names(outgoing: &Outgoing) -> Vec<String> {
+        outgoing
+            .envelope()
+            .recipients
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn the_envelope_comes_from_the_header_and_bcc_goes() {
+        let outgoing = build(
+            "From: A <a@example.org>\nTo: b@example.net,\n B <b2@example.net>\nCc: b@example.net\n\
+             bcc: Hidden <c@example.net>,\n\td@example.net\nMessage-ID: <1@example.org>\n\
+             Date: Tue, 14 Nov 2023 22:13:20 +0000\nSubject: x\n\nbody\n",
+        )
+        .unwrap();
+        assert_eq!(
+            outgoing
+                .envelope()
+                .reverse_path
+                .as_ref()
+                .unwrap()
+                .to_string(),
+            "a@example.org"
+        );
+        assert_eq!(
+            names(&outgoing),
+            [
+                "b@example.net",
+                "b2@example.net",
+                "c@example.net",
+                "d@example.net"
+            ]
+        );
+        assert_eq!(outgoing.message_id(), "<1@example.org>");
+        assert_eq!(
+            text(&outgoing),
+            "From: A <a@example.org>\r\nTo: b@example.net,\r\n B <b2@example.net>\r\nCc: b@example.net\r\n\
+             Message-ID: <1@example.org>\r\nDate: Tue, 14 Nov 2023 22:13:20 +0000\r\nSubject: x\r\n\r\nbody\r\n"
+        );
+    }
+
+    #[test]
+    fn a_missing_date_and_message_id_are_added() {
+        let outgoing = build("From: a@example.org\nTo: b@example.net\n\nbody").unwrap();
+        assert_eq!(outgoing.message_id(), "<u1@example.org>");
+        assert!(text(&outgoing).starts_with(
+            "Message-ID: <u1@example.org>\r\nDate: Tue, 14 Nov 2023 22:13:20 +0000\r\nFrom: "
+        ));
+        assert!(text(&outgoing).ends_with("\r\n\r\nbody\r\n"));
+    }
+
+    #[test]
+    fn the_sender_field_is_the_reverse_path() {
+        let outgoing =
+            build("From: a@example.org\nSender: s@example.org\nTo: b@example.net\n\n").unwrap();
+        assert_eq!(
+            outgoing
+                .envelope()
+                .reverse_path
+                .as_ref()
+                .unwrap()
+                .to_string(),
+            "s@example.org"
+        );
+    }
+
+    #[test]
+    fn a_given_envelope_is_kept() {
+        let envelope = Envelope {
+            reverse_path: None,
+            recipients: vec!["x@example.net".parse().unwrap()],
+        };
+        let outgoing =
+            from_rfc5322(b"Subject: x\n\n", Some(envelope.clone()), UNIX_EPOCH, "u").unwrap();
+        assert_eq!(outgoing.envelope(), &envelope);
+        assert_eq!(outgoing.message_id(), "<u@localhost>");
+    }
+
+    #[test]
+    fn what_smtp_cannot_carry_is_refused_with_its_place() {
+        let header = "From: a@example.org\nTo: b@example.net\n";
+        let long = format!("{header}\n{}\n", "x".repeat(999));
+        for (message, field, words) in [
+            (format!("{header}\na\0b\n"), "message", "NUL"),
+            (format!("{header}\na\rb\n"), "message", "CR"),
+            (long, "message", "999 octets"),
+            (
+                "From: a@example.org\n\n".to_owned(),
+                "message",
+                "no recipients",
+            ),
+            ("To: b@example.net\n\n".to_owned(), "From", "missing"),
+            (format!("{header}Cc: nobody\n\n"), "Cc", "not an address"),
+            (format!("{header}no field\n\n"), "message", "line 3"),
+            (" folded\n".to_owned(), "message", "line 1"),
+        ] {
+            let error = build(&message).unwrap_err();
+            assert_eq!(error.field, field, "{message:?}: {error}");
+            assert!(error.message.contains(words), "{message:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn eight_bit_header_fields_need_smtputf8() {
+        let outgoing =
+            build("From: a@example.org\nTo: b@example.net\nSubject: ü\n\nplain\n").unwrap();
+        assert!(outgoing.needs_smtputf8() && !outgoing.needs_eight_bit());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn arbitrary_octets_never_panic(octets in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+            let _ = from_rfc5322(&octets, None, UNIX_EPOCH, "u");
+        }
     }
 }

@@ -1,0 +1,2 @@
+//! Delivery against a scripted server.
+fn main() {}

@@ -1,0 +1,103 @@
+//! The addresses in a header field, whatever stands around them (RFC 5322 §3.4).
+
+/// The `user@domain` of each mailbox in a list: names, comments and groups go, quoted local
+/// parts stay. What is no address comes out as it is, for whoever parses it next.
+pub(super) fn addresses(list: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut mailbox = Mailbox::default();
+    let mut characters = list.chars();
+    let mut comment_depth = 0_usize;
+    let mut quoted = false;
+    while let Some(c) = characters.next() {
+        match c {
+            '\\' if quoted || comment_depth > 0 => {
+                let escaped = characters.next();
+                if let (true, Some(escaped)) = (quoted, escaped) {
+                    mailbox.push('\\');
+                    mailbox.push(escaped);
+                }
+            }
+            '"' if comment_depth == 0 => {
+                quoted = !quoted;
+                mailbox.push(c);
+            }
+            _ if quoted => mailbox.push(c),
+            '(' => comment_depth += 1,
+            ')' => comment_depth = comment_depth.saturating_sub(1),
+            _ if comment_depth > 0 => {}
+            '<' => mailbox.angle = Some(String::new()),
+            '>' => mailbox.closed = true,
+            ',' | ';' => found.extend(std::mem::take(&mut mailbox).address()),
+            // What stood before it is a group's name, unless it is inside an address literal.
+            ':' if mailbox.angle.is_none() && !mailbox.plain.contains('[') => {
+                mailbox = Mailbox::default();
+            }
+            _ => mailbox.push(c),
+        }
+    }
+    found.extend(mailbox.address());
+    found
+}
+
+#[derive(Default)]
+struct Mailbox {
+    plain: String,
+    /// What stands between `<` and `>`, where there are any.
+    angle: Option<String>,
+    closed: bool,
+}
+
+impl Mailbox {
+    fn push(&mut self, c: char) {
+        match &mut self.angle {
+            Some(_) if self.closed => {}
+            Some(angle) => angle.push(c),
+            None => self.plain.push(c),
+        }
+    }
+
+    fn address(self) -> Option<String> {
+        let text = self.angle.unwrap_or(self.plain);
+        let text = text.trim();
+        (!text.is_empty()).then(|| text.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::addresses;
+
+    #[test]
+    fn only_addresses_are_left() {
+        for (list, wanted) in [
+            ("a@b, Name <c@d>", &["a@b", "c@d"][..]),
+            (
+                "\"Doe, Jane\" <jane@example.org> (work, mostly)",
+                &["jane@example.org"],
+            ),
+            ("a@b (one \\) two), c@d", &["a@b", "c@d"]),
+            ("undisclosed-recipients:;", &[]),
+            ("Team: a@b, <c@d>; e@f", &["a@b", "c@d", "e@f"]),
+            ("\"a,b\\\"c\"@example.org", &["\"a,b\\\"c\"@example.org"]),
+            (
+                "x@[IPv6:2001:db8::1], <y@[IPv6:::1]>",
+                &["x@[IPv6:2001:db8::1]", "y@[IPv6:::1]"],
+            ),
+            (
+                "=?utf-8?q?J=C3=B6rg?= <j@example.org>,,",
+                &["j@example.org"],
+            ),
+            ("not an address", &["not an address"]),
+            ("", &[]),
+        ] {
+            assert_eq!(addresses(list), wanted, "{list}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn arbitrary_text_never_panics(text in "\\PC{0,80}") {
+            let _ = addresses(&text);
+        }
+    }
+}
