@@ -104,7 +104,7 @@ pub struct Timeouts {
     pub mail: Option<Duration>,
     /// For the reply to `RCPT`.
     #[serde(serialize_with = "as_duration")]
-    pub recipient: Option<Duration>,
+    pub rcpt: Option<Duration>,
     /// For the 354 to `DATA`.
     #[serde(serialize_with = "as_duration")]
     pub data_start: Option<Duration>,

@@ -121,22 +121,20 @@ fn sender(
     if section.has("sender") {
         return section.mailbox("sender");
     }
-    match grammar::address(username?) {
-        Ok(address) => Some(Mailbox::new(None, address)),
-        Err(_) => {
-            let fault = Fault::with(
-                "`sender` is missing, and `username` is not an address to use instead",
-                "say which address messages come from",
-            );
-            report(
-                section.path.clone(),
-                section.span("sender"),
-                fault,
-                problems,
-            );
-            None
-        }
+    if let Ok(address) = grammar::address(username?) {
+        return Some(Mailbox::new(None, address));
     }
+    let fault = Fault::with(
+        "`sender` is missing, and `username` is not an address to use instead",
+        "say which address messages come from",
+    );
+    report(
+        section.path.clone(),
+        section.span("sender"),
+        fault,
+        problems,
+    );
+    None
 }
 
 fn server(
@@ -240,7 +238,7 @@ fn timeouts(account: &Section<'_>, context: &Context<'_>, problems: &mut Problem
         greeting: wait("greeting"),
         command: wait("command"),
         mail: wait("mail"),
-        recipient: wait("recipient"),
+        rcpt: wait("rcpt"),
         data_start: wait("data_start"),
         data_block: wait("data_block"),
         data_end: wait("data_end"),
@@ -268,13 +266,10 @@ fn auth(
         // Without the plugin its keys cannot be told from mistakes; the host's own can.
         return None;
     };
-    let mut auth = match keys::plugin(plugin) {
-        Some(fields) => shipped(plugin, fields, node, path, provider, context, problems)?,
-        None => third_party(plugin, node, path, context, problems)?,
-    };
-    auth.allow_hosts
-        .extend(provider.allow_host().map(str::to_owned));
-    Some(auth)
+    match keys::plugin(plugin) {
+        Some(fields) => shipped(plugin, fields, node, path, provider, context, problems),
+        None => third_party(plugin, node, path, context, problems),
+    }
 }
 
 fn plugin_name<'t>(node: &'t Node, path: &str, problems: &mut Problems) -> Option<&'t str> {
@@ -394,25 +389,27 @@ fn third_party(
 fn plain(key: &str, node: &Node, problems: &mut Problems) -> bool {
     let fault = match &node.kind {
         NodeKind::List(nodes) => {
-            return nodes
-                .iter()
-                .fold(true, |sound, node| plain(key, node, problems) && sound);
+            let mut sound = true;
+            for node in nodes {
+                sound &= plain(key, node, problems);
+            }
+            return sound;
         }
         NodeKind::Table(entries) => {
-            return entries.iter().fold(true, |sound, entry| {
+            let mut sound = true;
+            for entry in entries {
                 let key = format!("{key}.{}", show_key(&entry.key));
-                plain(&key, &entry.node, problems) && sound
-            });
+                sound &= plain(&key, &entry.node, problems);
+            }
+            return sound;
         }
         NodeKind::Text(text) if !text.is_empty() => grammar::line(text, grammar::TEXT_OCTETS).err(),
         NodeKind::Float(number) if !number.is_finite() => Some(Fault::new("is not a number")),
         _ => None,
     };
-    match fault {
-        None => true,
-        Some(fault) => {
-            report(key.to_owned(), node.span.clone(), fault, problems);
-            false
-        }
+    let sound = fault.is_none();
+    if let Some(fault) = fault {
+        report(key.to_owned(), node.span.clone(), fault, problems);
     }
+    sound
 }

@@ -21,6 +21,7 @@ use crate::tree::Node;
 
 /// A settings file is a few kilobytes.
 pub(crate) const LIMIT_OCTETS: usize = 1024 * 1024;
+const TOO_LONG: &str = "is longer than 1 MiB";
 
 /// A checked settings file.
 #[derive(Debug, Clone, Default)]
@@ -62,9 +63,9 @@ impl Config {
     /// # Errors
     /// Everything wrong with it; or the one reason why it cannot be read.
     pub fn load(path: &Path, presets: &Presets) -> Result<Self, ConfigErrors> {
-        let octets = read(path).map_err(|problem| ConfigErrors {
+        let octets = read(path).map_err(|message| ConfigErrors {
             path: Some(path.to_owned()),
-            problems: vec![problem],
+            problems: vec![whole(message, None)],
         })?;
         Self::parse_octets(octets, Some(path), presets)
     }
@@ -79,8 +80,8 @@ impl Config {
             Ok(text) => Self::parse(&text, path, presets),
             Err(error) => {
                 let octet = error.utf8_error().valid_up_to();
-                let before = &error.as_bytes()[..octet];
-                let line = before.iter().filter(|&&octet| octet == b'\n').count() + 1;
+                let before = String::from_utf8_lossy(&error.as_bytes()[..octet]);
+                let line = before.matches('\n').count() + 1;
                 Err(ConfigErrors {
                     path: path.map(Path::to_owned),
                     problems: vec![whole(
@@ -100,7 +101,7 @@ impl Config {
             problems,
         };
         if text.len() > LIMIT_OCTETS {
-            return Err(errors(vec![too_long()]));
+            return Err(errors(vec![whole(TOO_LONG.to_owned(), None)]));
         }
         let source = Source::new(text.to_owned());
         let mut problems = Problems::default();
@@ -163,8 +164,8 @@ impl Config {
     ///
     /// A key that is not written is placed at the nearest table around it.
     pub fn problem(&self, key: &str, message: &str, suggestion: Option<&str>) -> Problem {
-        let around = std::iter::successors(Some(key), |key| Some(key.rsplit_once('.')?.0));
-        let span = around.filter_map(|key| self.places.spans.get(key)).next();
+        let mut around = std::iter::successors(Some(key), |key| Some(key.rsplit_once('.')?.0));
+        let span = around.find_map(|key| self.places.spans.get(key));
         Problem {
             key: key.to_owned(),
             message: message.to_owned(),
@@ -212,11 +213,11 @@ fn plugins(
 }
 
 /// At most [`LIMIT_OCTETS`] of a regular file.
-fn read(path: &Path) -> Result<Vec<u8>, Problem> {
-    let unreadable = |error: std::io::Error| whole(format!("cannot be read: {error}"), None);
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
     let file = File::open(path).map_err(unreadable)?;
     if !file.metadata().map_err(unreadable)?.is_file() {
-        return Err(whole("is not a regular file".to_owned(), None));
+        return Err("is not a regular file".to_owned());
     }
     let mut octets = Vec::new();
     let most = u64::try_from(LIMIT_OCTETS).unwrap_or(u64::MAX) + 1;
@@ -224,13 +225,9 @@ fn read(path: &Path) -> Result<Vec<u8>, Problem> {
         .read_to_end(&mut octets)
         .map_err(unreadable)?;
     if octets.len() > LIMIT_OCTETS {
-        return Err(too_long());
+        return Err(TOO_LONG.to_owned());
     }
     Ok(octets)
-}
-
-fn too_long() -> Problem {
-    whole("is longer than 1 MiB".to_owned(), None)
 }
 
 /// A problem of the whole file.

@@ -276,6 +276,31 @@ pub(crate) fn redirect_uri(text: &str) -> Check {
     }
 }
 
+/// A host that requests may go to: `host`, `host:port`, `http://host:port`.
+pub(crate) fn allowed_host(text: &str) -> Check {
+    line(text, TEXT_OCTETS)?;
+    let fault = || {
+        Fault::with(
+            format!("{} is not a host", quote(text)),
+            "write \"host\", \"host:port\" or \"http://host:port\"",
+        )
+    };
+    let whole = if text.contains("://") {
+        Url::parse(text)
+    } else {
+        Url::parse(&format!("https://{text}"))
+    };
+    let url = whole.map_err(|_| fault())?;
+    let scheme = matches!(url.scheme(), "https" | "http");
+    let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    let nobody = url.username().is_empty() && url.password().is_none();
+    if scheme && bare && nobody && url.has_host() {
+        Ok(())
+    } else {
+        Err(fault())
+    }
+}
+
 fn url(text: &str) -> Result<Url, Fault> {
     Url::parse(text)
         .ok()
@@ -299,12 +324,13 @@ pub(crate) fn is_loopback(host: &str) -> bool {
 /// A tenant: its id, one of its domains, or one of Entra's words.
 pub(crate) fn tenant(text: &str) -> Check {
     line(text, HOST_OCTETS)?;
-    labels(text).map_err(|why| {
-        Fault::with(
-            format!("{} is not a tenant: {why}", quote(text)),
-            "write the tenant's id or one of its domains, such as \"contoso.onmicrosoft.com\"",
-        )
-    })
+    if labels(text).is_ok() && !text.contains('_') {
+        return Ok(());
+    }
+    Err(Fault::with(
+        format!("{} is not a tenant", quote(text)),
+        "write its id or one of its domains, such as \"contoso.onmicrosoft.com\"",
+    ))
 }
 
 /// One scope token (RFC 6749 §3.3).
@@ -441,9 +467,32 @@ mod tests {
             "login.example.org",
             "https://u:p@x.example/",
             "https://x.example/#f",
-            "https:///x",
+            "https://",
         ] {
             assert!(endpoint(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn allowed_hosts_have_no_path() {
+        for good in [
+            "id.example.org",
+            "id.example.org:8443",
+            "http://127.0.0.1:8080",
+            "[::1]:1",
+        ] {
+            assert_eq!(allowed_host(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "id.example.org/x",
+            "a b",
+            "ftp://x",
+            "u@x",
+            "http://",
+            "x:y",
+        ] {
+            assert!(allowed_host(bad).is_err(), "{bad}");
         }
     }
 

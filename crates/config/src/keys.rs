@@ -66,7 +66,7 @@ impl Kind {
             Self::Flag => "true or false",
             Self::OneOf(_) => "one of a few words",
             Self::SomeOf(_) | Self::Scopes => "an array of strings",
-            Self::Hosts => "an array of host names",
+            Self::Hosts => "an array of hosts",
             Self::Paths => "an array of paths",
             Self::Command => "an array: the program and its arguments",
             Self::Secret => "a reference to a secret",
@@ -168,7 +168,7 @@ pub(crate) static ACCOUNT: &[Field] = &[
     field(
         "timeouts",
         Kind::Table(TIMEOUTS),
-        "How long to wait for the server, by phase. Defaults: RFC 5321 §4.5.3.2.",
+        "How long to wait for the server, by phase (RFC 5321 §4.5.3.2).",
     ),
     field(
         "auth",
@@ -208,26 +208,50 @@ pub(crate) static SERVER: &[Field] = &[
 pub(crate) static TLS_MODES: &[&str] = &["starttls", "implicit", "danger_plaintext"];
 
 pub(crate) static TIMEOUTS: &[Field] = &[
-    field("connect", Kind::Duration, "For the TCP connection."),
-    field("tls", Kind::Duration, "For the TLS handshake."),
-    field("greeting", Kind::Duration, "For the server's greeting."),
+    field(
+        "connect",
+        Kind::Duration,
+        "For the TCP connection. Default: 30s.",
+    ),
+    field(
+        "tls",
+        Kind::Duration,
+        "For the TLS handshake. Default: 30s.",
+    ),
+    field(
+        "greeting",
+        Kind::Duration,
+        "For the server's greeting. Default: 5m.",
+    ),
     field(
         "command",
         Kind::Duration,
-        "For the reply to EHLO, STARTTLS, AUTH, RSET, QUIT.",
+        "For the reply to EHLO, STARTTLS, AUTH, RSET. Default: 5m.",
     ),
-    field("mail", Kind::Duration, "For the reply to MAIL."),
-    field("recipient", Kind::Duration, "For the reply to RCPT."),
-    field("data_start", Kind::Duration, "For the 354 to DATA."),
+    field(
+        "mail",
+        Kind::Duration,
+        "For the reply to MAIL. Default: 5m.",
+    ),
+    field(
+        "rcpt",
+        Kind::Duration,
+        "For the reply to each RCPT. Default: 5m.",
+    ),
+    field(
+        "data_start",
+        Kind::Duration,
+        "For the 354 to DATA. Default: 2m.",
+    ),
     field(
         "data_block",
         Kind::Duration,
-        "For the server to take the next block of a message.",
+        "For the server to take the next block of a message. Default: 3m.",
     ),
     field(
         "data_end",
         Kind::Duration,
-        "For the reply after a message's end.",
+        "For the reply after a message's end. Default: 10m.",
     ),
 ];
 
@@ -241,7 +265,7 @@ pub(crate) static AUTH: &[Field] = &[
     field(
         "allow_hosts",
         Kind::Hosts,
-        "Hosts the plugin may send requests to, besides those it declares.",
+        "Hosts the plugin may send requests to besides those it declares: `host`, `host:port`, or `http://host:port` for requests without TLS.",
     ),
 ];
 
@@ -311,7 +335,7 @@ static OAUTH: &[Field] = &[
     field(
         "client_auth",
         Kind::OneOf(CLIENT_AUTH),
-        "How the application proves itself: secret in the body (`post`, default) or the header (`basic`), a signed assertion (`private_key_jwt`), or not at all (`none`).",
+        "How the application proves itself: secret in the body (`post`) or the header (`basic`), a signed assertion (`private_key_jwt`), or not at all (`none`). Default: what the secrets given allow.",
     ),
     field("client_secret", Kind::Secret, "The application's secret."),
     field(

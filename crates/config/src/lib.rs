@@ -19,6 +19,7 @@ mod find;
 mod grammar;
 mod keys;
 mod mask;
+mod microsoft;
 mod oauth;
 mod presets;
 mod problem;

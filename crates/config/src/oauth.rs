@@ -1,35 +1,23 @@
 //! What the `oauth` plugin's settings must be to make sense together, and what the preset
 //! adds to them.
 //!
-//! Microsoft's rules are those of the project's fact table, sections B1 and B3: a wrong scope
-//! is found here, before it becomes a `535 5.7.3` that says nothing.
-
-use std::collections::BTreeSet;
-use std::ops::Range;
+//! The plugin would refuse most of this too, but one thing at a time and without a place.
 
 use serde_json::{Map, Value};
 
 use crate::grammar::Fault;
 use crate::keys;
-use crate::presets::{OAuth, Preset, Provider};
+use crate::microsoft::{self, Known};
+use crate::presets::{OAuth, Provider};
 use crate::problem::{Problems, quote};
 use crate::section::{Section, report};
 
-/// Scopes of OpenID Connect: they name no resource.
-const OPENID: [&str; 4] = ["offline_access", "openid", "profile", "email"];
-/// Tenants that are no single tenant. The last is `consumers` by its id.
-const SHARED_TENANTS: [&str; 4] = [
-    "common",
-    "organizations",
-    "consumers",
-    "9188040d-6c67-4c5b-b112-36a304b66dad",
-];
-/// Microsoft Graph in each cloud: not what a mail server accepts.
-const GRAPH: [&str; 4] = [
-    "https://graph.microsoft.com",
-    "https://graph.microsoft.us",
-    "https://dod-graph.microsoft.us",
-    "https://microsoftgraph.chinacloudapi.cn",
+/// The endpoints a user may write out.
+const ENDPOINTS: [&str; 4] = [
+    "token_endpoint",
+    "authorization_endpoint",
+    "device_authorization_endpoint",
+    "revocation_endpoint",
 ];
 
 /// Checks `section` across its keys and adds to `settings` what `provider` knows.
@@ -40,125 +28,181 @@ pub(crate) fn complete(
     problems: &mut Problems,
 ) {
     let flow = section.text("flow");
-    require(
-        section,
-        "flow",
-        &format!("one of: {}", keys::FLOWS.join(", ")),
-        problems,
-    );
-    require(
-        section,
-        "client_id",
-        "the application's id, from where it is registered",
-        problems,
-    );
+    let flows = format!("one of: {}", keys::FLOWS.join(", "));
+    require(section, "flow", &flows, problems);
+    let origin = "the application's id, from where it is registered";
+    require(section, "client_id", origin, problems);
     proof(section, flow, problems);
+
+    let preset = provider.preset;
+    let has = |name: &&str| section.has(name);
+    let endpoint = ENDPOINTS.into_iter().find(has);
+    let issuer = ["issuer"].into_iter().find(has);
+    let authority = ["authority"].into_iter().find(has);
+    let named: Vec<&str> = [authority, issuer, endpoint]
+        .into_iter()
+        .flatten()
+        .collect();
+    if let [first, second, ..] = named[..] {
+        let fault = Fault::with(
+            format!("and `{first}` exclude each other: each names the provider"),
+            "keep one of them",
+        );
+        section.fault(second, fault, problems);
+        return;
+    }
 
     let mut add = |name: &str, value: Value| {
         settings.entry(name).or_insert(value);
     };
-    let preset = provider.preset;
     match preset.oauth {
         OAuth::Microsoft {
-            authority,
+            authority: real,
             tenant,
             delegated_scope,
             app_scope,
         } => {
-            let known = Microsoft {
+            if let Some(name) = issuer.or(endpoint) {
+                let fault = Fault::with(
+                    format!("{} has endpoints of its own", preset.name),
+                    "remove it, or use provider = \"custom\"",
+                );
+                section.fault(name, fault, problems);
+                return;
+            }
+            let known = Known {
+                preset: preset.name,
+                tenant,
                 delegated_scope,
                 app_scope,
             };
-            add("authority", Value::from(provider.authority(authority)));
+            add("authority", Value::from(provider.authority(real)));
             if let Some(tenant) = tenant {
                 add("tenant", Value::from(tenant));
             }
             if let Some(scopes) = flow.and_then(|flow| known.scopes(flow)) {
                 add("scopes", Value::from(scopes));
             }
-            microsoft(section, preset, &known, tenant.is_some(), problems);
+            microsoft::check(section, &known, problems);
         }
         OAuth::Endpoints {
             authorization,
             token,
             scope,
         } => {
-            add("authorization_endpoint", Value::from(authorization));
-            add("token_endpoint", Value::from(token));
+            if issuer.is_none() {
+                add("authorization_endpoint", Value::from(authorization));
+                add("token_endpoint", Value::from(token));
+            }
             add("scopes", Value::from(vec![scope]));
             endpoints(section, settings, flow, problems);
         }
-        OAuth::Unknown if section.has("authority") => {
-            let known = Microsoft {
+        OAuth::Unknown if authority.is_some() => {
+            let known = Known {
+                preset: preset.name,
+                tenant: None,
                 delegated_scope: None,
                 app_scope: None,
             };
-            microsoft(section, preset, &known, false, problems);
+            microsoft::check(section, &known, problems);
         }
         OAuth::Unknown => endpoints(section, settings, flow, problems),
     }
 }
 
-fn require(section: &Section<'_>, name: &str, suggestion: &str, problems: &mut Problems) {
+/// Reports that `name` is missing, if it is.
+pub(crate) fn require(
+    section: &Section<'_>,
+    name: &str,
+    suggestion: &str,
+    problems: &mut Problems,
+) {
     if !section.has(name) {
         let fault = Fault::with(format!("`{name}` is missing"), suggestion);
         report(section.path.clone(), section.span(name), fault, problems);
     }
 }
 
-/// How the application proves itself.
+/// How the application proves itself: one way, with all that it takes.
 fn proof(section: &Section<'_>, flow: Option<&str>, problems: &mut Problems) {
-    let has = |name| section.has(name);
-    let method = section.text("client_auth");
-    let signs = has("private_key") || has("assertion");
+    let has = |name: &&str| section.has(name);
+    let secret = section.has("client_secret");
+    let signing = ["private_key", "certificate", "assertion"];
+    let signed = signing.into_iter().find(has);
+    let method = match (section.text("client_auth"), signed) {
+        (Some(method), _) => method,
+        (None, _) if section.has("client_auth") => return,
+        (None, Some(_)) => "private_key_jwt",
+        (None, None) if secret => "post",
+        (None, None) => "none",
+    };
+    let mut fault = |name: &str, fault| section.fault(name, fault, problems);
     match method {
-        Some("none") => {
-            if let Some(name) = ["client_secret", "private_key", "assertion"]
-                .into_iter()
-                .find(|name| has(name))
-            {
-                let fault = Fault::with(
-                    format!("is not used with client_auth = \"none\": `{name}` contradicts it"),
-                    format!("remove `client_auth` or `{name}`"),
+        "none" => {
+            let given = ["client_secret"].into_iter().chain(signing).find(has);
+            if let Some(name) = given {
+                fault(
+                    name,
+                    Fault::with(
+                        "is not used with client_auth = \"none\"",
+                        "remove one of the two",
+                    ),
                 );
-                section.fault("client_auth", fault, problems);
             } else if flow == Some("client_credentials") {
-                let fault =
-                    Fault::new("an application without credentials cannot use client_credentials");
-                section.fault("client_auth", fault, problems);
+                report(
+                    section.path.clone(),
+                    section.span("client_secret"),
+                    Fault::with(
+                        "client_credentials needs `client_secret`, or `certificate` and `private_key`, or `assertion`",
+                        format!("write client_secret = {}", keys::REFERENCE_FORMS),
+                    ),
+                    problems,
+                );
             }
         }
-        Some("private_key_jwt") if !signs => {
-            let fault = Fault::new(
-                "\"private_key_jwt\" needs `private_key` (with `certificate`) or `assertion`",
-            );
-            section.fault("client_auth", fault, problems);
+        "private_key_jwt" => {
+            if secret {
+                fault(
+                    "client_secret",
+                    Fault::with(
+                        "is not used with a signed assertion",
+                        "remove it, or what belongs to the assertion",
+                    ),
+                );
+            }
+            let own_key = ["private_key", "certificate"].into_iter().find(has);
+            match (section.has("assertion"), own_key) {
+                (true, Some(name)) => fault(
+                    name,
+                    Fault::with("and `assertion` exclude each other", "keep one of them"),
+                ),
+                (false, _) if !section.has("private_key") => report(
+                    section.path.clone(),
+                    section.span(own_key.unwrap_or("client_auth")),
+                    Fault::new(
+                        "a signed assertion needs `private_key`, or an `assertion` of another issuer",
+                    ),
+                    problems,
+                ),
+                _ => {}
+            }
         }
-        Some(method @ ("post" | "basic")) if !has("client_secret") => {
-            let fault = Fault::new(format!("{} needs `client_secret`", quote(method)));
-            section.fault("client_auth", fault, problems);
+        _ => {
+            if let Some(name) = signed {
+                fault(
+                    name,
+                    Fault::with(
+                        "is used with client_auth = \"private_key_jwt\" only",
+                        "remove one of the two",
+                    ),
+                );
+            } else if !secret {
+                fault(
+                    "client_auth",
+                    Fault::new(format!("{} needs `client_secret`", quote(method))),
+                );
+            }
         }
-        None if flow == Some("client_credentials") && !has("client_secret") && !signs => {
-            let fault = Fault::with(
-                "client_credentials needs `client_secret`, `private_key` with `certificate`, or `assertion`",
-                format!("write client_secret = {}", keys::REFERENCE_FORMS),
-            );
-            report(
-                section.path.clone(),
-                section.span("client_secret"),
-                fault,
-                problems,
-            );
-        }
-        _ => {}
-    }
-    if has("certificate") && !has("private_key") {
-        let fault = Fault::new("a certificate proves nothing without its `private_key`");
-        section.fault("certificate", fault, problems);
-    }
-    if has("private_key") && has("assertion") {
-        let fault = Fault::new("stands beside `private_key`: give one of the two");
-        section.fault("assertion", fault, problems);
     }
 }
 
@@ -202,236 +246,5 @@ fn endpoints(
             fault,
             problems,
         );
-    }
-}
-
-/// The scopes a Microsoft preset knows.
-struct Microsoft {
-    delegated_scope: Option<&'static str>,
-    app_scope: Option<&'static str>,
-}
-
-impl Microsoft {
-    fn scope(&self, flow: &str) -> Option<&'static str> {
-        match flow {
-            "client_credentials" => self.app_scope,
-            _ => self.delegated_scope,
-        }
-    }
-
-    fn scopes(&self, flow: &str) -> Option<Vec<&'static str>> {
-        let scope = self.scope(flow)?;
-        Some(match flow {
-            "client_credentials" => vec![scope],
-            _ => vec![scope, "offline_access"],
-        })
-    }
-}
-
-fn microsoft(
-    section: &Section<'_>,
-    preset: &Preset,
-    known: &Microsoft,
-    tenant_known: bool,
-    problems: &mut Problems,
-) {
-    let flow = section.text("flow");
-    if !tenant_known {
-        require(
-            section,
-            "tenant",
-            "the tenant's id or one of its domains, such as \"contoso.onmicrosoft.com\"",
-            problems,
-        );
-    }
-    if section.has("private_key") && !section.has("certificate") {
-        let fault =
-            Fault::new("Microsoft wants the `certificate` that belongs to it, for its fingerprint");
-        section.fault("private_key", fault, problems);
-    }
-    if section
-        .text("redirect_uri")
-        .is_some_and(|uri| uri.starts_with("http://["))
-    {
-        let fault = Fault::with(
-            "Microsoft does not accept [::1]",
-            "write \"http://localhost\"",
-        );
-        section.fault("redirect_uri", fault, problems);
-    }
-    let Some(flow) = flow else { return };
-    if flow == "client_credentials" {
-        let tenant = section.text("tenant").or(match preset.oauth {
-            OAuth::Microsoft { tenant, .. } => tenant,
-            _ => None,
-        });
-        if let Some(tenant) = tenant
-            && SHARED_TENANTS
-                .iter()
-                .any(|shared| shared.eq_ignore_ascii_case(tenant))
-        {
-            let fault = Fault::with(
-                format!(
-                    "client_credentials needs one tenant, and {} is none",
-                    quote(tenant)
-                ),
-                "write the tenant's id or one of its domains",
-            );
-            section.fault("tenant", fault, problems);
-        }
-    }
-    if section.has("scopes") {
-        scopes(section, flow, known, problems);
-    } else if known.scope(flow).is_none() {
-        let fault = Fault::with(
-            format!(
-                "`scopes` is missing, and no scope is documented for {} with {flow}",
-                preset.name
-            ),
-            "write the scope that your cloud's mail service asks for",
-        );
-        report(
-            section.path.clone(),
-            section.span("scopes"),
-            fault,
-            problems,
-        );
-    }
-}
-
-/// The scopes the user wrote.
-fn scopes(section: &Section<'_>, flow: &str, known: &Microsoft, problems: &mut Problems) {
-    let Some(items) = section.node("scopes").and_then(|node| node.list()) else {
-        return;
-    };
-    let key = section.key("scopes");
-    let scopes: Vec<(&str, Option<Range<usize>>)> = items
-        .iter()
-        .filter_map(|node| Some((node.text()?, node.span.clone())))
-        .collect();
-    let instead = |otherwise: &str| {
-        known.scope(flow).map_or_else(
-            || otherwise.to_owned(),
-            |scope| format!("write {}", quote(scope)),
-        )
-    };
-    let mut resources = BTreeSet::new();
-    let (mut defaults, mut named) = (0, 0);
-    let mut misdirected = false;
-    for (scope, span) in &scopes {
-        if OPENID.contains(scope) {
-            if *scope == "offline_access" && flow == "client_credentials" {
-                let fault = Fault::with(
-                    "client_credentials yields no refresh token",
-                    "leave offline_access out",
-                );
-                report(key.clone(), span.clone(), fault, problems);
-            }
-            continue;
-        }
-        let Some(resource) = resource(scope) else {
-            misdirected = true;
-            let fault = Fault::with(
-                format!(
-                    "{} names no resource and so means Microsoft Graph, which no mail server accepts",
-                    quote(scope)
-                ),
-                instead("put the mail service's resource before it"),
-            );
-            report(key.clone(), span.clone(), fault, problems);
-            continue;
-        };
-        if GRAPH
-            .iter()
-            .any(|graph| graph.eq_ignore_ascii_case(resource))
-        {
-            misdirected = true;
-            let fault = Fault::with(
-                "a Microsoft Graph token is refused by the mail server (535 5.7.3)",
-                instead("use the mail service's own scope"),
-            );
-            report(key.clone(), span.clone(), fault, problems);
-            continue;
-        }
-        resources.insert(resource.to_ascii_lowercase());
-        let default = scope.to_ascii_lowercase().ends_with("/.default");
-        if default {
-            defaults += 1;
-        } else {
-            named += 1;
-            if flow == "client_credentials" {
-                let fault = Fault::with(
-                    "client_credentials takes the resource's `/.default` scope only",
-                    instead(&format!("write {}", quote(&format!("{resource}/.default")))),
-                );
-                report(key.clone(), span.clone(), fault, problems);
-            }
-        }
-    }
-    let whole = section.node("scopes").and_then(|node| node.span.clone());
-    let mut whole_fault = |fault| report(key.clone(), whole.clone(), fault, problems);
-    if resources.len() > 1 {
-        let list: Vec<String> = resources.iter().map(|resource| quote(resource)).collect();
-        whole_fault(Fault::with(
-            format!(
-                "one token is for one resource, and these are for {}",
-                list.join(" and ")
-            ),
-            "keep the mail service's",
-        ));
-    } else if defaults > 0 && named > 0 && flow != "client_credentials" {
-        whole_fault(Fault::new(
-            "`.default` and named scopes cannot be asked for together",
-        ));
-    }
-    if flow != "client_credentials" {
-        if !scopes.iter().any(|(scope, _)| *scope == "offline_access") {
-            whole_fault(Fault::with(
-                format!(
-                    "without offline_access, {flow} yields no refresh token and a person must sign in every hour"
-                ),
-                "add \"offline_access\"",
-            ));
-        }
-        if resources.is_empty() && !misdirected {
-            whole_fault(Fault::with(
-                "nothing here lets the account send",
-                instead("add the mail service's scope"),
-            ));
-        }
-    } else if resources.is_empty() && !misdirected {
-        whole_fault(Fault::with(
-            "nothing here lets the account send",
-            instead("add the mail service's `/.default` scope"),
-        ));
-    }
-}
-
-/// The resource of a scope: what stands before its last `/`.
-///
-/// A resource is a URI, or an application's id; `SMTP.Send` alone has none.
-fn resource(scope: &str) -> Option<&str> {
-    let (resource, _) = scope.rsplit_once('/')?;
-    let resource = resource.trim_end_matches('/');
-    (!resource.is_empty() && !resource.ends_with(':')).then_some(resource)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_scopes_resource_is_what_stands_before_its_name() {
-        assert_eq!(
-            resource("https://outlook.office.com/SMTP.Send"),
-            Some("https://outlook.office.com")
-        );
-        assert_eq!(
-            resource("https://outlook.office365.com//.default"),
-            Some("https://outlook.office365.com")
-        );
-        assert_eq!(resource("api://0f1e/x"), Some("api://0f1e"));
-        assert_eq!(resource("Mail.Send"), None);
-        assert_eq!(resource("https://SMTP.Send"), None);
     }
 }

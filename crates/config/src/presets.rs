@@ -279,12 +279,6 @@ impl<'p> Provider<'p> {
         self.sandbox.map(|sandbox| sandbox.ca_file.as_path())
     }
 
-    /// The host a plugin must be allowed to talk to besides those it declares.
-    pub(crate) fn allow_host(&self) -> Option<&'p str> {
-        self.sandbox
-            .and_then(|sandbox| sandbox.authority.host_str())
-    }
-
     /// The authority to use in place of `real`.
     pub(crate) fn authority(&self, real: &'static str) -> &'p str {
         match self.sandbox {

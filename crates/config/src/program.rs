@@ -166,7 +166,7 @@ mod tests {
         let before = Instant::now();
         let failure = run("sleep 600 & sleep 600", Duration::from_millis(50)).unwrap_err();
         assert!(matches!(failure, Failure::TooSlow(_)), "{failure}");
-        assert!(before.elapsed() < Duration::from_secs(60));
+        assert!(before.elapsed() < Duration::from_mins(1));
     }
 
     #[test]

@@ -167,10 +167,11 @@ pub(crate) fn from_node(
         );
         return None;
     };
-    if context.script
-        && let Some(secret) = inline(key, node, problems)
+    if let [only] = entries
+        && context.script
+        && only.key == "inline"
     {
-        return secret;
+        return inline(&format!("{key}.inline"), &only.node, problems);
     }
     let section = Section::open(
         node,
@@ -199,31 +200,17 @@ pub(crate) fn from_node(
     })
 }
 
-/// `Some` when `node` is `{ inline = … }`.
-fn inline(key: &str, node: &Node, problems: &mut Problems) -> Option<Option<SecretRef>> {
-    let [only] = node.entries()? else { return None };
-    if only.key != "inline" {
-        return None;
-    }
-    let key = format!("{key}.inline");
-    Some(match only.node.text() {
+/// The secret that a script holds itself.
+fn inline(key: &str, node: &Node, problems: &mut Problems) -> Option<SecretRef> {
+    let message = match node.text() {
         Some(text) if !text.is_empty() && text.len() <= LIMIT_OCTETS && !text.contains('\0') => {
-            Some(SecretRef::Inline(SecretString::from(text)))
+            return Some(SecretRef::Inline(SecretString::from(text)));
         }
-        Some(_) => {
-            problems.add(
-                key,
-                only.node.span.clone(),
-                "is empty, too long, or holds NUL",
-            );
-            None
-        }
-        None => {
-            let found = format!("expected a string, found {}", only.node.type_name());
-            problems.add(key, only.node.span.clone(), found);
-            None
-        }
-    })
+        Some(_) => "is empty, too long, or holds NUL".to_owned(),
+        None => format!("expected a string, found {}", node.type_name()),
+    };
+    problems.add(key, node.span.clone(), message);
+    None
 }
 
 /// What fetching a secret depends on.

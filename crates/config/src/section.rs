@@ -17,7 +17,7 @@ use crate::secret;
 use crate::tree::{Entry, Node, NodeKind};
 
 /// No single wait is longer.
-const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+const LONGEST_WAIT: Duration = Duration::from_hours(24);
 /// A key is "near" another above this likeness.
 const NEAR: f64 = 0.75;
 /// No setting needs a longer list.
@@ -374,7 +374,8 @@ impl Value<'_> {
 fn text_of(kind: Kind, text: &str) -> Result<(), Fault> {
     match kind {
         Kind::Mailbox => grammar::mailbox(text).map(drop),
-        Kind::Host | Kind::Hosts => grammar::host(text),
+        Kind::Host => grammar::host(text),
+        Kind::Hosts => grammar::allowed_host(text),
         Kind::EhloName => grammar::ehlo_name(text),
         Kind::Path | Kind::Paths => grammar::path(text),
         Kind::Url => grammar::endpoint(text),
