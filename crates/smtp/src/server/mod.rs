@@ -9,6 +9,7 @@
 //! Not here: who may send what, where a message goes, the wording of replies. A
 //! [`Handler`] answers those; each wording has a default taken from the RFCs.
 
+mod arguments;
 mod body;
 mod command;
 mod connection;
