@@ -15,7 +15,7 @@ use super::ledger::{Ledger, Over, Seat};
 use super::sign_in::{self, Denied, Proof, Said};
 use super::submission::{self, Unfit};
 use super::wording::{self, Names};
-use crate::inbox::{Delivery, Inbox, Summary};
+use crate::inbox::{Delivery, Inbox, Origin};
 use crate::scenario::{Effect, FaultPoint};
 use crate::state::{Area, Outcome, State};
 
@@ -132,8 +132,9 @@ impl Session {
             );
             return self.names.not_active();
         };
+        let origin = Origin::of(&submission.octets);
         if let Err(Unfit { reply, why }) =
-            submission::check(&scenario, &self.names, user, &submission)
+            submission::check(&scenario, &self.names, user, &submission, &origin)
         {
             self.log("message", Outcome::Refused, why);
             return reply;
@@ -162,6 +163,7 @@ impl Session {
                     scenario.limits.messages_per_minute
                 );
                 self.log("message", Outcome::Refused, why);
+                self.seat = None;
                 return wording::too_fast();
             }
             Err(Over::Day) => {
@@ -173,11 +175,16 @@ impl Session {
                 return self.names.quota_exceeded();
             }
         }
-        self.keep(user.upn.clone(), submission).await
+        self.keep(user.upn.clone(), submission, origin.message_id)
+            .await
     }
 
-    async fn keep(&mut self, submitted_by: String, submission: Submission) -> ServerReply {
-        let theirs = Summary::of(&submission.octets).message_id;
+    async fn keep(
+        &mut self,
+        submitted_by: String,
+        submission: Submission,
+        theirs: Option<String>,
+    ) -> ServerReply {
         let repeatable =
             |id: &String| id.len() <= MESSAGE_ID && id.bytes().all(|b| b.is_ascii_graphic());
         let message_id = match theirs.clone().filter(repeatable) {
@@ -383,6 +390,10 @@ impl Handler for Session {
     }
 
     fn confirm(&mut self, cue: Cue) -> ServerReply {
+        if cue == Cue::Quit {
+            // The seat is free with the reply, not with the last octet of the connection.
+            self.seat = None;
+        }
         let reply = wording::confirm(cue);
         match self.inject.take_if(|_| cue == Cue::Starttls) {
             Some(text) => reply.danger_followed_by(format!("{text}\r\n")),

@@ -3,7 +3,7 @@
 use postrider_smtp::server::{BodyType, ServerReply, Submission};
 
 use super::wording::{self, Names};
-use crate::inbox::Summary;
+use crate::inbox::Origin;
 use crate::scenario::{Right, Scenario, User};
 
 /// Recipients of one domain in an envelope.
@@ -21,6 +21,7 @@ pub(super) fn check(
     names: &Names,
     user: &User,
     submission: &Submission,
+    origin: &Origin,
 ) -> Result<(), Unfit> {
     let unfit = |reply, why: String| Err(Unfit { reply, why });
     let octets = submission.octets.as_slice();
@@ -50,9 +51,9 @@ pub(super) fn check(
             "the mailbox is full, so Sent Items cannot take a copy".to_owned(),
         );
     }
-    for from in senders(submission) {
-        if let Err(why) = may_send_as(scenario, user, &from) {
-            return unfit(names.send_as_denied(&user.upn, &from), why);
+    for from in senders(submission, origin) {
+        if let Err(why) = may_send_as(scenario, user, from) {
+            return unfit(names.send_as_denied(&user.upn, from), why);
         }
     }
     Ok(())
@@ -74,12 +75,11 @@ pub(super) fn crowded(domain_of: &str, accepted: &[String]) -> bool {
 }
 
 /// From's addresses; without any, the reverse path stands for them.
-fn senders(submission: &Submission) -> Vec<String> {
-    let from = Summary::of(&submission.octets).from_addresses;
-    if from.is_empty() {
-        vec![submission.mail.reverse_path.clone()]
+fn senders<'a>(submission: &'a Submission, origin: &'a Origin) -> &'a [String] {
+    if origin.from.is_empty() {
+        std::slice::from_ref(&submission.mail.reverse_path)
     } else {
-        from
+        &origin.from
     }
 }
 

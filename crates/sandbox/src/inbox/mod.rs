@@ -21,6 +21,7 @@ use postrider_smtp::server::Submission;
 use tokio::sync::watch;
 
 pub use page::router;
+pub(crate) use view::Origin;
 pub use view::{Attachment, Summary, View};
 
 /// Octets of messages kept in memory.

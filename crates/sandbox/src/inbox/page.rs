@@ -15,6 +15,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use postrider_smtp::server::{BodyType, RcptCommand, Ret};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -242,7 +243,7 @@ async fn style() -> Response {
 fn listed(message: &StoredMessage) -> Value {
     let delivery = &message.delivery;
     let mail = &delivery.submission.mail;
-    let recipient = |rcpt: &postrider_smtp::server::RcptCommand| {
+    let recipient = |rcpt: &RcptCommand| {
         let notify = rcpt
             .notify
             .map(|n| json!({ "success": n.success, "failure": n.failure, "delay": n.delay }));
@@ -253,6 +254,15 @@ fn listed(message: &StoredMessage) -> Value {
         "received": delivery.received.to_string(),
         "submitted_by": delivery.submitted_by,
         "reverse_path": mail.reverse_path,
+        "body": match mail.body {
+            BodyType::SevenBit => "7BIT",
+            BodyType::EightBitMime => "8BITMIME",
+            BodyType::BinaryMime => "BINARYMIME",
+        },
+        "ret": mail.ret.map(|ret| match ret {
+            Ret::Full => "FULL",
+            Ret::Headers => "HDRS",
+        }),
         "envid": mail.envid,
         "smtputf8": mail.smtputf8,
         "recipients": delivery.submission.recipients.iter().map(recipient).collect::<Vec<_>>(),

@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use mail_parser::{Address, Message, MessageParser, MessagePart, MimeHeaders as _, PartType};
+use mail_parser::{
+    Address, HeaderName, HeaderValue, Message, MessageParser, MessagePart, MimeHeaders as _,
+    PartType,
+};
 use serde::Serialize;
 
 /// Inline images beyond this together are left out of the HTML.
@@ -17,15 +20,21 @@ pub struct Summary {
     pub subject: String,
     /// The From header, for people.
     pub from: String,
-    /// The addresses in From, as compared with who may send as whom.
-    #[serde(skip)]
-    pub from_addresses: Vec<String>,
     /// The Message-ID with its brackets, if there is one.
     pub message_id: Option<String>,
     /// Octets of the message.
     pub octets: usize,
     /// How many attachments.
     pub attachments: usize,
+}
+
+/// What the header says of where a message is from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// Every address of every From header: a second one must not hide behind the first.
+    pub(crate) from: Vec<String>,
+    /// The Message-ID with its brackets.
+    pub(crate) message_id: Option<String>,
 }
 
 /// A message, decoded.
@@ -64,10 +73,27 @@ impl Summary {
         Self {
             subject: parsed.subject().unwrap_or_default().to_owned(),
             from: parsed.from().map(shown).unwrap_or_default(),
-            from_addresses: from_addresses(&parsed),
-            message_id: parsed.message_id().map(|id| format!("<{id}>")),
+            message_id: message_id(&parsed),
             octets: octets.len(),
             attachments: parsed.attachment_count(),
+        }
+    }
+}
+
+impl Origin {
+    /// Reads the header alone, however large the message is.
+    pub(crate) fn of(octets: &[u8]) -> Self {
+        let parsed = MessageParser::default().parse_headers(octets);
+        let parsed = whole(parsed);
+        let from = parsed
+            .header_values(HeaderName::From)
+            .filter_map(HeaderValue::as_address);
+        Self {
+            from: from
+                .flat_map(|addresses| addresses.iter().filter_map(|one| one.address()))
+                .map(str::to_owned)
+                .collect(),
+            message_id: message_id(&parsed),
         }
     }
 }
@@ -133,8 +159,11 @@ impl Attachment {
 }
 
 fn parse(octets: &[u8]) -> Message<'_> {
-    let parsed = MessageParser::default().parse(octets);
-    // The parser's own accessors count on a first part.
+    whole(MessageParser::default().parse(octets))
+}
+
+/// The parser's own accessors count on a first part.
+fn whole(parsed: Option<Message<'_>>) -> Message<'_> {
     parsed
         .filter(|message| !message.parts.is_empty())
         .unwrap_or_else(|| Message {
@@ -143,26 +172,15 @@ fn parse(octets: &[u8]) -> Message<'_> {
         })
 }
 
+fn message_id(parsed: &Message<'_>) -> Option<String> {
+    parsed.message_id().map(|id| format!("<{id}>"))
+}
+
 fn content<'a>(part: &'a MessagePart<'_>) -> &'a [u8] {
     match &part.body {
         PartType::Message(message) => message.raw_message(),
         _ => part.contents(),
     }
-}
-
-/// Every address of every From header: a second one must not hide behind the first.
-fn from_addresses(parsed: &Message<'_>) -> Vec<String> {
-    parsed
-        .header_values(mail_parser::HeaderName::From)
-        .filter_map(mail_parser::HeaderValue::as_address)
-        .flat_map(|addresses| {
-            addresses
-                .iter()
-                .filter_map(|one| one.address())
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        })
-        .collect()
 }
 
 fn shown(addresses: &Address<'_>) -> String {
@@ -228,8 +246,10 @@ mod tests {
         let summary = Summary::of(MIXED.as_bytes());
         assert_eq!(summary.subject, "Gr\u{fc}\u{df}e");
         assert_eq!(summary.from, "J\u{fc}rgen <svc-mail@contoso.com>");
-        assert_eq!(summary.from_addresses, ["svc-mail@contoso.com"]);
         assert_eq!(summary.message_id.as_deref(), Some("<x@y>"));
+        let origin = Origin::of(MIXED.as_bytes());
+        assert_eq!(origin.from, ["svc-mail@contoso.com"]);
+        assert_eq!(origin.message_id, summary.message_id);
 
         let view = View::of(MIXED.as_bytes());
         assert_eq!(
@@ -250,7 +270,7 @@ mod tests {
     #[test]
     fn no_from_header_hides_another() {
         let two = b"From: a@x\r\nFrom: b@x, G: c@x;\r\nFROM : d@x\r\n\r\n";
-        let found = Summary::of(two).from_addresses;
+        let found = Origin::of(two).from;
         for address in ["a@x", "b@x", "c@x"] {
             assert!(found.iter().any(|f| f == address), "{found:?}");
         }
@@ -261,7 +281,7 @@ mod tests {
 
         #[test]
         fn any_octets_have_a_view(octets in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let _ = (Summary::of(&octets), View::of(&octets));
+            let _ = (Summary::of(&octets), View::of(&octets), Origin::of(&octets));
         }
 
         #[test]
@@ -269,7 +289,7 @@ mod tests {
             let mut octets = MIXED.as_bytes().to_vec();
             let at = at.min(octets.len());
             octets.splice(at..(at + with.len()).min(octets.len()), with.bytes());
-            let _ = (Summary::of(&octets), View::of(&octets));
+            let _ = (Summary::of(&octets), View::of(&octets), Origin::of(&octets));
         }
     }
 }

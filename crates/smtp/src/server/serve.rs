@@ -136,7 +136,14 @@ where
     }
 
     /// Runs until the connection ends, or hands the stream back to start TLS on it.
-    async fn run(mut self, greet: bool) -> io::Result<Option<S>> {
+    async fn run(self, greet: bool) -> io::Result<Option<S>> {
+        match self.converse(greet).await {
+            Err(error) if is_departure(&error) => Ok(None),
+            ended => ended,
+        }
+    }
+
+    async fn converse(mut self, greet: bool) -> io::Result<Option<S>> {
         let mut step = Step::Next;
         if greet {
             let reply = self.handler.greeting().await;
@@ -156,12 +163,10 @@ where
                 }
             }
             step = match self.next().await {
-                Ok(step) => step,
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     self.refuse(&Problem::TooSlow)
                 }
-                Err(error) if is_departure(&error) => return Ok(None),
-                Err(error) => return Err(error),
+                step => step?,
             };
         }
     }
