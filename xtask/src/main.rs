@@ -1,1 +1,122 @@
-fn main() {}
+//! Project chores: `cargo xtask CHORE`.
+
+mod header;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+const HELP: &str = "\
+cargo xtask CHORE
+
+  demo           build in release, send through the offline Microsoft 365, show what arrived
+  check-header   the C header against the Rust side of the plugin ABI
+  docs           write the generated reference pages under docs/
+  bench [--json] round trips, messages per second and CPU against other senders";
+
+fn main() -> ExitCode {
+    let mut arguments = env::args().skip(1);
+    let chore = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    let outcome = match chore.as_str() {
+        "demo" => demo(),
+        "check-header" => header::check(),
+        "docs" => docs(),
+        "bench" => bench(&rest),
+        "help" | "--help" | "-h" => {
+            println!("{HELP}");
+            Ok(())
+        }
+        other => Err(format!("there is no chore \"{other}\"\n\n{HELP}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Builds host and plugins as they ship, then runs the script a newcomer reads first.
+fn demo() -> Result<(), String> {
+    println!("Building the host and its plugins in release (the first time takes a few minutes) …");
+    build_release()?;
+    let state = target_dir().join("demo");
+    run(Command::new(release_binary())
+        .current_dir(root())
+        .args(["run", "--sandbox", "--state-dir"])
+        .arg(&state)
+        .arg("scripts/quickstart.lua"))
+}
+
+/// Rewrites the pages that are generated from tables in the code; tests compare them.
+fn docs() -> Result<(), String> {
+    run(cargo()
+        .args([
+            "test",
+            "--quiet",
+            "--package",
+            "postrider",
+            "--test",
+            "docs",
+        ])
+        .env("POSTRIDER_WRITE_DOCS", "1"))
+}
+
+fn bench(arguments: &[String]) -> Result<(), String> {
+    build_release()?;
+    run(cargo()
+        .args([
+            "bench",
+            "--package",
+            "postrider-smtp",
+            "--bench",
+            "delivery",
+            "--",
+        ])
+        .args(arguments)
+        .env("POSTRIDER_BINARY", release_binary()))
+}
+
+fn build_release() -> Result<(), String> {
+    run(cargo().args([
+        "build",
+        "--release",
+        "--package",
+        "postrider",
+        "--package",
+        "postrider-plugin-oauth",
+        "--package",
+        "postrider-plugin-basic",
+    ]))
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{name} ended with {status}")),
+        Err(problem) => Err(format!("{name} did not start: {problem}")),
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies in the workspace")
+}
+
+fn target_dir() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+fn release_binary() -> PathBuf {
+    target_dir().join("release").join("postrider")
+}

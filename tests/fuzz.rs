@@ -1,0 +1,68 @@
+//! The bodies of the fuzz targets, for a fixed number of cases each: half arbitrary octets,
+//! half pieces of what the parser expects.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+#[path = "../fuzz/bodies/config.rs"]
+mod config;
+#[path = "../fuzz/bodies/plugin_json.rs"]
+mod plugin_json;
+#[path = "../fuzz/bodies/smtp_command.rs"]
+mod smtp_command;
+#[path = "../fuzz/bodies/smtp_reply.rs"]
+mod smtp_reply;
+
+const CASES: u32 = 2_000;
+
+/// Arbitrary octets, or `pieces` in any order with arbitrary octets between them.
+fn octets(pieces: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        4 => proptest::sample::select(pieces).prop_map(|piece| piece.as_bytes().to_vec()),
+        1 => vec(any::<u8>(), 0..6),
+    ];
+    prop_oneof![
+        vec(any::<u8>(), 0..300),
+        vec(piece, 0..24).prop_map(|pieces| pieces.concat()),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn smtp_replies(data in octets(&[
+        "220 ", "250-", "250 ", "334 ", "535 5.7.3 ", "421", "-", " ", "\r\n", "\n", "\r",
+        "AUTH LOGIN XOAUTH2", "SIZE 157286400", "SIZE", "PIPELINING", "5.7.139", "999999",
+    ])) {
+        smtp_reply::run(&data);
+    }
+
+    #[test]
+    fn smtp_commands(data in octets(&[
+        "EHLO ", "HELO ", "MAIL FROM:", "RCPT TO:", "<", ">", "a@example.org", "\"a b\"@", "[127.0.0.1]",
+        " SIZE=", "12", " BODY=8BITMIME", " SMTPUTF8", " ORCPT=rfc822;", "+2B", " NOTIFY=NEVER", "BDAT ",
+        " LAST", "AUTH ", "XOAUTH2", " =", "DATA", "RSET", "STARTTLS", "QUIT", "ü", " ", "\t", "\0",
+    ])) {
+        smtp_command::run(&data);
+    }
+
+    #[test]
+    fn plugin_messages(data in octets(&[
+        "{", "}", "[", "]", ":", ",", "\"http\"", "\"method\"", "\"POST\"", "\"url\"", "\"https://a/\"",
+        "\"headers\"", "\"body\"", "\"AA==\"", "\"sleep_ms\"", "5000", "\"now_ms\"", "1", "\"access_token\"",
+        "\"t\"", "\"expires_in\"", "\"slept\"", "{}", "\"random\"", "-1", "1e999", "null", "\"sasl_send\"",
+    ])) {
+        plugin_json::run(&data);
+    }
+
+    #[test]
+    fn settings(data in octets(&[
+        "[account.a]\n", "[account.a.auth]\n", "provider = ", "\"microsoft365\"\n", "username = ",
+        "\"a@contoso.com\"\n", "sender = ", "plugin = \"oauth\"\n", "flow = ", "\"device_code\"\n", "tenant = ",
+        "\"common\"\n", "client_secret = ", "{ env = \"X\" }\n", "server = { host = \"h\", port = ", "587", " }\n",
+        "scopes = [", "\"https://graph.microsoft.com/Mail.Send\"", "]\n", "=", "#", "\n", "[plugins]\n", "é",
+    ])) {
+        config::run(&data);
+    }
+}

@@ -1,0 +1,194 @@
+//! What the stories share: the real binary, and programs nobody here wrote.
+#![allow(dead_code, reason = "each story uses a part of it")]
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The root of the workspace.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .and_then(Path::parent)
+        .expect("crates/host lies two below the root")
+}
+
+/// The `postrider` binary, with its plugins built beside it, and an environment that no
+/// setting of the machine reaches.
+pub fn postrider() -> Command {
+    static PLUGINS: OnceLock<()> = OnceLock::new();
+    let binary = Path::new(env!("CARGO_BIN_EXE_postrider"));
+    PLUGINS.get_or_init(|| {
+        let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        build
+            .current_dir(root())
+            .args(["build", "--quiet"])
+            .args(["--package", "postrider-plugin-oauth"])
+            .args(["--package", "postrider-plugin-basic"]);
+        if binary.components().any(|part| part.as_os_str() == "release") {
+            build.arg("--release");
+        }
+        assert!(build.status().unwrap().success(), "the plugins do not build");
+    });
+    let mut command = Command::new(binary);
+    command.stdin(Stdio::null());
+    for name in ["HTTPS_PROXY", "https_proxy", "POSTRIDER_CONFIG", "POSTRIDER_STATE_DIR", "POSTRIDER_LOG"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// What a command printed and how it ended.
+pub struct Ended {
+    /// Its exit status.
+    pub status: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// Runs `command` to its end.
+pub fn run(command: &mut Command) -> Ended {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    Ended {
+        status: status.code().unwrap_or(-1),
+        stdout: String::from_utf8(stdout).unwrap(),
+        stderr: String::from_utf8(stderr).unwrap(),
+    }
+}
+
+impl Ended {
+    /// The same, if it ended with `status`; otherwise shows what it said.
+    #[track_caller]
+    pub fn expect_status(self, status: i32) -> Self {
+        assert_eq!(
+            self.status, status,
+            "\n--- stdout\n{}\n--- stderr\n{}",
+            self.stdout, self.stderr
+        );
+        self
+    }
+}
+
+/// A program that runs beside the story and ends with it.
+pub struct Peer(Child);
+
+impl Peer {
+    /// Starts `command`; what it prints goes nowhere.
+    pub fn start(command: &mut Command) -> Self {
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+
+    /// Starts `command` and reads the first line of JSON that it prints.
+    pub fn announcing(command: &mut Command) -> (Self, Value) {
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let mut peer = Self(child);
+        for line in output.lines() {
+            if let Ok(announced @ Value::Object(_)) = serde_json::from_str(&line.unwrap()) {
+                return (peer, announced);
+            }
+        }
+        let status = peer.0.wait();
+        panic!("{command:?} ended with {status:?} before it was ready");
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until something listens on `port`: for programs that do not say when they do.
+pub fn await_port(port: u16) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+        assert!(Instant::now() < deadline, "nothing listens on port {port}");
+        std::thread::yield_now();
+    }
+}
+
+/// A port that was free a moment ago: for programs that cannot choose one themselves.
+pub fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .unwrap()
+}
+
+/// The path of an installed program.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from))
+        .map(|directory| directory.join(name))
+        .find(|candidate| candidate.is_file())
+}
+
+/// Says that a story is skipped and why. Where every peer must be there
+/// (`POSTRIDER_REQUIRE_PEERS=1`, as in CI) it fails instead.
+#[track_caller]
+pub fn skip(reason: &str) {
+    assert!(
+        env::var_os("POSTRIDER_REQUIRE_PEERS").is_none(),
+        "must not be skipped here: {reason}"
+    );
+    eprintln!("skipped: {reason}");
+}
+
+/// Writes a file that only its owner may read.
+pub fn write_private(path: &Path, text: impl AsRef<[u8]>) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// Parses a message with Python's `email` package: subject, addresses, text and the SHA-256
+/// of each attachment.
+pub fn parse_with_python(message: &Path) -> Option<Value> {
+    let python = find_program("python3")?;
+    let output = Command::new(python)
+        .arg(root().join("tests/support/parse.py"))
+        .arg(message)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(serde_json::from_slice(&output.stdout).unwrap())
+}
+
+/// The only file in a directory that ends in `extension`, once it is there.
+pub fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if extension.is_empty() || path.extension() == Some(OsStr::new(extension)) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
