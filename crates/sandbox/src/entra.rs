@@ -14,6 +14,7 @@ mod device;
 mod discovery;
 mod form;
 mod issue;
+mod listener;
 mod pages;
 mod redirect;
 mod scope;
@@ -36,6 +37,8 @@ use crate::state::{Area, Outcome, State};
 
 use aadsts::Aadsts;
 use store::Store;
+
+pub(crate) use listener::TlsListener;
 
 /// Largest request body. A token request with an assertion is a few thousand octets.
 const MAX_BODY_OCTETS: usize = 256 * 1024;

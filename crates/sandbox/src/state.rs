@@ -127,11 +127,23 @@ impl State {
     /// # Errors
     /// What the changed scenario contradicts; the old one then stays.
     pub fn change(&self, change: impl FnOnce(&mut Scenario)) -> Result<(), ScenarioError> {
+        self.try_change(|current| {
+            let mut changed = current.clone();
+            change(&mut changed);
+            Ok(changed)
+        })
+        .map(|_| ())
+    }
+
+    /// The same with a change that may fail; the scenario before and after.
+    pub(crate) fn try_change<E: From<ScenarioError>>(
+        &self,
+        change: impl FnOnce(&Scenario) -> Result<Scenario, E>,
+    ) -> Result<(Arc<Scenario>, Arc<Scenario>), E> {
         let mut world = self.world();
-        let mut changed = Scenario::clone(&world.scenario);
-        change(&mut changed);
-        world.scenario = Arc::new(changed.completed()?);
-        Ok(())
+        let changed = Arc::new(change(&world.scenario)?.completed()?);
+        let before = std::mem::replace(&mut world.scenario, Arc::clone(&changed));
+        Ok((before, changed))
     }
 
     /// The time now: the clock's, moved by [`State::advance`].

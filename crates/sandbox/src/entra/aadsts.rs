@@ -16,11 +16,11 @@ pub(crate) struct Aadsts {
     pub(crate) suberror: Option<Cow<'static, str>>,
     pub(crate) status: u16,
     /// The text after `AADSTSn: `.
-    pub(crate) text: String,
+    pub(crate) text: Box<str>,
     /// The `claims` a client would have to satisfy.
-    pub(crate) claims: Option<String>,
+    pub(crate) claims: Option<Box<str>>,
     /// What the log says and the wire does not.
-    pub(crate) why: Option<String>,
+    pub(crate) why: Option<Box<str>>,
 }
 
 impl Aadsts {
@@ -45,14 +45,14 @@ impl Aadsts {
             error: Cow::Borrowed(row.error),
             suberror: row.suberror.map(Cow::Borrowed),
             status: row.status,
-            text,
+            text: text.into(),
             claims: None,
             why: None,
         }
     }
 
     /// The request itself makes no sense.
-    pub(crate) fn malformed(why: impl Into<String>) -> Self {
+    pub(crate) fn malformed(why: impl Into<Box<str>>) -> Self {
         Self::new(9_002_313, &[]).because(why)
     }
 
@@ -71,25 +71,19 @@ impl Aadsts {
             error.suberror = Some(Cow::Owned(suberror));
         }
         if let Some(text) = fault.text {
-            error.text = text;
+            error.text = text.into();
         }
         error
     }
 
     /// The same under another OAuth `error`: some codes come under two.
-    pub(crate) fn as_error(mut self, error: &'static str) -> Self {
+    pub(crate) fn under(mut self, error: &'static str) -> Self {
         self.error = Cow::Borrowed(error);
         self
     }
 
-    /// With a `suberror`.
-    pub(crate) fn with_suberror(mut self, suberror: &'static str) -> Self {
-        self.suberror = Some(Cow::Borrowed(suberror));
-        self
-    }
-
     /// With the reason that only the log tells.
-    pub(crate) fn because(mut self, why: impl Into<String>) -> Self {
+    pub(crate) fn because(mut self, why: impl Into<Box<str>>) -> Self {
         self.why = Some(why.into());
         self
     }

@@ -24,13 +24,13 @@ pub(crate) fn error(entra: &Entra, headers: &HeaderMap, error: &Aadsts) -> Respo
         "timestamp": trailer.timestamp,
         "trace_id": trailer.trace,
         "correlation_id": trailer.correlation,
-        "error_uri": trailer.uri(entra, error),
+        "error_uri": error_uri(entra, error),
     });
     if let Some(suberror) = &error.suberror {
         body["suberror"] = suberror.as_ref().into();
     }
     if let Some(claims) = &error.claims {
-        body["claims"] = claims.as_str().into();
+        body["claims"] = claims.as_ref().into();
     }
     with_status(
         StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_REQUEST),
@@ -66,11 +66,11 @@ impl Trailer {
             self.trace, self.correlation, self.timestamp
         )
     }
+}
 
-    /// The page about an error's code.
-    pub(crate) fn uri(&self, entra: &Entra, error: &Aadsts) -> String {
-        entra.url(&format!("error?code={}", error.code))
-    }
+/// The page about an error's code.
+pub(crate) fn error_uri(entra: &Entra, error: &Aadsts) -> String {
+    entra.url(&format!("error?code={}", error.code))
 }
 
 fn with_status(status: StatusCode, value: &Value) -> Response {

@@ -52,7 +52,7 @@ async fn authorize(
 ) -> Response {
     let form = match form {
         Ok(form) => form,
-        Err(error) => return refused(entra, headers, "", error),
+        Err(error) => return refused(entra, headers, "", &error),
     };
     let client_id = form.get("client_id").unwrap_or_default().to_owned();
     if let Some(response) = entra
@@ -64,7 +64,7 @@ async fn authorize(
     let scenario = entra.state.scenario();
     let landing = match Landing::find(&scenario, tenant, &form) {
         Ok(landing) => landing,
-        Err(error) => return refused(entra, headers, &client_id, error),
+        Err(error) => return refused(entra, headers, &client_id, &error),
     };
     match landing.request(&scenario) {
         Ok(request) => sign_in::begin(entra, headers, Purpose::Authorize(Box::new(request))),
@@ -97,13 +97,13 @@ pub(crate) async fn admin_consent(
     });
     match asked {
         Ok(request) => sign_in::begin(&entra, &headers, Purpose::AdminConsent(Box::new(request))),
-        Err(error) => refused(&entra, &headers, "", error),
+        Err(error) => refused(&entra, &headers, "", &error),
     }
 }
 
-fn refused(entra: &Entra, headers: &HeaderMap, client_id: &str, error: Aadsts) -> Response {
-    entra.log_refusal("authorize", client_id, &error);
-    pages::error(entra, headers, &error)
+fn refused(entra: &Entra, headers: &HeaderMap, client_id: &str, error: &Aadsts) -> Response {
+    entra.log_refusal("authorize", client_id, error);
+    pages::error(entra, headers, error)
 }
 
 /// Where answers go: the part of a request that must be right before anything is redirected.
@@ -192,7 +192,6 @@ impl<'a> Landing<'a> {
             mode: self.mode,
             state: self.form.get("state").map(str::to_owned),
             scope: scope.to_owned(),
-            requested,
             challenge,
             nonce: self.form.get("nonce").map(str::to_owned),
             login_hint: self.form.get("login_hint").map(str::to_owned),

@@ -40,16 +40,11 @@ impl Delegated<'_> {
         let lifetime = access_lifetime(entra, self.scenario);
         let mut names = self.names.clone();
         if self.target.resource == Resource::Graph {
-            let openid = [
-                ("openid", self.requested.openid),
-                ("profile", self.requested.profile),
-                ("email", self.requested.email),
-            ];
             names.extend(
-                openid
-                    .into_iter()
-                    .filter(|(_, asked)| *asked)
-                    .map(|(name, _)| name.to_owned()),
+                self.requested
+                    .openid()
+                    .filter(|n| *n != "offline_access")
+                    .map(str::to_owned),
             );
         }
         let claims = Claims {
@@ -72,10 +67,10 @@ impl Delegated<'_> {
         };
         let mut answer = access_answer(entra, self.scenario, &claims, self.tenant.kind, lifetime);
         answer["scope"] = scope_answer(&self.target, &names).into();
-        if self.requested.openid {
+        if self.requested.has("openid") {
             answer["id_token"] = self.id_token(entra, now).into();
         }
-        if self.requested.offline_access {
+        if self.requested.has("offline_access") {
             let token = match self.keep_refresh {
                 Some(token) => token,
                 None => new_refresh_token(entra, self.grant, self.scope, self.proof, now),
@@ -92,12 +87,12 @@ impl Delegated<'_> {
             "sub": pairwise(self.user.object_id.as_str(), self.app.client_id.as_str()),
             "tid": self.tenant.id, "uti": entra.state.handle(), "ver": "2.0",
         });
-        if self.requested.profile {
+        if self.requested.has("profile") {
             claims["oid"] = self.user.object_id.as_str().into();
             claims["name"] = self.user.name.as_str().into();
             claims["preferred_username"] = self.user.upn.as_str().into();
         }
-        if self.requested.email {
+        if self.requested.has("email") {
             claims["email"] = self.user.upn.as_str().into();
         }
         if let Some(nonce) = &self.nonce {

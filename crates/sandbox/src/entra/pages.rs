@@ -13,7 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 use crate::scenario::{App, Permission, Scenario, User};
 
 use super::aadsts::Aadsts;
-use super::answer::Trailer;
+use super::answer::{Trailer, error_uri};
 use super::form::Form;
 use super::redirect::Redirect;
 use super::store::ResponseMode;
@@ -181,7 +181,7 @@ pub(crate) fn return_error(
     error: &Aadsts,
 ) -> Response {
     let trailer = Trailer::new(entra, headers);
-    let (description, uri) = (trailer.describe(error), trailer.uri(entra, error));
+    let (description, uri) = (trailer.describe(error), error_uri(entra, error));
     let mut pairs = vec![
         ("error", error.error.as_ref()),
         ("error_description", &description),

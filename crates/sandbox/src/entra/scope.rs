@@ -3,6 +3,8 @@
 //! `https://outlook.office.com/SMTP.Send` names its service; a name alone means Graph;
 //! `…/.default` means everything registered there; and four names belong to OpenID Connect.
 
+use std::collections::BTreeSet;
+
 use crate::scenario::{App, Permission, Resource, Tenant};
 
 use super::aadsts::Aadsts;
@@ -10,17 +12,15 @@ use super::aadsts::Aadsts;
 /// What one `scope` parameter asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Requested {
-    /// `openid`: an ID token comes back.
-    pub(crate) openid: bool,
-    /// `profile`: the ID token names the user.
-    pub(crate) profile: bool,
-    /// `email`.
-    pub(crate) email: bool,
-    /// `offline_access`: a refresh token comes back.
-    pub(crate) offline_access: bool,
+    /// Which of OpenID Connect's names: see [`OPENID`].
+    openid: BTreeSet<&'static str>,
     /// Services, in the order they were named.
     pub(crate) targets: Vec<Target>,
 }
+
+/// `openid` asks for an ID token, `profile` and `email` for what is in it, and
+/// `offline_access` for a refresh token.
+const OPENID: [&str; 4] = ["openid", "profile", "email", "offline_access"];
 
 /// Permissions of one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,12 +63,9 @@ impl Requested {
     pub(crate) fn parse(scope: &str, app: &App, tenant: Option<&Tenant>) -> Result<Self, Aadsts> {
         let mut requested = Self::default();
         for item in scope.split(' ').filter(|s| !s.is_empty()) {
-            match item {
-                "openid" => requested.openid = true,
-                "profile" => requested.profile = true,
-                "email" => requested.email = true,
-                "offline_access" => requested.offline_access = true,
-                _ => requested.add(item, app, tenant)?,
+            match OPENID.iter().find(|name| **name == item) {
+                Some(name) => drop(requested.openid.insert(name)),
+                None => requested.add(item, app, tenant)?,
             }
         }
         let default = requested.targets.iter().any(|t| t.default);
@@ -118,6 +115,28 @@ impl Requested {
             target.names.push(name);
         }
         Ok(())
+    }
+
+    /// Whether one of OpenID Connect's names was asked for.
+    pub(crate) fn has(&self, openid_name: &str) -> bool {
+        self.openid.contains(openid_name)
+    }
+
+    /// Those of OpenID Connect's names that were asked for.
+    pub(crate) fn openid(&self) -> impl Iterator<Item = &'static str> {
+        self.openid.iter().copied()
+    }
+
+    /// Asks for a refresh token, whatever the client wrote.
+    pub(crate) fn with_refresh_token(mut self) -> Self {
+        self.openid.insert("offline_access");
+        self
+    }
+
+    /// Asks for what `other` asks of OpenID Connect, too.
+    pub(crate) fn with_openid_of(mut self, other: &Self) -> Self {
+        self.openid.extend(&other.openid);
+        self
     }
 
     /// The one service a token can be for.
@@ -176,7 +195,9 @@ mod tests {
     fn a_scope_names_its_service_and_keeps_the_audience_as_written() {
         let requested =
             parse("https://outlook.office365.com/smtp.send offline_access openid").unwrap();
-        assert!(requested.offline_access && requested.openid && !requested.profile);
+        assert!(
+            requested.has("offline_access") && requested.has("openid") && !requested.has("profile")
+        );
         let target = requested.single_target("").unwrap();
         assert_eq!(
             (target.resource, target.audience.as_str()),

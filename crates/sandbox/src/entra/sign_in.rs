@@ -257,11 +257,11 @@ fn silent(
         Gate::Passed(user) => return context.finish(entra, headers, ctx, sign_in, user),
         Gate::Login => Aadsts::new(50_058, &[]),
         Gate::SecondStep(_) => {
-            Aadsts::new(50_076, &[context.app.client_id.as_str()]).as_error("interaction_required")
+            Aadsts::new(50_076, &[context.app.client_id.as_str()]).under("interaction_required")
         }
         Gate::Decision(..) => {
             Aadsts::new(65_001, &[context.app.client_id.as_str(), &context.app.name])
-                .as_error("consent_required")
+                .under("consent_required")
         }
         Gate::Refused(error) | Gate::Returned(error) => error,
     };
@@ -526,7 +526,7 @@ impl<'a> Context<'a> {
                 error,
             ),
             Purpose::AdminConsent(request) => {
-                let error = error.clone().as_error("permission_denied");
+                let error = error.clone().under("permission_denied");
                 pages::return_error(
                     entra,
                     headers,

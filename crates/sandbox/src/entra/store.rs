@@ -10,7 +10,6 @@ use jiff::{SignedDuration, Timestamp};
 use crate::scenario::Guid;
 
 use super::redirect::Redirect;
-use super::scope::Requested;
 
 /// What a person has agreed to: one user, one client, bound to no service.
 #[derive(Clone, Debug)]
@@ -118,7 +117,6 @@ pub(crate) struct AuthorizeRequest {
     pub(crate) mode: ResponseMode,
     pub(crate) state: Option<String>,
     pub(crate) scope: String,
-    pub(crate) requested: Requested,
     pub(crate) challenge: Option<Challenge>,
     pub(crate) nonce: Option<String>,
     pub(crate) login_hint: Option<String>,

@@ -33,7 +33,7 @@ pub(crate) async fn token(
 ) -> Response {
     let form = match Form::from_body(&headers, &body) {
         Ok(form) => form,
-        Err(error) => return refused(&entra, &headers, "token", "", error),
+        Err(error) => return refused(&entra, &headers, "token", "", &error),
     };
     let client_id = Presented::read(&headers, &form)
         .map(|p| p.client_id)
@@ -49,7 +49,7 @@ pub(crate) async fn token(
                 .log(Area::Entra, what, client_id, Outcome::Done, whose);
             answer::json(&value)
         }
-        Err(error) => refused(&entra, &headers, &what, &client_id, error),
+        Err(error) => refused(&entra, &headers, &what, &client_id, &error),
     }
 }
 
@@ -58,10 +58,10 @@ fn refused(
     headers: &HeaderMap,
     what: &str,
     client_id: &str,
-    error: Aadsts,
+    error: &Aadsts,
 ) -> Response {
-    entra.log_refusal(what, client_id, &error);
-    answer::error(entra, headers, &error)
+    entra.log_refusal(what, client_id, error);
+    answer::error(entra, headers, error)
 }
 
 /// One request under way.
@@ -115,9 +115,8 @@ impl Request<'_> {
             return Err(Aadsts::malformed("the code is mangled"));
         }
         let known = self.entra.store().codes.get(code).cloned();
-        let known = known.ok_or_else(|| {
-            Aadsts::malformed("the code was never issued").as_error("invalid_grant")
-        })?;
+        let known = known
+            .ok_or_else(|| Aadsts::malformed("the code was never issued").under("invalid_grant"))?;
         let proof = self.prove(known.redirect.spa)?;
         self.same_client(&known.grant)?;
         if known.redeemed {
@@ -162,7 +161,7 @@ impl Request<'_> {
         }
         let known = self.entra.store().refresh.get(presented).cloned();
         let known = known.ok_or_else(|| {
-            Aadsts::malformed("the refresh token was never issued").as_error("invalid_grant")
+            Aadsts::malformed("the refresh token was never issued").under("invalid_grant")
         })?;
         let proof = self.prove(known.grant.spa)?;
         self.same_client(&known.grant)?;
@@ -192,11 +191,11 @@ impl Request<'_> {
         }
 
         let scope = self.form.get("scope").unwrap_or(&known.scope);
-        let mut requested = self.requested(scope)?;
-        requested.offline_access = true; // every redemption returns a refresh token
+        // Every redemption returns a refresh token.
+        let requested = self.requested(scope)?.with_refresh_token();
         let target = requested.single_target(scope)?;
         let mut answer = self.delegated(known.grant.clone(), proof, requested, target, None)?;
-        answer.scope = scope.to_owned();
+        scope.clone_into(&mut answer.scope);
         if policy.rotation == Rotation::None {
             answer.keep_refresh = Some(presented.to_owned());
         }
@@ -222,11 +221,8 @@ impl Request<'_> {
             .scenario
             .tenant(tenant.as_str())
             .ok_or_else(|| Aadsts::new(90_002, &[tenant.as_str()]))?;
-        if !self
-            .scenario
-            .tenant(&self.app.tenant)
-            .is_some_and(|home| home.id == tenant.id)
-        {
+        let home = self.scenario.tenant(&self.app.tenant);
+        if home.is_none_or(|home| home.id != tenant.id) {
             return Err(
                 Aadsts::new(700_016, &[self.app.client_id.as_str(), &tenant.name])
                     .because("not installed in this tenant"),
@@ -239,8 +235,7 @@ impl Request<'_> {
                 Aadsts::new(70_011, &[scope])
             }
         })?;
-        let openid =
-            requested.openid || requested.profile || requested.email || requested.offline_access;
+        let openid = requested.openid().next().is_some();
         match requested.targets.as_slice() {
             [target] if target.default && !openid => {
                 let value =
@@ -277,7 +272,7 @@ impl Request<'_> {
         let answer = self.delegated(grant, proof, requested, target, None)?;
         match self.entra.store().devices.get_mut(presented) {
             Some(device) if !matches!(device.answer, DeviceAnswer::Redeemed) => {
-                device.answer = DeviceAnswer::Redeemed
+                device.answer = DeviceAnswer::Redeemed;
             }
             _ => return Err(Aadsts::new(54_005, &[])),
         }
@@ -293,15 +288,11 @@ impl Request<'_> {
     }
 
     /// What the person agreed to, and what the redemption's own scope adds to the answer.
-    fn with_scope_of_form(&self, mut granted: Requested) -> Result<Requested, Aadsts> {
-        if let Some(scope) = self.form.get("scope") {
-            let asked = self.requested(scope)?;
-            granted.openid |= asked.openid;
-            granted.profile |= asked.profile;
-            granted.email |= asked.email;
-            granted.offline_access |= asked.offline_access;
+    fn with_scope_of_form(&self, granted: Requested) -> Result<Requested, Aadsts> {
+        match self.form.get("scope") {
+            Some(scope) => Ok(granted.with_openid_of(&self.requested(scope)?)),
+            None => Ok(granted),
         }
-        Ok(granted)
     }
 
     fn same_client(&self, grant: &Grant) -> Result<(), Aadsts> {
@@ -331,20 +322,18 @@ impl Request<'_> {
         may_have_tokens(user, self.app, &target, grant.mfa)?;
         let not_consented = || Aadsts::new(65_001, &[self.app.client_id.as_str(), &self.app.name]);
         let names = if target.default {
-            let names = consented(self.app, &user.upn, target.resource);
-            if names.is_empty() {
-                return Err(not_consented());
-            } else {
-                names
-            }
+            consented(self.app, &user.upn, target.resource)
         } else if target
             .permissions()
             .all(|p| self.app.consented(&user.upn, &p))
         {
             target.names.clone()
         } else {
-            return Err(not_consented());
+            Vec::new()
         };
+        if names.is_empty() && target != Target::sign_in_only() {
+            return Err(not_consented());
+        }
         let scope = scope_text(&requested, &target);
         Ok(Delegated {
             scenario: self.scenario,
@@ -392,16 +381,7 @@ const SPA_LIFETIME: std::time::Duration = std::time::Duration::from_hours(24);
 
 /// What a refresh token is for when nobody says otherwise: the service of the answer it came with.
 fn scope_text(requested: &Requested, target: &Target) -> String {
-    let openid = [
-        ("openid", requested.openid),
-        ("profile", requested.profile),
-        ("email", requested.email),
-        ("offline_access", requested.offline_access),
-    ];
-    let names = openid
-        .into_iter()
-        .filter(|(_, asked)| *asked)
-        .map(|(name, _)| name.to_owned());
+    let names = requested.openid().map(str::to_owned);
     let default = target
         .default
         .then(|| format!("{}/.default", target.audience));
@@ -431,7 +411,7 @@ pub(crate) fn may_have_tokens(
         return Err(Aadsts::new(50_076, &[target.resource.app_id()]));
     }
     if !is_assigned(user, app) {
-        return Err(not_assigned(user, app).as_error("invalid_grant"));
+        return Err(not_assigned(user, app).under("invalid_grant"));
     }
     Ok(())
 }
@@ -449,7 +429,7 @@ pub(crate) fn account_state(user: &User) -> Result<(), Aadsts> {
 /// Conditional Access said no. Unconfirmed: the shape of `claims`.
 pub(crate) fn conditional_access() -> Aadsts {
     let mut error = Aadsts::new(53_003, &[]);
-    error.claims = Some(r#"{"access_token":{"capolids":{"essential":true,"values":["00000000-0000-4000-8000-000000000001"]}}}"#.to_owned());
+    error.claims = Some(r#"{"access_token":{"capolids":{"essential":true,"values":["00000000-0000-4000-8000-000000000001"]}}}"#.into());
     error
 }
 
