@@ -16,8 +16,8 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::ptr;
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -28,7 +28,6 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 pub(crate) use log::Log;
-use sink::Buffer;
 
 /// How long a call may take. A step computes and returns; whatever waits is an action.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(2);
@@ -134,10 +133,18 @@ pub(crate) struct Instance {
     deadline: Duration,
     /// A permit is the right to call; closed when the instance is poisoned.
     turns: Arc<Semaphore>,
+    /// Flows begun and not ended.
+    flows: AtomicUsize,
 }
 
 /// A pointer only the plugin understands.
 struct Opaque(*mut c_void);
+
+impl Opaque {
+    fn get(&self) -> *mut c_void {
+        self.0
+    }
+}
 
 // SAFETY: the ABI lets an instance and its flows be used from any thread; that they are not
 // used at once where that is not allowed is what `Instance::turns` is for.
@@ -177,6 +184,7 @@ impl Instance {
                 log,
                 deadline,
                 turns: Arc::new(Semaphore::new(calls)),
+                flows: AtomicUsize::new(0),
             }))
         };
         tokio::task::spawn_blocking(move || within(deadline, "create", work))
@@ -198,7 +206,7 @@ impl Instance {
                 // pointer and sink live for the call.
                 unsafe {
                     (instance.functions.begin)(
-                        instance.pointer.0,
+                        instance.pointer.get(),
                         op as u32,
                         Bytes::new(&input),
                         &raw mut pointer,
@@ -206,9 +214,12 @@ impl Instance {
                     )
                 }
             });
-            let flow = (code == abi::YIELD).then(|| Flow {
-                pointer: Opaque(pointer),
-                instance,
+            let flow = (code == abi::YIELD).then(|| {
+                instance.flows.fetch_add(1, Ordering::AcqRel);
+                Flow {
+                    pointer: Opaque(pointer),
+                    instance,
+                }
             });
             (flow, Returned { code, output })
         })
@@ -252,22 +263,20 @@ impl Instance {
 impl Drop for Instance {
     fn drop(&mut self) {
         let log = Arc::clone(&self.log);
-        if self.is_poisoned() {
-            // Flows were left un-ended; the plugin may still use its host.
+        if self.is_poisoned() || *self.flows.get_mut() != 0 {
+            // A flow could not be ended: the instance stays, and with it what it may use.
             mem::forget(log);
             return;
         }
         let destroy = self.functions.destroy;
-        let pointer = Opaque(self.pointer.0);
+        let pointer = Opaque(self.pointer.get());
         let deadline = self.deadline;
         in_background(move || {
-            let pointer = pointer;
             let keep = Arc::clone(&log);
             let result = within(deadline, "destroy", move || {
-                let pointer = pointer;
-                // SAFETY: made by `create`, destroyed once; every flow and call held the
-                // instance, so none is left. The host is kept alive by `keep`.
-                unsafe { destroy(pointer.0) };
+                // SAFETY: made by `create`, destroyed once; every flow has ended, and every
+                // call held the instance, so none is left. `keep` keeps the host alive.
+                unsafe { destroy(pointer.get()) };
                 drop(keep);
             });
             if result.is_err() {
@@ -299,7 +308,7 @@ impl Flow {
                     // SAFETY: the flow was made by `begin`, has not ended and is in no other
                     // call, for it is owned here; event and sink live for the call.
                     unsafe {
-                        (self.instance.functions.step)(self.pointer.0, Bytes::new(&event), out)
+                        (self.instance.functions.step)(self.pointer.get(), Bytes::new(&event), out)
                     }
                 });
                 (self, Returned { code, output })
@@ -314,17 +323,15 @@ impl Drop for Flow {
             return;
         }
         let instance = Arc::clone(&self.instance);
-        let pointer = Opaque(self.pointer.0);
+        let pointer = Opaque(self.pointer.get());
         let end = async move {
-            let end = instance.functions.end;
-            let keep = Arc::clone(&instance);
+            let ending = Arc::clone(&instance);
             let result = instance
                 .call("end", move || {
-                    let _keep = keep;
-                    let pointer = pointer;
                     // SAFETY: made by `begin` and ended once, here; no call is inside it,
                     // for it was owned by who dropped it.
-                    unsafe { end(pointer.0) };
+                    unsafe { (ending.functions.end)(pointer.get()) };
+                    ending.flows.fetch_sub(1, Ordering::AcqRel);
                 })
                 .await;
             // Overdue is reported there; who dropped the flow is not here to be told.
@@ -355,3 +362,6 @@ fn in_background(work: impl FnOnce() + Send + 'static) {
         .name("plugin cleanup".into())
         .spawn(work);
 }
+
+#[cfg(test)]
+mod tests;

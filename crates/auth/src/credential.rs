@@ -364,3 +364,6 @@ fn canonical(value: &Value) -> String {
         plain => plain.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

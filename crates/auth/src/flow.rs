@@ -535,3 +535,6 @@ fn name_of(op: Op) -> &'static str {
         Op::Revoke => "revoke",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,8 @@ mod flow;
 mod http;
 mod interaction;
 mod load;
+#[cfg(test)]
+mod probe;
 mod sasl;
 mod scrub;
 mod settings;

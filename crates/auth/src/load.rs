@@ -263,3 +263,26 @@ impl LoadedPlugin {
         self.deadline
     }
 }
+
+#[cfg(test)]
+impl LoadedPlugin {
+    /// A plugin whose table is in this process already.
+    pub(crate) fn from_table(
+        table: &postrider_plugin::abi::AuthV1,
+        deadline: Duration,
+    ) -> Arc<Self> {
+        // SAFETY: tests pass tables that the kit or the test itself made.
+        let functions = unsafe { Functions::of(table) }.unwrap();
+        let (_, output) = functions.describe();
+        Arc::new(Self {
+            code: Arc::new(Code {
+                functions,
+                description: describe::parse(&output.unwrap()).unwrap(),
+            }),
+            path: PathBuf::new(),
+            sha256: String::new(),
+            shipped: true,
+            deadline,
+        })
+    }
+}

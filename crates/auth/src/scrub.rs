@@ -15,6 +15,9 @@ pub(crate) const MESSAGE_CHARS: usize = 500;
 /// What stands where a secret stood.
 const MASK: &str = "[secret]";
 
+/// A secret's beginning of so many octets, at the end of a text, is masked too.
+const PARTIAL: usize = 8;
+
 /// How many secrets are remembered. A grant's old tokens age out: they are dead by then.
 const REMEMBERED: usize = 64;
 
@@ -69,10 +72,22 @@ impl Scrubber {
                 .collect();
             // Longest first: a secret inside another must not leave the rest of it standing.
             ways.sort_unstable_by_key(|way| Reverse(way.len()));
-            for way in ways {
+            for way in &ways {
                 if text.contains(way) {
                     text = text.replace(way, MASK);
                 }
+            }
+            // Whoever cut the text before us may have cut a secret at its end.
+            let cut = |text: &str, way: &str| {
+                let from = text.len().saturating_sub(way.len());
+                let starts = text.char_indices().map(|(at, _)| at);
+                starts
+                    .filter(|at| *at >= from && text.len() - at >= PARTIAL)
+                    .find(|at| way.starts_with(&text[*at..]))
+            };
+            if let Some(at) = ways.iter().filter_map(|way| cut(&text, way)).min() {
+                text.truncate(at);
+                text.push_str(MASK);
             }
         }
         one_line(&text, chars)
@@ -151,6 +166,19 @@ mod tests {
         scrubber.learn("0123456789");
 
         assert_eq!(scrubber.clean("ab 0123456789", 6), "ab [se…");
+    }
+
+    #[test]
+    fn a_secret_that_was_cut_before_is_masked_as_far_as_it_goes() {
+        let scrubber = Scrubber::default();
+        scrubber.learn("0123456789abcdef");
+
+        assert_eq!(scrubber.clean("at 0123456789", 100), "at [secret]");
+        assert_eq!(
+            scrubber.clean("at 01234", 100),
+            "at 01234",
+            "could be anything"
+        );
     }
 
     #[test]
