@@ -275,7 +275,7 @@ impl Action {
 
 /// An HTTP request. The host adds `Host`, `Content-Length` and its own `User-Agent`; it
 /// follows no redirect.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct HttpRequest {
     /// `GET`, `POST`, ….
     pub method: String,
@@ -290,7 +290,7 @@ pub struct HttpRequest {
 }
 
 /// An HTTP response.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct HttpResponse {
     /// The status code.
     pub status: u16,
@@ -300,6 +300,41 @@ pub struct HttpResponse {
     /// The body, at most 1 MiB.
     #[serde(default)]
     pub body: Octets,
+}
+
+impl fmt::Debug for HttpRequest {
+    /// Without what may be secret: query, header values, body.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = self.url.split(['?', '#']).next().unwrap_or_default();
+        f.debug_struct("HttpRequest")
+            .field("method", &self.method)
+            .field("url", &place)
+            .field("headers", &Names(&self.headers))
+            .field("body", &self.body)
+            .finish()
+    }
+}
+
+impl fmt::Debug for HttpResponse {
+    /// Without what may be secret: header values, body.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpResponse")
+            .field("status", &self.status)
+            .field("headers", &Names(&self.headers))
+            .field("body", &self.body)
+            .finish()
+    }
+}
+
+/// Header fields by name alone.
+struct Names<'a>(&'a [(String, String)]);
+
+impl fmt::Debug for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.0.iter().map(|(name, _)| name))
+            .finish()
+    }
 }
 
 impl HttpResponse {

@@ -1,4 +1,5 @@
 //! Plugins as libraries: the one in C, the one that panics, and the bad ones, loaded for real.
+#![allow(clippy::unwrap_used, reason = "a test's helpers may fail it")]
 
 mod support;
 

@@ -31,12 +31,12 @@ impl Mechanism {
 }
 
 /// The message of PLAIN (RFC 4616 §2).
-pub(crate) fn plain(authzid: &str, authcid: &str, password: &str) -> Vec<u8> {
+pub(crate) fn plain(authzid: &str, user: &str, password: &str) -> Vec<u8> {
     // Sized at once: a vector that grows leaves copies of the password behind.
-    let mut message = Vec::with_capacity(authzid.len() + authcid.len() + password.len() + 2);
+    let mut message = Vec::with_capacity(authzid.len() + user.len() + password.len() + 2);
     message.extend_from_slice(authzid.as_bytes());
     message.push(0);
-    message.extend_from_slice(authcid.as_bytes());
+    message.extend_from_slice(user.as_bytes());
     message.push(0);
     message.extend_from_slice(password.as_bytes());
     message

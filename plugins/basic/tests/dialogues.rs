@@ -1,4 +1,5 @@
 //! Each mechanism as the dialogue it has with a server, and what is refused before one.
+#![allow(clippy::unwrap_used, reason = "a test's helpers may fail it")]
 
 use postrider_basic::Basic;
 use postrider_plugin::ErrorKind;
@@ -15,12 +16,12 @@ fn driver(settings: Value) -> Driver<Basic> {
     Driver::create(&config).unwrap()
 }
 
-fn input(offered: &[&str], authcid: &str, authzid: Option<&str>) -> SaslInput {
+fn input(offered: &[&str], user: &str, act_for: Option<&str>) -> SaslInput {
     SaslInput {
         now_ms: 1,
         offered: offered.iter().map(|&name| name.to_owned()).collect(),
-        authcid: authcid.to_owned(),
-        authzid: authzid.map(str::to_owned),
+        authcid: user.to_owned(),
+        authzid: act_for.map(str::to_owned),
         host: "smtp.example.org".into(),
         port: 587,
         access_token: None,

@@ -44,7 +44,7 @@ pub const fn table<P: Plugin>() -> AuthV1 {
 unsafe extern "C" fn describe<P: Plugin>(out: *mut Sink) -> i32 {
     let outcome = contain(None, || Outcome::Described(Box::new(P::describe())));
     // SAFETY: the caller's promise.
-    unsafe { reply(out, outcome) }
+    unsafe { reply(out, &outcome) }
 }
 
 /// # Safety
@@ -134,7 +134,7 @@ unsafe extern "C" fn step(flow: *mut c_void, event: Bytes, out: *mut Sink) -> i3
         })
     };
     // SAFETY: the caller's promise for `out`.
-    unsafe { reply(out, outcome) }
+    unsafe { reply(out, &outcome) }
 }
 
 /// # Safety
@@ -232,12 +232,12 @@ unsafe fn octets<'a>(bytes: Bytes) -> Result<&'a [u8], Error> {
 ///
 /// # Safety
 /// `out` is null or a valid sink.
-unsafe fn reply(out: *mut Sink, outcome: Outcome) -> i32 {
+unsafe fn reply(out: *mut Sink, outcome: &Outcome) -> i32 {
     // SAFETY: the caller's promise.
     let Some(out) = (unsafe { out.as_ref() }) else {
         return abi::E_INTERNAL;
     };
-    let (code, written) = match &outcome {
+    let (code, written) = match outcome {
         Outcome::Described(description) => (abi::DONE, write(out, description)),
         Outcome::Done(Output::Tokens(tokens)) => (abi::DONE, write(out, tokens)),
         Outcome::Done(Output::Nothing(empty)) => (abi::DONE, write(out, empty)),
@@ -264,7 +264,7 @@ unsafe fn reply_with<T>(
         outcome
     };
     // SAFETY: the caller's promise.
-    let code = unsafe { reply(out, outcome) };
+    let code = unsafe { reply(out, &outcome) };
     let kept = match made {
         Some(made) if code == keep => Box::into_raw(made).cast(),
         Some(made) => {

@@ -19,7 +19,7 @@ pub struct Error {
     /// What the host can act on.
     pub kind: ErrorKind,
     /// What a person can read, and the provider's own words.
-    pub detail: ErrorDetail,
+    pub detail: Box<ErrorDetail>,
 }
 
 impl Error {
@@ -33,10 +33,10 @@ impl Error {
         message.truncate(message.floor_char_boundary(MESSAGE_OCTETS));
         Self {
             kind,
-            detail: ErrorDetail {
+            detail: Box::new(ErrorDetail {
                 message,
                 ..ErrorDetail::default()
-            },
+            }),
         }
     }
 

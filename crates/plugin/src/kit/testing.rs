@@ -25,6 +25,7 @@
 //! ```
 //!
 //! Panics are this module's way to fail a test.
+#![allow(clippy::missing_panics_doc, reason = "stated above, once for all")]
 
 use std::ffi::c_void;
 use std::marker::PhantomData;
@@ -69,9 +70,6 @@ impl<P: Plugin> Driver<P> {
     const TABLE: AuthV1 = table::<P>();
 
     /// What the plugin says of itself.
-    ///
-    /// # Panics
-    /// If it says nothing that can be read.
     pub fn describe() -> Description {
         let describe = Self::TABLE.describe.expect("the kit fills every entry");
         // SAFETY: a valid sink, for the call.
@@ -88,20 +86,24 @@ impl<P: Plugin> Driver<P> {
     /// Makes an instance, as the host would.
     pub fn create(config: &Config) -> Result<Self, Error> {
         let config = serde_json::to_vec(config).expect("a config is plain data");
-        let log = Box::<Log>::default();
-        let host = Box::new(Host {
+        let log = Arc::<Log>::default();
+        #[allow(
+            clippy::arc_with_non_send_sync,
+            reason = "for a fixed place; `Instance`, which holds it, says that it is both"
+        )]
+        let host = Arc::new(Host {
             #[allow(clippy::cast_possible_truncation, reason = "a few dozen octets")]
             size: size_of::<Host>() as u32,
             abi: abi::ABI,
-            ctx: (&raw const *log).cast_mut().cast(),
+            ctx: Arc::as_ptr(&log).cast_mut().cast(),
             log: Some(keep),
         });
         let create = Self::TABLE.create.expect("the kit fills every entry");
         let mut inst = std::ptr::null_mut();
-        // SAFETY: `host` and its context live in boxes until after `destroy`; the rest is
+        // SAFETY: `host` and its context stay where they are until after `destroy`; the rest is
         // valid for the call.
         let (code, out) = collect(|sink| unsafe {
-            create(&raw const *host, Bytes::new(&config), &raw mut inst, sink)
+            create(Arc::as_ptr(&host), Bytes::new(&config), &raw mut inst, sink)
         });
         if code != abi::DONE {
             return Err(error(code, &out));
@@ -120,9 +122,6 @@ impl<P: Plugin> Driver<P> {
 
     /// Starts a flow and runs it to its first action, or to its end. The flow's clock starts
     /// at the input's `now_ms`.
-    ///
-    /// # Panics
-    /// If `input` is none of the inputs in [`wire`](crate::wire).
     pub fn begin(&self, op: Op, input: &impl Serialize) -> Flow {
         let input = serde_json::to_value(input).expect("an input is plain data");
         let now_ms = input["now_ms"].as_u64().expect("an input has the time");
@@ -165,7 +164,7 @@ pub enum Turn {
 /// One flow. Dropping it ends it, which is how a host cancels.
 pub struct Flow {
     instance: Arc<Instance>,
-    flow: *mut c_void,
+    raw: *mut c_void,
     gives_tokens: bool,
     now_ms: u64,
     turn: Turn,
@@ -181,9 +180,6 @@ impl Flow {
     }
 
     /// The action it waits for.
-    ///
-    /// # Panics
-    /// If it waits for none.
     #[track_caller]
     pub fn action(&self) -> &Action {
         match &self.turn {
@@ -193,9 +189,6 @@ impl Flow {
     }
 
     /// The tokens it ended with.
-    ///
-    /// # Panics
-    /// If it did not.
     #[track_caller]
     pub fn tokens(&self) -> &Tokens {
         match &self.turn {
@@ -205,9 +198,6 @@ impl Flow {
     }
 
     /// The error it ended with.
-    ///
-    /// # Panics
-    /// If it did not.
     #[track_caller]
     pub fn error(&self) -> &Error {
         match &self.turn {
@@ -234,9 +224,6 @@ impl Flow {
     }
 
     /// Lets the pause the flow asked for pass, and says how long it was.
-    ///
-    /// # Panics
-    /// If it asked for none.
     #[track_caller]
     pub fn sleep(&mut self) -> Duration {
         let Action::SleepMs(ms) = *self.action() else {
@@ -248,9 +235,6 @@ impl Flow {
     }
 
     /// Sets the clock forward.
-    ///
-    /// # Panics
-    /// If it overflows.
     pub fn advance(&mut self, by: Duration) -> &mut Self {
         self.now_ms += u64::try_from(by.as_millis()).expect("not that far");
         self
@@ -259,10 +243,10 @@ impl Flow {
     /// Steps with whatever octets a broken host might send.
     pub fn step_raw(&mut self, event: &[u8]) -> &mut Self {
         let step = self.instance.table.step.expect("the kit fills every entry");
-        let flow = self.flow;
+        let raw = self.raw;
         // SAFETY: the flow is alive (or null, which the kit refuses), and `&mut self` keeps
         // others out; the rest is valid for the call.
-        let (code, out) = collect(|sink| unsafe { step(flow, Bytes::new(event), sink) });
+        let (code, out) = collect(|sink| unsafe { step(raw, Bytes::new(event), sink) });
         self.turn = turn(code, &out, self.gives_tokens);
         self
     }
@@ -283,7 +267,7 @@ impl Flow {
         let turn = turn(code, &out, gives_tokens);
         Self {
             instance: Arc::clone(instance),
-            flow,
+            raw: flow,
             gives_tokens,
             now_ms,
             turn,
@@ -295,7 +279,7 @@ impl Drop for Flow {
     fn drop(&mut self) {
         let end = self.instance.table.end.expect("the kit fills every entry");
         // SAFETY: from `begin` or null; ended once.
-        unsafe { end(self.flow) };
+        unsafe { end(self.raw) };
     }
 }
 
@@ -305,8 +289,8 @@ type Log = Mutex<Vec<(i32, String)>>;
 struct Instance {
     table: AuthV1,
     inst: *mut c_void,
-    log: Box<Log>,
-    _host: Box<Host>,
+    log: Arc<Log>,
+    _host: Arc<Host>,
 }
 
 // SAFETY: the kit's instances are `Send` and `Sync` inside; the log is a mutex, and the
@@ -376,7 +360,7 @@ unsafe extern "C" fn put(ctx: *mut c_void, chunk: Bytes) -> i32 {
 /// # Safety
 /// `ctx` is a [`Log`], and `message` is valid for the call.
 unsafe extern "C" fn keep(ctx: *mut c_void, level: i32, message: Bytes) {
-    // SAFETY: `Driver::create` boxed it, and it lives until after `destroy`.
+    // SAFETY: `Driver::create` made it, and it lives until after `destroy`.
     let log = unsafe { &*ctx.cast::<Log>() };
     // SAFETY: the caller's promise.
     let message = unsafe { message.as_slice() }.unwrap_or_default();

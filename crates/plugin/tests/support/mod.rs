@@ -50,10 +50,10 @@ pub(crate) fn build(dir: &Path, source: &str) -> PathBuf {
 pub(crate) fn load(library: &Path) -> Result<AuthV1, String> {
     // SAFETY: the libraries are this project's own, and run nothing when loaded.
     let library = unsafe { Library::open(Some(library), RTLD_NOW | RTLD_LOCAL) };
-    let library = library.map_err(reason)?;
+    let library = library.map_err(|e| reason(&e))?;
     // SAFETY: the type that the header gives the symbol.
     let entry = unsafe { library.get::<EntryV1>(abi::SYMBOL.to_bytes_with_nul()) };
-    let entry = *entry.map_err(reason)?;
+    let entry = *entry.map_err(|e| reason(&e))?;
     std::mem::forget(library);
     // SAFETY: as above, and the library is never unloaded.
     let table = unsafe { entry() };
@@ -64,8 +64,8 @@ pub(crate) fn load(library: &Path) -> Result<AuthV1, String> {
 }
 
 /// libloading keeps what the linker said in the source.
-fn reason(error: libloading::Error) -> String {
-    let source = std::error::Error::source(&error).map(ToString::to_string);
+fn reason(error: &libloading::Error) -> String {
+    let source = std::error::Error::source(error).map(ToString::to_string);
     source.unwrap_or_else(|| error.to_string())
 }
 
@@ -111,10 +111,10 @@ impl Instance {
             let input = Bytes::new(input.as_bytes());
             self.table.begin.unwrap()(self.inst, op, input, &raw mut flow, sink)
         });
-        let flow = (code == abi::YIELD).then_some(flow);
+        let raw = (code == abi::YIELD).then_some(flow);
         Flow {
             instance: self,
-            flow,
+            raw,
             code,
             out,
         }
@@ -131,7 +131,7 @@ impl Drop for Instance {
 /// A flow and what its last call came to.
 pub(crate) struct Flow<'a> {
     instance: &'a Instance,
-    flow: Option<*mut c_void>,
+    raw: Option<*mut c_void>,
     pub(crate) code: i32,
     pub(crate) out: Vec<u8>,
 }
@@ -140,10 +140,10 @@ impl Flow<'_> {
     /// As `step`.
     pub(crate) fn step(&mut self, event: &Value) -> &mut Self {
         let event = event.to_string();
-        let flow = self.flow.expect("the flow waits");
+        let raw = self.raw.expect("the flow waits");
         // SAFETY: from `begin`, not ended; the rest is valid for the call.
         (self.code, self.out) = call(|sink| unsafe {
-            self.instance.table.step.unwrap()(flow, Bytes::new(event.as_bytes()), sink)
+            self.instance.table.step.unwrap()(raw, Bytes::new(event.as_bytes()), sink)
         });
         self
     }
@@ -156,9 +156,9 @@ impl Flow<'_> {
 
 impl Drop for Flow<'_> {
     fn drop(&mut self) {
-        if let Some(flow) = self.flow {
+        if let Some(raw) = self.raw {
             // SAFETY: from `begin`, ended once.
-            unsafe { self.instance.table.end.unwrap()(flow) }
+            unsafe { self.instance.table.end.unwrap()(raw) }
         }
     }
 }
@@ -174,7 +174,8 @@ fn json(out: &[u8]) -> Value {
     serde_json::from_slice(out).unwrap_or_else(|e| panic!("{e}: {text}"))
 }
 
-fn call(call: impl FnOnce(*mut Sink) -> i32) -> (i32, Vec<u8>) {
+/// Calls with a sink as the ABI says; gives the code and what was written.
+pub(crate) fn call(call: impl FnOnce(*mut Sink) -> i32) -> (i32, Vec<u8>) {
     let mut out = Vec::new();
     let mut sink = Sink {
         ctx: (&raw mut out).cast(),
