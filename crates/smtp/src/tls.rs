@@ -215,7 +215,7 @@ fn explain_certificate(reason: &CertificateError) -> TlsFailure {
             presented,
         } => TlsFailure::WrongName {
             expected: expected.to_str().into_owned(),
-            presented: presented.clone(),
+            presented: presented.iter().map(|name| plain_name(name)).collect(),
         },
         CertificateError::UnknownIssuer => TlsFailure::UnknownAuthority,
         // A self-signed certificate that calls itself an authority.
@@ -224,4 +224,9 @@ fn explain_certificate(reason: &CertificateError) -> TlsFailure {
         }
         other => TlsFailure::Other(other.to_string()),
     }
+}
+
+/// rustls shows a name as `DnsName("other.example")`.
+fn plain_name(shown: &str) -> String {
+    shown.split('"').nth(1).unwrap_or(shown).to_owned()
 }

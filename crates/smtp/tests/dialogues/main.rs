@@ -1,0 +1,11 @@
+//! The client half against a scripted server: what is said, when, and what is concluded.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod authentication;
+mod certificates;
+mod delivery;
+mod pooling;
+mod python;
+mod round_trips;
+mod security;
+mod support;
