@@ -59,8 +59,8 @@ impl Control {
             .route("/v1/log", get(log).delete(clear_log))
             .route("/v1/config", get(config))
             .route("/", get(|| async { Redirect::to("/inbox") }))
-            .with_state(self)
-            .merge(inbox::router(inbox))
+            .with_state(self.clone())
+            .merge(inbox::router(inbox, self.state))
             .layer(middleware::from_fn_with_state(guard, guard::check))
     }
 

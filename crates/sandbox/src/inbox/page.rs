@@ -7,7 +7,7 @@
 use std::fmt;
 use std::fmt::Write as _;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, State as Shared};
 use axum::http::header::{
     CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS,
 };
@@ -21,25 +21,34 @@ use serde_json::{Value, json};
 
 use super::view::View;
 use super::{Inbox, StoredMessage};
+use crate::state::{Area, LogEntry, Outcome, State};
 
+/// How times are shown.
+const TIME: &str = "%Y-%m-%d %H:%M:%S UTC";
+/// Refusals shown below the messages.
+const REFUSALS: usize = 20;
 /// For the pages: their own style sheet and frame, nothing else.
 const PAGE_POLICY: &str =
     "default-src 'none'; style-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'";
 /// For a message's HTML: a document without origin or scripts that loads nothing.
 const MESSAGE_POLICY: &str = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
-/// The pages under `/inbox` and the JSON under `/api/inbox`.
-pub fn router(inbox: Inbox) -> Router {
-    Router::new()
+/// The pages under `/inbox` and the JSON under `/v1/inbox`. What was refused, and why, is
+/// read from `state`.
+pub fn router(inbox: Inbox, state: State) -> Router {
+    let list = Router::new()
         .route("/inbox", get(list_page))
+        .with_state((inbox.clone(), state));
+    Router::new()
         .route("/inbox/style.css", get(style))
         .route("/inbox/{number}", get(message_page))
         .route("/inbox/{number}/html", get(message_html))
         .route("/inbox/{number}/eml", get(message_eml))
         .route("/inbox/{number}/attachments/{index}", get(attachment))
-        .route("/api/inbox", get(list_json).delete(clear))
-        .route("/api/inbox/{number}", get(message_json))
+        .route("/v1/inbox", get(list_json).delete(clear))
+        .route("/v1/inbox/{number}", get(message_json))
         .with_state(inbox)
+        .merge(list)
 }
 
 /// `?mailbox=ADDRESS`: only what was sent to it.
@@ -58,53 +67,85 @@ impl Filter {
     }
 }
 
-async fn list_page(State(inbox): State<Inbox>, Query(filter): Query<Filter>) -> Response {
+async fn list_page(
+    Shared((inbox, state)): Shared<(Inbox, State)>,
+    Query(filter): Query<Filter>,
+) -> Response {
     let mut rows = String::new();
-    for message in inbox
-        .messages()
-        .iter()
-        .rev()
-        .filter(|message| filter.admits(message))
-    {
+    for message in inbox.messages().iter().rev() {
+        if !filter.admits(message) {
+            continue;
+        }
         let subject = match message.summary.subject.as_str() {
             "" => "(no subject)",
             subject => subject,
         };
+        let attached = match message.summary.attachments {
+            0 => "",
+            1 => " \u{b7} 1 attachment",
+            _ => " \u{b7} attachments",
+        };
         let _ = write!(
             rows,
-            "<tr><td><a href=\"/inbox/{}\">{}</a>{}</td><td>{}</td><td>{}</td><td class=\"number dim\">{}</td></tr>",
+            "<tr><td class=\"subject\"><a href=\"/inbox/{}\">{}</a><span class=\"dim\">{attached}</span></td>\
+             <td>{}</td><td>{}</td><td class=\"number dim\">{}</td></tr>",
             message.number,
             Escaped(subject),
-            if message.summary.attachments > 0 {
-                " \u{1f4ce}"
-            } else {
-                ""
-            },
             Escaped(&message.summary.from),
             Recipients(message),
-            message.delivery.received.strftime("%Y-%m-%d %H:%M:%S UTC"),
+            message.delivery.received.strftime(TIME),
         );
     }
-    let table = match rows.as_str() {
+    let mut body = match rows.as_str() {
         "" => "<p class=\"empty\">Nothing has arrived yet. This page looks again every few seconds.</p>".to_owned(),
-        rows => format!("<table><thead><tr><th>Subject<th>From<th>To<th>Arrived</thead><tbody>{rows}</tbody></table>"),
+        rows => format!(
+            "<table><thead><tr><th>Subject<th>From<th>To<th>Arrived</thead><tbody>{rows}</tbody></table>"
+        ),
     };
+    body.push_str(&refusals(&state));
     let heading = match &filter.mailbox {
         Some(mailbox) => format!(
             "<h1>{}</h1><a href=\"/inbox\">all mailboxes</a>",
             Escaped(mailbox)
         ),
-        None => "<h1>Sandbox inbox</h1><a class=\"dim\" href=\"/api/inbox\">as JSON</a>".to_owned(),
+        None => "<h1>Sandbox inbox</h1>\
+                 <span class=\"dim\">as JSON: <a href=\"/v1/inbox\">messages</a> \u{b7} <a href=\"/v1/log\">log</a></span>"
+            .to_owned(),
     };
-    page(
-        "Inbox",
-        "<meta http-equiv=\"refresh\" content=\"4\">",
-        &heading,
-        &table,
-    )
+    let refresh = "<meta http-equiv=\"refresh\" content=\"4\">";
+    page("Inbox", refresh, &heading, &body)
 }
 
-async fn message_page(State(inbox): State<Inbox>, Path(number): Path<u64>) -> Response {
+/// The latest refusals, with the reasons that the wire kept back.
+fn refusals(state: &State) -> String {
+    let mut rows = String::new();
+    let refused =
+        |entry: &&LogEntry| entry.outcome == Outcome::Refused && entry.area != Area::Control;
+    for entry in state
+        .log_entries(0)
+        .iter()
+        .rev()
+        .filter(refused)
+        .take(REFUSALS)
+    {
+        let _ = write!(
+            rows,
+            "<tr><td class=\"subject\">{}</td><td>{}</td><td>{}</td><td class=\"number dim\">{}</td></tr>",
+            Escaped(&entry.why),
+            Escaped(&entry.what),
+            Escaped(&entry.subject),
+            entry.at.strftime(TIME),
+        );
+    }
+    match rows.as_str() {
+        "" => String::new(),
+        rows => format!(
+            "<h2>Refused, and why</h2><table><thead><tr><th>Reason<th>At<th>For<th>When</thead><tbody>{rows}</tbody></table>"
+        ),
+    }
+}
+
+async fn message_page(Shared(inbox): Shared<Inbox>, Path(number): Path<u64>) -> Response {
     let Some(message) = inbox.message(number) else {
         return missing();
     };
@@ -117,10 +158,7 @@ async fn message_page(State(inbox): State<Inbox>, Path(number): Path<u64>) -> Re
         fact(name, &Escaped(value));
     }
     let delivery = &message.delivery;
-    fact(
-        "Arrived",
-        &delivery.received.strftime("%Y-%m-%d %H:%M:%S UTC"),
-    );
+    fact("Arrived", &delivery.received.strftime(TIME));
     fact(
         "Envelope",
         &format_args!(
@@ -130,8 +168,12 @@ async fn message_page(State(inbox): State<Inbox>, Path(number): Path<u64>) -> Re
         ),
     );
     fact("Signed in", &Escaped(&delivery.submitted_by));
-    for file in &message.files {
-        fact("File", &Escaped(&file.display().to_string()));
+    if let Some(file) = message.files.first() {
+        let file = file.display().to_string();
+        match message.files.len() - 1 {
+            0 => fact("File", &Escaped(&file)),
+            more => fact("File", &format_args!("{} and {more} more", Escaped(&file))),
+        }
     }
     body.push_str("</dl>");
     if let Some(text) = &view.text {
@@ -173,7 +215,7 @@ async fn message_page(State(inbox): State<Inbox>, Path(number): Path<u64>) -> Re
     page(&message.summary.subject, "", &heading, &body)
 }
 
-async fn message_html(State(inbox): State<Inbox>, Path(number): Path<u64>) -> Response {
+async fn message_html(Shared(inbox): Shared<Inbox>, Path(number): Path<u64>) -> Response {
     let html = inbox
         .message(number)
         .and_then(|message| View::of(message.octets()).html);
@@ -183,7 +225,7 @@ async fn message_html(State(inbox): State<Inbox>, Path(number): Path<u64>) -> Re
     }
 }
 
-async fn message_eml(State(inbox): State<Inbox>, Path(number): Path<u64>) -> Response {
+async fn message_eml(Shared(inbox): Shared<Inbox>, Path(number): Path<u64>) -> Response {
     match inbox.message(number) {
         Some(message) => download(&format!("message-{number}.eml"), message.eml()),
         None => missing(),
@@ -191,7 +233,7 @@ async fn message_eml(State(inbox): State<Inbox>, Path(number): Path<u64>) -> Res
 }
 
 async fn attachment(
-    State(inbox): State<Inbox>,
+    Shared(inbox): Shared<Inbox>,
     Path((number, index)): Path<(u64, u32)>,
 ) -> Response {
     let found = inbox
@@ -203,7 +245,7 @@ async fn attachment(
     }
 }
 
-async fn list_json(State(inbox): State<Inbox>, Query(filter): Query<Filter>) -> Json<Value> {
+async fn list_json(Shared(inbox): Shared<Inbox>, Query(filter): Query<Filter>) -> Json<Value> {
     let messages = inbox.messages();
     Json(
         messages
@@ -214,7 +256,7 @@ async fn list_json(State(inbox): State<Inbox>, Query(filter): Query<Filter>) -> 
     )
 }
 
-async fn message_json(State(inbox): State<Inbox>, Path(number): Path<u64>) -> Response {
+async fn message_json(Shared(inbox): Shared<Inbox>, Path(number): Path<u64>) -> Response {
     let Some(message) = inbox.message(number) else {
         return (
             StatusCode::NOT_FOUND,
@@ -227,7 +269,7 @@ async fn message_json(State(inbox): State<Inbox>, Path(number): Path<u64>) -> Re
     Json(value).into_response()
 }
 
-async fn clear(State(inbox): State<Inbox>) -> StatusCode {
+async fn clear(Shared(inbox): Shared<Inbox>) -> StatusCode {
     inbox.clear();
     StatusCode::NO_CONTENT
 }
@@ -363,6 +405,8 @@ mod tests {
 
     use super::super::tests::delivery;
     use super::*;
+    use crate::scenario::Scenario;
+    use crate::state::testing;
 
     const HOSTILE: &str = "From: \"<b>x\" <svc-mail@contoso.com>\r\n\
         Subject: </title><script>alert(1)</script>\r\n\
@@ -394,8 +438,12 @@ mod tests {
     #[tokio::test]
     async fn nothing_a_message_says_becomes_markup_of_the_page() {
         let inbox = inbox().await;
-        let list = text(list_page(State(inbox.clone()), Query(Filter::default())).await).await;
-        let message = text(message_page(State(inbox), Path(1)).await).await;
+        let state = testing::state(Scenario::default());
+        let hostile = "<script>alert(1)</script>";
+        state.log(Area::Exchange, hostile, hostile, Outcome::Refused, hostile);
+        let list =
+            text(list_page(Shared((inbox.clone(), state)), Query(Filter::default())).await).await;
+        let message = text(message_page(Shared(inbox), Path(1)).await).await;
         for page in [list, message] {
             assert!(page.contains("&lt;script&gt;alert(1)"), "{page}");
             for markup in ["<script", "<b>", "<i>"] {
@@ -407,7 +455,7 @@ mod tests {
     #[tokio::test]
     async fn a_messages_html_is_confined_and_attachments_are_only_saved() {
         let inbox = inbox().await;
-        let html = message_html(State(inbox.clone()), Path(1)).await;
+        let html = message_html(Shared(inbox.clone()), Path(1)).await;
         let policy = header(&html, CONTENT_SECURITY_POLICY);
         assert!(
             policy.starts_with("sandbox; default-src 'none'"),
@@ -415,7 +463,7 @@ mod tests {
         );
         assert!(text(html).await.contains("<p>hello"));
 
-        let saved = attachment(State(inbox), Path((1, 0))).await;
+        let saved = attachment(Shared(inbox), Path((1, 0))).await;
         assert_eq!(header(&saved, CONTENT_TYPE), "application/octet-stream");
         let disposition = header(&saved, CONTENT_DISPOSITION);
         assert!(
@@ -433,18 +481,18 @@ mod tests {
         let filter = Filter {
             mailbox: Some("A@contoso.com".to_owned()),
         };
-        let Json(listed) = list_json(State(inbox.clone()), Query(filter)).await;
+        let Json(listed) = list_json(Shared(inbox.clone()), Query(filter)).await;
         assert_eq!(listed.as_array().unwrap().len(), 1);
         assert_eq!(listed[0]["summary"]["subject"], "two");
         assert_eq!(listed[0]["recipients"][0]["address"], "a@contoso.com");
 
-        let shown = text(message_json(State(inbox.clone()), Path(2)).await).await;
+        let shown = text(message_json(Shared(inbox.clone()), Path(2)).await).await;
         let shown: Value = serde_json::from_str(&shown).unwrap();
         assert_eq!(shown["message"]["text"], "hi\r\n");
 
-        clear(State(inbox.clone())).await;
+        clear(Shared(inbox.clone())).await;
         assert_eq!(
-            message_json(State(inbox), Path(2)).await.status(),
+            message_json(Shared(inbox), Path(2)).await.status(),
             StatusCode::NOT_FOUND
         );
     }
