@@ -1,21 +1,18 @@
 //! From a checked table to an [`Account`]: presets filled in, keys weighed against each other.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use lettre::message::Mailbox;
-use serde_json::Map;
 
-use crate::account::{Account, Auth, Limits, Server, Timeouts, TlsMode};
+use crate::account::{Account, Limits, Server, Timeouts, TlsMode};
+use crate::auth;
 use crate::grammar::{self, Fault};
-use crate::keys::{self, Kind};
-use crate::oauth;
+use crate::keys;
 use crate::presets::{Preset, Presets, Provider};
 use crate::problem::{Problems, quote};
-use crate::secret;
-use crate::section::{Section, report, show_key};
-use crate::tree::{Node, NodeKind};
+use crate::section::{Place, Section, show_key};
+use crate::tree::Node;
 
 /// Sessions at once where no preset says: few, as most servers allow few.
 const CONNECTIONS: u16 = 3;
@@ -39,16 +36,21 @@ pub(crate) fn account(
     context: &Context<'_>,
     problems: &mut Problems,
 ) -> Option<Account> {
-    let path = format!("account.{}", show_key(name));
-    let span = span.or_else(|| node.span.clone());
+    let place = Place {
+        path: format!("account.{}", show_key(name)),
+        span: span.or_else(|| node.span.clone()),
+    };
     if let Err(fault) = grammar::name(name) {
-        report(path.clone(), span.clone(), fault, problems);
+        place.fault(fault, problems);
     }
-    let section = Section::open(node, path, span, &[keys::ACCOUNT], context, problems)?;
+    let section = Section::open(node, place, &[keys::ACCOUNT], context, problems)?;
 
-    let provider = context
-        .presets
-        .provider(section.text("provider").unwrap_or("custom"))?;
+    let provider = if section.has("provider") {
+        section.meant("provider")?
+    } else {
+        "custom"
+    };
+    let provider = context.presets.provider(provider)?;
     let preset = provider.preset;
     let ca_file = section
         .path("ca_file", context.base)
@@ -56,7 +58,7 @@ pub(crate) fn account(
     let username = username(&section, preset, problems);
     let server = server(&section, &provider, ca_file.clone(), context, problems);
     let timeouts = timeouts(&section, context, problems);
-    let auth = auth(&section, &provider, context, problems);
+    let auth = auth::check(&section, &provider, context, problems);
     let sender = sender(&section, username, problems);
 
     Some(Account {
@@ -92,12 +94,7 @@ fn username<'t>(
 ) -> Option<&'t str> {
     if !section.has("username") {
         let fault = Fault::with("`username` is missing", "say who signs in");
-        report(
-            section.path.clone(),
-            section.span("username"),
-            fault,
-            problems,
-        );
+        section.missing(fault, problems);
     }
     let username = section.text("username")?;
     if preset.username_is_address
@@ -105,7 +102,7 @@ fn username<'t>(
     {
         let fault = Fault::with(
             fault.message,
-            format!("{} wants the mailbox's address here", preset.title),
+            format!("{} signs in by the mailbox's address", preset.name),
         );
         section.fault("username", fault, problems);
     }
@@ -128,12 +125,7 @@ fn sender(
         "`sender` is missing, and `username` is not an address to use instead",
         "say which address messages come from",
     );
-    report(
-        section.path.clone(),
-        section.span("sender"),
-        fault,
-        problems,
-    );
+    section.missing(fault, problems);
     None
 }
 
@@ -148,14 +140,16 @@ fn server(
     let section = match account.node("server") {
         None if account.has("server") => return None,
         None => None,
-        Some(node) => Some(Section::open(
-            node,
-            account.key("server"),
-            None,
-            &[keys::SERVER],
-            context,
-            problems,
-        )?),
+        Some(node) => {
+            let place = account.place("server");
+            Some(Section::open(
+                node,
+                place,
+                &[keys::SERVER],
+                context,
+                problems,
+            )?)
+        }
     };
     let Some(section) = section else {
         let Some((host, port, tls)) = provider.server() else {
@@ -163,12 +157,7 @@ fn server(
                 "`server` is missing",
                 "write server = { host = \"smtp.example.org\" }, or name a `provider`",
             );
-            report(
-                account.path.clone(),
-                account.span("server"),
-                fault,
-                problems,
-            );
+            account.missing(fault, problems);
             return None;
         };
         return Some(Server {
@@ -185,7 +174,7 @@ fn server(
     let preset_server = provider.server().filter(|_| !section.has("host"));
     if !section.has("host") && preset_server.is_none() {
         let fault = Fault::new("`host` is missing");
-        report(section.path.clone(), section.span("host"), fault, problems);
+        section.missing(fault, problems);
     }
     let own_port: Option<u16> = section.number("port");
     let own_tls = section.text("tls").map(|text| match text {
@@ -228,8 +217,8 @@ fn server(
 
 fn timeouts(account: &Section<'_>, context: &Context<'_>, problems: &mut Problems) -> Timeouts {
     let section = account.node("timeouts").and_then(|node| {
-        let path = account.key("timeouts");
-        Section::open(node, path, None, &[keys::TIMEOUTS], context, problems)
+        let place = account.place("timeouts");
+        Section::open(node, place, &[keys::TIMEOUTS], context, problems)
     });
     let wait = |name| section.as_ref().and_then(|section| section.duration(name));
     Timeouts {
@@ -243,173 +232,4 @@ fn timeouts(account: &Section<'_>, context: &Context<'_>, problems: &mut Problem
         data_block: wait("data_block"),
         data_end: wait("data_end"),
     }
-}
-
-fn auth(
-    account: &Section<'_>,
-    provider: &Provider<'_>,
-    context: &Context<'_>,
-    problems: &mut Problems,
-) -> Option<Auth> {
-    let Some(node) = account.node("auth") else {
-        if !account.has("auth") {
-            let fault = Fault::with(
-                "`auth` is missing",
-                "write [account.NAME.auth] with plugin = \"oauth\" or \"basic\"",
-            );
-            report(account.path.clone(), account.span("auth"), fault, problems);
-        }
-        return None;
-    };
-    let path = account.key("auth");
-    let Some(plugin) = plugin_name(node, &path, problems) else {
-        // Without the plugin its keys cannot be told from mistakes; the host's own can.
-        return None;
-    };
-    match keys::plugin(plugin) {
-        Some(fields) => shipped(plugin, fields, node, path, provider, context, problems),
-        None => third_party(plugin, node, path, context, problems),
-    }
-}
-
-fn plugin_name<'t>(node: &'t Node, path: &str, problems: &mut Problems) -> Option<&'t str> {
-    let entry = node
-        .entries()
-        .and_then(|entries| entries.iter().find(|entry| entry.key == "plugin"));
-    let Some(entry) = entry else {
-        problems.suggest(
-            path,
-            node.span.clone(),
-            "`plugin` is missing",
-            "write plugin = \"oauth\" or plugin = \"basic\"",
-        );
-        return None;
-    };
-    let key = format!("{path}.plugin");
-    let Some(name) = entry.node.text() else {
-        let found = format!("expected a string, found {}", entry.node.type_name());
-        problems.add(key, entry.node.span.clone(), found);
-        return None;
-    };
-    if let Err(fault) = grammar::name(name) {
-        report(key, entry.node.span.clone(), fault, problems);
-        return None;
-    }
-    Some(name)
-}
-
-/// The settings of a plugin whose keys are known.
-fn shipped(
-    plugin: &str,
-    fields: &'static [keys::Field],
-    node: &Node,
-    path: String,
-    provider: &Provider<'_>,
-    context: &Context<'_>,
-    problems: &mut Problems,
-) -> Option<Auth> {
-    let section = Section::open(node, path, None, &[keys::AUTH, fields], context, problems)?;
-    let mut auth = Auth {
-        plugin: plugin.to_owned(),
-        settings: Map::new(),
-        secrets: BTreeMap::new(),
-        allow_hosts: section.texts("allow_hosts").unwrap_or_default(),
-    };
-    for (field, node) in section.sound() {
-        let key = section.key(field.name);
-        match field.kind {
-            _ if keys::AUTH.iter().any(|own| own.name == field.name) => {}
-            Kind::Secret => {
-                // Its problems, if any, were reported when the section was opened.
-                let secret = secret::from_node(&key, node, context, &mut Problems::default());
-                auth.secrets
-                    .extend(secret.map(|secret| (field.name.to_owned(), secret)));
-            }
-            _ => {
-                auth.settings.insert(field.name.to_owned(), node.to_json());
-            }
-        }
-    }
-    match plugin {
-        "oauth" => oauth::complete(&section, provider, &mut auth.settings, problems),
-        _ => {
-            if !section.has("password") {
-                let fault = Fault::with(
-                    "`password` is missing",
-                    format!("write password = {}", keys::REFERENCE_FORMS),
-                );
-                report(
-                    section.path.clone(),
-                    section.span("password"),
-                    fault,
-                    problems,
-                );
-            }
-        }
-    }
-    Some(auth)
-}
-
-/// The settings of a plugin whose own schema will judge them: references become secrets,
-/// the rest is handed on.
-fn third_party(
-    plugin: &str,
-    node: &Node,
-    path: String,
-    context: &Context<'_>,
-    problems: &mut Problems,
-) -> Option<Auth> {
-    let section = Section::open_among_others(node, path, None, &[keys::AUTH], context, problems)?;
-    let mut auth = Auth {
-        plugin: plugin.to_owned(),
-        settings: Map::new(),
-        secrets: BTreeMap::new(),
-        allow_hosts: section.texts("allow_hosts").unwrap_or_default(),
-    };
-    for entry in node.entries()? {
-        if section.has(&entry.key) {
-            continue;
-        }
-        let key = section.key(&show_key(&entry.key));
-        if let Err(fault) = grammar::line(&entry.key, 64) {
-            report(key, entry.key_span.clone(), fault, problems);
-        } else if keys::looks_secret(&entry.key) || secret::is_reference(&entry.node) {
-            let secret = secret::from_node(&key, &entry.node, context, problems);
-            auth.secrets
-                .extend(secret.map(|secret| (entry.key.clone(), secret)));
-        } else if plain(&key, &entry.node, problems) {
-            auth.settings
-                .insert(entry.key.clone(), entry.node.to_json());
-        }
-    }
-    Some(auth)
-}
-
-/// Whether all text below `node` may be handed to a plugin.
-fn plain(key: &str, node: &Node, problems: &mut Problems) -> bool {
-    let fault = match &node.kind {
-        NodeKind::List(nodes) => {
-            let mut sound = true;
-            for node in nodes {
-                sound &= plain(key, node, problems);
-            }
-            return sound;
-        }
-        NodeKind::Table(entries) => {
-            let mut sound = true;
-            for entry in entries {
-                let key = format!("{key}.{}", show_key(&entry.key));
-                sound &= plain(&key, &entry.node, problems);
-            }
-            return sound;
-        }
-        NodeKind::Text(text) if !text.is_empty() => grammar::line(text, grammar::TEXT_OCTETS).err(),
-        NodeKind::Float(number) if !number.is_finite() => Some(Fault::new("is not a number")),
-        _ => None,
-    };
-    let sound = fault.is_none();
-    if let Some(fault) = fault {
-        report(key.to_owned(), node.span.clone(), fault, problems);
-    }
-    sound
 }

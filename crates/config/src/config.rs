@@ -16,7 +16,7 @@ use crate::grammar;
 use crate::keys;
 use crate::presets::Presets;
 use crate::problem::{ConfigErrors, Problem, Problems, Source};
-use crate::section::{Section, report, show_key};
+use crate::section::{Place, Section, report, show_key};
 use crate::tree::Node;
 
 /// A settings file is a few kilobytes.
@@ -128,8 +128,7 @@ impl Config {
     }
 
     fn fill(&mut self, root: &Node, context: &Context<'_>, problems: &mut Problems) {
-        let Some(section) =
-            Section::open(root, String::new(), None, &[keys::ROOT], context, problems)
+        let Some(section) = Section::open(root, Place::default(), &[keys::ROOT], context, problems)
         else {
             return;
         };
@@ -142,10 +141,8 @@ impl Config {
             }
         }
         if let Some(node) = section.node("plugins") {
-            let path = "plugins".to_owned();
-            if let Some(section) =
-                Section::open(node, path, None, &[keys::PLUGINS], context, problems)
-            {
+            let place = section.place("plugins");
+            if let Some(section) = Section::open(node, place, &[keys::PLUGINS], context, problems) {
                 self.plugins = plugins(&section, context, problems);
             }
         }
@@ -247,27 +244,41 @@ fn syntax(text: &str, problems: &mut Problems) -> Option<Node> {
     let mut guarded = ();
     let mut receiver = toml_parser::parser::RecursionGuard::new(&mut guarded, 80);
     toml_parser::parser::parse_document(&tokens, &mut receiver, &mut errors);
-    // One mistake often upsets all that follows on its line.
-    let line = |at: usize| text[..at].matches('\n').count();
-    let mut last_line = None;
-    for error in &errors {
-        let span = error.unexpected().or(error.context());
-        let span = span.map_or(text.len()..text.len(), |span| span.start()..span.end());
-        let this_line = line(span.start.min(text.len()));
-        if last_line.replace(this_line) != Some(this_line) {
-            problems.add("", Some(span), describe(error));
-        }
+    let mut found: Vec<(Range<usize>, String)> = errors
+        .iter()
+        .map(|error| {
+            let span = error.unexpected().or(error.context());
+            let span = span.map_or(text.len()..text.len(), |span| span.start()..span.end());
+            (span, describe(error))
+        })
+        .collect();
+    // What the grammar alone does not tell: keys given twice, malformed numbers.
+    let document = Document::parse(text);
+    if let Err(error) = &document {
+        let span = error.span().unwrap_or(text.len()..text.len());
+        found.push((span, error.message().to_owned()));
     }
-    // What the grammar alone does not tell: keys given twice, numbers out of range.
-    match Document::parse(text) {
-        Ok(document) => Some(Node::from_toml(document.as_table())),
-        Err(error) => {
-            if problems.is_empty() {
-                problems.add("", error.span(), error.message());
-            }
-            None
+    found.sort_by_key(|(span, _)| span.start);
+
+    // One mistake often upsets all that follows on its line and on the next.
+    let mut last: Option<(usize, String)> = None;
+    let (mut line, mut counted) = (0, 0);
+    for (span, message) in found {
+        line += text
+            .get(counted..span.start)
+            .map_or(0, |between| between.matches('\n').count());
+        counted = span.start;
+        let echo = last.as_ref().is_some_and(|(last_line, last_message)| {
+            line == *last_line || (line == last_line + 1 && message == *last_message)
+        });
+        if !echo {
+            problems.add("", Some(span), message.as_str());
         }
+        last = Some((line, message));
     }
+    document
+        .ok()
+        .map(|document| Node::from_toml(document.as_table()))
 }
 
 /// The parser's message; it quotes nothing from the file.

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use toml_edit::{Array, DocumentMut, InlineTable, Item, Key, Table, TableLike};
+use toml_edit::{Array, DocumentMut, InlineTable, Item, Key, RawString, Table, TableLike};
 
 use crate::config::Config;
 use crate::keys::looks_secret;
@@ -20,6 +20,9 @@ use crate::replace;
 use crate::secret;
 use crate::section::show_key;
 use crate::tree::Node;
+
+/// No setting lies or nests deeper.
+const DEPTH: usize = 16;
 
 /// One change.
 #[derive(Debug, Clone, PartialEq)]
@@ -186,10 +189,31 @@ fn parse(path: &Path, text: &str) -> Result<DocumentMut, EditError> {
 }
 
 fn parse_key(key: &str) -> Result<Vec<Key>, EditError> {
-    Key::parse(key).map_err(|_| EditError::Key {
-        key: show_key(key),
-        message: "is not a dotted key like account.ops.sender".to_owned(),
-    })
+    Key::parse(key)
+        .ok()
+        .filter(|keys| keys.len() <= DEPTH)
+        .ok_or_else(|| EditError::Key {
+            key: show_key(key),
+            message: "is not a dotted key like account.ops.sender".to_owned(),
+        })
+}
+
+/// A key as it may stand in a message.
+fn shown(keys: &[Key]) -> String {
+    let parts: Vec<String> = keys.iter().map(|key| show_key(key.get())).collect();
+    parts.join(".")
+}
+
+/// Whether `value` nests at most `depth` deep.
+fn is_shallow(value: &Value, depth: usize) -> bool {
+    let Some(below) = depth.checked_sub(1) else {
+        return false;
+    };
+    match value {
+        Value::Array(values) => values.iter().all(|value| is_shallow(value, below)),
+        Value::Object(entries) => entries.values().all(|value| is_shallow(value, below)),
+        _ => true,
+    }
 }
 
 /// Whether a secret itself, not a reference to it, stands anywhere below.
@@ -219,24 +243,38 @@ fn set_in(document: &mut DocumentMut, key: &str, value: &Value) -> Result<(), Ed
         });
         inline = slot.is_inline_table();
         table = slot.as_table_like_mut().ok_or_else(|| EditError::Key {
-            key: show_key(key),
+            key: shown(&keys),
             message: format!("`{}` is not a table", show_key(parent.get())),
         })?;
     }
-    let mut item = item(value, inline).map_err(|message| EditError::Value {
-        key: show_key(key),
+    let unfit = |message| EditError::Value {
+        key: shown(&keys),
         message,
-    })?;
-    match table.get_mut(leaf.get()) {
-        Some(old) => {
-            keep_surroundings(old, &mut item);
-            *old = item;
+    };
+    if !is_shallow(value, DEPTH) {
+        return Err(unfit(format!("tables nest more than {DEPTH} deep")));
+    }
+    let mut item = item(value, inline).map_err(unfit)?;
+    if let Some(old) = table.get_mut(leaf.get()) {
+        keep_surroundings(old, &mut item);
+        *old = item;
+    } else {
+        if inline {
+            close_up(table);
         }
-        None => {
-            table.insert(leaf.get(), item);
-        }
+        table.insert(leaf.get(), item);
     }
     Ok(())
+}
+
+/// Takes away the blank after the last value, which would come to stand before a comma.
+fn close_up(table: &mut dyn TableLike) {
+    if let Some((_, Item::Value(value))) = table.iter_mut().last() {
+        let suffix = value.decor().suffix().and_then(RawString::as_str);
+        if suffix.is_some_and(|text| text.trim().is_empty()) {
+            value.decor_mut().set_suffix("");
+        }
+    }
 }
 
 /// The comments around a value, and a table's place, survive its replacement.

@@ -37,6 +37,7 @@ pub(crate) enum Kind {
     Paths,
     Command,
     FileName,
+    Name,
     Secret,
     Table(&'static [Field]),
     /// `account.NAME`.
@@ -51,7 +52,7 @@ impl Kind {
     /// What is wanted, as the object of "expected".
     pub(crate) fn wanted(self) -> &'static str {
         match self {
-            Self::Text | Self::FileName => "a string",
+            Self::Text | Self::FileName | Self::Name => "a string",
             Self::Mailbox => "a mail address, with or without a display name",
             Self::Host => "a host name or an IP address",
             Self::EhloName => "a domain or an address literal",
@@ -259,7 +260,7 @@ pub(crate) static TIMEOUTS: &[Field] = &[
 pub(crate) static AUTH: &[Field] = &[
     field(
         "plugin",
-        Kind::Text,
+        Kind::Name,
         "The plugin's name: `oauth`, `basic`, or one of yours.",
     ),
     field(

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod account;
+mod auth;
 mod check;
 mod config;
 mod duration;

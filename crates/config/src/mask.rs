@@ -17,6 +17,9 @@ use crate::keys::looks_secret;
 /// Reference forms whose value is a name, not a secret. (A command's arguments may be one.)
 const NAMES: [&str; 4] = ["env", "file", "credential", "vault"];
 
+/// A key is not longer than so many tokens; whatever is, is masked.
+const KEY_TOKENS: usize = 16;
+
 /// The ranges to mask, ascending and apart.
 pub(crate) fn secret_ranges(text: &str) -> Vec<Range<usize>> {
     let tokens: Vec<Token> = Source::new(text).lex().collect();
@@ -146,26 +149,28 @@ impl Scan<'_> {
         last.is_some_and(|key| NAMES.contains(&key))
     }
 
+    /// Whether the next entry of an inline table comes next, or its end.
     fn key_follows(&self, at: usize) -> bool {
-        let mut rest = self.tokens.iter().skip(at).skip_while(|token| {
+        let blank = |kind| {
             matches!(
-                token.kind(),
+                kind,
                 TokenKind::Whitespace | TokenKind::Newline | TokenKind::Comment
             )
-        });
-        let is_empty_rest = rest.clone().next().is_none_or(|token| {
-            matches!(token.kind(), TokenKind::Eof | TokenKind::RightCurlyBracket)
-        });
-        is_empty_rest
-            || rest
-                .find(|token| !is_key(token.kind()) && !is_between(token.kind()))
-                .is_some_and(|token| token.kind() == TokenKind::Equals)
+        };
+        let rest = self.tokens.get(at..).unwrap_or_default();
+        let blanks = rest.iter().take_while(|token| blank(token.kind())).count();
+        match rest.get(blanks).map(Token::kind) {
+            None | Some(TokenKind::Eof | TokenKind::RightCurlyBracket) => true,
+            Some(_) => self.equals_follows(at + blanks),
+        }
     }
 
-    /// Whether an `=` comes next, past blanks and further parts of a dotted key.
+    /// Whether an `=` comes next, past the parts of a dotted key.
     fn equals_follows(&self, at: usize) -> bool {
-        self.tokens[at.min(self.tokens.len())..]
+        self.tokens
             .iter()
+            .skip(at)
+            .take(KEY_TOKENS)
             .find(|token| !is_between(token.kind()) && !is_key(token.kind()))
             .is_some_and(|token| token.kind() == TokenKind::Equals)
     }

@@ -92,7 +92,7 @@ pub(crate) fn check(section: &Section<'_>, known: &Known, problems: &mut Problem
         );
         section.fault("redirect_uri", fault, problems);
     }
-    let Some(flow) = section.text("flow") else {
+    let Some(flow) = section.meant("flow") else {
         return;
     };
     tenant(section, flow, known, problems);
@@ -106,12 +106,7 @@ pub(crate) fn check(section: &Section<'_>, known: &Known, problems: &mut Problem
             ),
             known.instead(flow),
         );
-        report(
-            section.path.clone(),
-            section.span("scopes"),
-            fault,
-            problems,
-        );
+        section.missing(fault, problems);
     }
 }
 

@@ -10,7 +10,7 @@ use crate::keys;
 use crate::microsoft::{self, Known};
 use crate::presets::{OAuth, Provider};
 use crate::problem::{Problems, quote};
-use crate::section::{Section, report};
+use crate::section::Section;
 
 /// The endpoints a user may write out.
 const ENDPOINTS: [&str; 4] = [
@@ -27,12 +27,16 @@ pub(crate) fn complete(
     settings: &mut Map<String, Value>,
     problems: &mut Problems,
 ) {
-    let flow = section.text("flow");
+    let flow = section.meant("flow");
     let flows = format!("one of: {}", keys::FLOWS.join(", "));
     require(section, "flow", &flows, problems);
     let origin = "the application's id, from where it is registered";
     require(section, "client_id", origin, problems);
-    proof(section, flow, problems);
+    match proof(section, flow) {
+        Some((name, fault)) if section.has(name) => section.fault(name, fault, problems),
+        Some((_, fault)) => section.missing(fault, problems),
+        None => {}
+    }
 
     let preset = provider.preset;
     let has = |name: &&str| section.has(name);
@@ -119,90 +123,65 @@ pub(crate) fn require(
 ) {
     if !section.has(name) {
         let fault = Fault::with(format!("`{name}` is missing"), suggestion);
-        report(section.path.clone(), section.span(name), fault, problems);
+        section.missing(fault, problems);
     }
 }
 
-/// How the application proves itself: one way, with all that it takes.
-fn proof(section: &Section<'_>, flow: Option<&str>, problems: &mut Problems) {
+/// How the application proves itself: why it cannot, and the setting to blame for it.
+fn proof(section: &Section<'_>, flow: Option<&str>) -> Option<(&'static str, Fault)> {
     let has = |name: &&str| section.has(name);
     let secret = section.has("client_secret");
     let signing = ["private_key", "certificate", "assertion"];
     let signed = signing.into_iter().find(has);
-    let method = match (section.text("client_auth"), signed) {
-        (Some(method), _) => method,
-        (None, _) if section.has("client_auth") => return,
-        (None, Some(_)) => "private_key_jwt",
-        (None, None) if secret => "post",
-        (None, None) => "none",
+    let method = match signed {
+        _ if section.has("client_auth") => section.meant("client_auth")?,
+        Some(_) => "private_key_jwt",
+        None if secret => "post",
+        None => "none",
     };
-    let mut fault = |name: &str, fault| section.fault(name, fault, problems);
     match method {
         "none" => {
             let given = ["client_secret"].into_iter().chain(signing).find(has);
             if let Some(name) = given {
-                fault(
-                    name,
-                    Fault::with(
-                        "is not used with client_auth = \"none\"",
-                        "remove one of the two",
-                    ),
-                );
-            } else if flow == Some("client_credentials") {
-                report(
-                    section.path.clone(),
-                    section.span("client_secret"),
-                    Fault::with(
-                        "client_credentials needs `client_secret`, or `certificate` and `private_key`, or `assertion`",
-                        format!("write client_secret = {}", keys::REFERENCE_FORMS),
-                    ),
-                    problems,
-                );
+                let what = "is not used with client_auth = \"none\"";
+                return Some((name, Fault::with(what, "remove one of the two")));
             }
+            let fault = Fault::with(
+                "client_credentials needs `client_secret`, or `certificate` and `private_key`, or `assertion`",
+                format!("write client_secret = {}", keys::REFERENCE_FORMS),
+            );
+            (flow == Some("client_credentials")).then_some(("client_secret", fault))
         }
         "private_key_jwt" => {
-            if secret {
-                fault(
-                    "client_secret",
-                    Fault::with(
-                        "is not used with a signed assertion",
-                        "remove it, or what belongs to the assertion",
-                    ),
-                );
-            }
             let own_key = ["private_key", "certificate"].into_iter().find(has);
-            match (section.has("assertion"), own_key) {
-                (true, Some(name)) => fault(
-                    name,
-                    Fault::with("and `assertion` exclude each other", "keep one of them"),
-                ),
-                (false, _) if !section.has("private_key") => report(
-                    section.path.clone(),
-                    section.span(own_key.unwrap_or("client_auth")),
-                    Fault::new(
-                        "a signed assertion needs `private_key`, or an `assertion` of another issuer",
-                    ),
-                    problems,
-                ),
-                _ => {}
+            match own_key {
+                _ if secret => {
+                    let what = "is not used with a signed assertion";
+                    let fault = Fault::with(what, "remove it, or what belongs to the assertion");
+                    Some(("client_secret", fault))
+                }
+                Some(name) if section.has("assertion") => {
+                    let what = "and `assertion` exclude each other";
+                    Some((name, Fault::with(what, "keep one of them")))
+                }
+                _ if section.has("assertion") || section.has("private_key") => None,
+                _ => {
+                    let what = "a signed assertion needs `private_key`, or is an `assertion` of another issuer";
+                    Some(("private_key", Fault::new(what)))
+                }
             }
         }
-        _ => {
-            if let Some(name) = signed {
-                fault(
-                    name,
-                    Fault::with(
-                        "is used with client_auth = \"private_key_jwt\" only",
-                        "remove one of the two",
-                    ),
-                );
-            } else if !secret {
-                fault(
-                    "client_auth",
-                    Fault::new(format!("{} needs `client_secret`", quote(method))),
-                );
+        _ => match signed {
+            Some(name) => {
+                let what = "is used with client_auth = \"private_key_jwt\" only";
+                Some((name, Fault::with(what, "remove one of the two")))
             }
-        }
+            None if secret => None,
+            None => {
+                let what = format!("{} needs `client_secret`", quote(method));
+                Some(("client_auth", Fault::new(what)))
+            }
+        },
     }
 }
 
@@ -214,12 +193,12 @@ fn endpoints(
     problems: &mut Problems,
 ) {
     let has = |name: &str| settings.contains_key(name) || section.has(name);
-    if let Some(tenant) = section.node("tenant") {
+    if section.has("tenant") {
         let fault = Fault::with(
             "a tenant means nothing to this provider",
             "use provider = \"microsoft365\", or give `authority` too",
         );
-        report(section.key("tenant"), tenant.span.clone(), fault, problems);
+        section.fault("tenant", fault, problems);
     }
     if has("issuer") {
         return;
@@ -240,11 +219,6 @@ fn endpoints(
             ),
             "give `issuer` to have them discovered, or write them out",
         );
-        report(
-            section.path.clone(),
-            section.span("token_endpoint"),
-            fault,
-            problems,
-        );
+        section.missing(fault, problems);
     }
 }

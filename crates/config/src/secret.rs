@@ -22,7 +22,7 @@ use crate::grammar::Fault;
 use crate::keys::{self, REFERENCE_FORMS};
 use crate::problem::Problems;
 use crate::program;
-use crate::section::{Section, report};
+use crate::section::{Place, Section};
 use crate::tree::Node;
 
 /// No secret is longer: the longest are key files.
@@ -173,20 +173,17 @@ pub(crate) fn from_node(
     {
         return inline(&format!("{key}.inline"), &only.node, problems);
     }
-    let section = Section::open(
-        node,
-        key.to_owned(),
-        None,
-        &[keys::REFERENCE],
-        context,
-        problems,
-    )?;
+    let place = Place {
+        path: key.to_owned(),
+        span: node.span.clone(),
+    };
+    let section = Section::open(node, place, &[keys::REFERENCE], context, problems)?;
     if entries.len() != 1 {
         let fault = Fault::with(
             "a reference has one form, no more and no fewer",
             format!("write {REFERENCE_FORMS}"),
         );
-        report(key.to_owned(), node.span.clone(), fault, problems);
+        section.missing(fault, problems);
         return None;
     }
     let (form, node) = section.sound().next()?;

@@ -25,12 +25,25 @@ const LIST_LENGTH: usize = 256;
 
 type Span = Option<std::ops::Range<usize>>;
 
-/// A table whose keys are known.
-pub(crate) struct Section<'t> {
+/// Where a table is named: what it lacks is reported there.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Place {
     /// Its dotted key.
     pub(crate) path: String,
-    span: Span,
+    pub(crate) span: Span,
+}
+
+impl Place {
+    pub(crate) fn fault(&self, fault: Fault, problems: &mut Problems) {
+        report(self.path.clone(), self.span.clone(), fault, problems);
+    }
+}
+
+/// A table whose keys are known.
+pub(crate) struct Section<'t> {
+    place: Place,
     entries: Vec<Known<'t>>,
+    misspelt: Vec<&'static str>,
 }
 
 struct Known<'t> {
@@ -43,16 +56,16 @@ impl<'t> Section<'t> {
     /// Checks `node` against `fields`; `None` when it is no table. Other keys are unknown.
     pub(crate) fn open(
         node: &'t Node,
-        path: String,
-        span: Span,
+        place: Place,
         fields: &[&'static [Field]],
         context: &Context<'_>,
         problems: &mut Problems,
     ) -> Option<Self> {
-        let section = Self::open_among_others(node, path, span, fields, context, problems)?;
+        let mut section = Self::open_among_others(node, place, fields, context, problems)?;
         for entry in node.entries().unwrap_or_default() {
-            if !section.has(&entry.key) {
-                unknown_key(&section, entry, fields, problems);
+            if section.known(&entry.key).is_none() {
+                let meant = unknown_key(&section, entry, fields, problems);
+                section.misspelt.extend(meant);
             }
         }
         Some(section)
@@ -61,24 +74,20 @@ impl<'t> Section<'t> {
     /// The same where other keys are somebody else's to judge.
     pub(crate) fn open_among_others(
         node: &'t Node,
-        path: String,
-        span: Span,
+        place: Place,
         fields: &[&'static [Field]],
         context: &Context<'_>,
         problems: &mut Problems,
     ) -> Option<Self> {
         let Some(table) = node.entries() else {
-            problems.add(
-                path,
-                node.span.clone(),
-                format!("expected a table, found {}", node.type_name()),
-            );
+            let found = format!("expected a table, found {}", node.type_name());
+            problems.add(place.path, node.span.clone(), found);
             return None;
         };
         let mut section = Self {
-            path,
-            span: span.or_else(|| node.span.clone()),
+            place,
             entries: Vec::new(),
+            misspelt: Vec::new(),
         };
         for entry in table {
             let mut fields = fields.iter().flat_map(|fields| fields.iter());
@@ -99,9 +108,14 @@ impl<'t> Section<'t> {
         Some(section)
     }
 
-    /// Whether the key is written at all, well formed or not.
+    fn known(&self, name: &str) -> Option<&Known<'t>> {
+        self.entries.iter().find(|known| known.field.name == name)
+    }
+
+    /// Whether the key is written at all, well formed or not; with a slip of the pen, too, so
+    /// that one mistake is not reported twice.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.entries.iter().any(|known| known.field.name == name)
+        self.known(name).is_some() || self.misspelt.contains(&name)
     }
 
     /// The keys that are well formed.
@@ -112,10 +126,17 @@ impl<'t> Section<'t> {
             .map(|known| (known.field, &known.entry.node))
     }
 
+    /// The key's value, if it is well formed.
     pub(crate) fn node(&self, name: &str) -> Option<&'t Node> {
-        self.sound()
-            .find(|(field, _)| field.name == name)
-            .map(|(_, node)| node)
+        let known = self.known(name).filter(|known| known.sound)?;
+        Some(&known.entry.node)
+    }
+
+    /// The word that is written or, with a slip of the pen, meant: good for further checks.
+    pub(crate) fn meant(&self, name: &str) -> Option<&'static str> {
+        let known = self.known(name)?;
+        let words = known.field.kind.words();
+        nearest(known.entry.node.text()?, words.into_iter())
     }
 
     pub(crate) fn text(&self, name: &str) -> Option<&'t str> {
@@ -151,24 +172,34 @@ impl<'t> Section<'t> {
     }
 
     pub(crate) fn key(&self, name: &str) -> String {
-        if self.path.is_empty() {
+        if self.place.path.is_empty() {
             name.to_owned()
         } else {
-            format!("{}.{name}", self.path)
+            format!("{}.{name}", self.place.path)
         }
     }
 
-    /// Where `name` is written, else where the section is.
-    pub(crate) fn span(&self, name: &str) -> Span {
-        self.entries
-            .iter()
-            .find(|known| known.field.name == name)
-            .map_or_else(|| self.span.clone(), |known| known.entry.node.span.clone())
+    /// Where the section that `name` opens is named.
+    pub(crate) fn place(&self, name: &str) -> Place {
+        let known = self.known(name);
+        Place {
+            path: self.key(name),
+            span: known.and_then(|known| known.entry.key_span.clone()),
+        }
     }
 
-    /// Reports a problem with the key `name`, or with its absence.
+    /// Reports a problem with what is written at `name`; if it is not, with the section.
     pub(crate) fn fault(&self, name: &str, fault: Fault, problems: &mut Problems) {
-        report(self.key(name), self.span(name), fault, problems);
+        let span = match self.known(name) {
+            Some(known) => known.entry.node.span.clone(),
+            None => self.place.span.clone(),
+        };
+        report(self.key(name), span, fault, problems);
+    }
+
+    /// Reports that the section lacks something.
+    pub(crate) fn missing(&self, fault: Fault, problems: &mut Problems) {
+        self.place.fault(fault, problems);
     }
 }
 
@@ -209,19 +240,21 @@ pub(crate) fn nearest<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> O
         .map(|(_, word)| word)
 }
 
+/// Reports an unknown key, and returns the one that was probably meant.
 fn unknown_key(
     section: &Section<'_>,
     entry: &Entry,
     fields: &[&'static [Field]],
     problems: &mut Problems,
-) {
+) -> Option<&'static str> {
     let names = || {
         fields
             .iter()
             .flat_map(|fields| fields.iter())
             .map(|field| field.name)
     };
-    let suggestion = match nearest(&entry.key, names()) {
+    let meant = nearest(&entry.key, names());
+    let suggestion = match meant {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("known here: {}", names().collect::<Vec<_>>().join(", ")),
     };
@@ -231,6 +264,7 @@ fn unknown_key(
         "unknown key",
         suggestion,
     );
+    meant
 }
 
 /// A key's name for a message: as TOML writes it, on one line, not long.
@@ -384,6 +418,7 @@ fn text_of(kind: Kind, text: &str) -> Result<(), Fault> {
         Kind::Scopes => grammar::scope(text),
         Kind::Command => grammar::line(text, grammar::PATH_OCTETS),
         Kind::FileName => file_name(text),
+        Kind::Name => grammar::name(text),
         Kind::OneOf(_) | Kind::SomeOf(_) | Kind::Provider => word(text, &kind.words()),
         _ => grammar::line(text, grammar::TEXT_OCTETS),
     }

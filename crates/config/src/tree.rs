@@ -174,6 +174,11 @@ impl Node {
         }
     }
 
+    /// The entry of that key, in a table.
+    pub(crate) fn entry(&self, key: &str) -> Option<&Entry> {
+        self.entries()?.iter().find(|entry| entry.key == key)
+    }
+
     pub(crate) fn list(&self) -> Option<&[Node]> {
         match &self.kind {
             NodeKind::List(nodes) => Some(nodes),
