@@ -82,6 +82,5 @@ fn sha256(octets: &[u8]) -> String {
     digest
         .as_ref()
         .iter()
-        .map(|octet| format!("{octet:02x}"))
-        .collect()
+        .fold(String::new(), |hex, octet| format!("{hex}{octet:02x}"))
 }

@@ -202,7 +202,7 @@ async fn message_page(Shared(inbox): Shared<Inbox>, Path(number): Path<u64>) -> 
     for (name, value) in &view.headers {
         let _ = write!(
             body,
-            "<tr><th>{}</th><td>{}</td></tr>",
+            "<tr><th>{}</th><td class=\"long\">{}</td></tr>",
             Escaped(name),
             Escaped(value)
         );
