@@ -18,7 +18,7 @@ use super::flow::{Flow, Instance, Outcome, Output, parse};
 use super::io::Level;
 use super::{Error, Plugin};
 use crate::abi::{self, AuthV1, Bytes, ErrorKind, Host, Sink};
-use crate::wire::{Config, Empty};
+use crate::wire::Config;
 
 /// The table of a plugin.
 #[must_use]
@@ -42,7 +42,9 @@ pub const fn table<P: Plugin>() -> AuthV1 {
 /// # Safety
 /// As the header says of `describe`: `out` is a sink of the host, valid for the call.
 unsafe extern "C" fn describe<P: Plugin>(out: *mut Sink) -> i32 {
-    let outcome = contain(None, || Outcome::Described(Box::new(P::describe())));
+    let outcome = contain(None, || {
+        Outcome::Done(Output::Description(Box::new(P::describe())))
+    });
     // SAFETY: the caller's promise.
     unsafe { reply(out, &outcome) }
 }
@@ -62,7 +64,7 @@ unsafe extern "C" fn create<P: Plugin>(
         match unsafe { instance::<P>(host, config) } {
             Ok(instance) => {
                 made = Some(Box::new(instance));
-                Outcome::Done(Output::Nothing(Empty {}))
+                Outcome::Done(Output::NOTHING)
             }
             Err(error) => error.into(),
         }
@@ -207,10 +209,11 @@ pub fn quiet_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         panic::set_hook(Box::new(|info| {
-            PANICKED_AT.set(
-                info.location()
-                    .map(|at| format!("{}:{}", at.file(), at.line())),
-            );
+            let place = info
+                .location()
+                .map(|at| format!("{}:{}", at.file(), at.line()));
+            // A thread that is ending may have no place to put it.
+            let _ = PANICKED_AT.try_with(|at| at.set(place));
         }));
     });
 }
@@ -238,9 +241,7 @@ unsafe fn reply(out: *mut Sink, outcome: &Outcome) -> i32 {
         return abi::E_INTERNAL;
     };
     let (code, written) = match outcome {
-        Outcome::Described(description) => (abi::DONE, write(out, description)),
-        Outcome::Done(Output::Tokens(tokens)) => (abi::DONE, write(out, tokens)),
-        Outcome::Done(Output::Nothing(empty)) => (abi::DONE, write(out, empty)),
+        Outcome::Done(output) => (abi::DONE, write(out, output)),
         Outcome::Yield(action) => (abi::YIELD, write(out, action)),
         Outcome::Failed(error) => (error.kind.code(), write(out, &error.detail)),
     };

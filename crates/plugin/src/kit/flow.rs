@@ -7,17 +7,19 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll, Waker};
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::entry::HostLog;
 use super::io::Shared;
-use super::{Error, Plugin};
+use super::{Error, Io, Plugin};
 use crate::abi::ErrorKind;
-use crate::wire::{Action, Empty, Event, Op, Tokens};
+use crate::wire::{
+    Action, Description, Empty, Event, LoginInput, ObtainInput, Op, RevokeInput, SaslInput, Tokens,
+};
 
 /// What a call into the plugin comes to.
 pub(super) enum Outcome {
-    Described(Box<crate::wire::Description>),
     Done(Output),
     Yield(Action),
     Failed(Error),
@@ -29,13 +31,18 @@ impl From<Error> for Outcome {
     }
 }
 
-/// The result of a flow.
+/// What a call ends with, as it is written.
+#[derive(Serialize)]
+#[serde(untagged)]
 pub(super) enum Output {
+    Description(Box<Description>),
     Tokens(Tokens),
     Nothing(Empty),
 }
 
-type Running = Pin<Box<dyn Future<Output = Result<Output, Error>> + Send>>;
+impl Output {
+    pub(super) const NOTHING: Self = Self::Nothing(Empty {});
+}
 
 /// One account's plugin value with what its flows share.
 pub(super) struct Instance<P> {
@@ -44,6 +51,8 @@ pub(super) struct Instance<P> {
     pub(super) log: HostLog,
     pub(super) poisoned: Arc<AtomicBool>,
 }
+
+type Running = Pin<Box<dyn Future<Output = Result<Output, Error>> + Send>>;
 
 /// One operation in progress.
 pub(super) struct Flow {
@@ -60,57 +69,50 @@ impl Flow {
         op: u32,
         input: &[u8],
     ) -> Result<Self, Error> {
-        let op = Op::from_number(op).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Unsupported,
-                format!("no operation has the number {op}"),
-            )
-        })?;
-        let share = |now_ms| Shared::new(now_ms, Arc::clone(&instance.features), instance.log);
-        let plugin = Arc::clone(&instance.plugin);
-        let shared;
-        let running: Running = match op {
+        let Some(op) = Op::from_number(op) else {
+            let message = format!("no operation has the number {op}");
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        };
+        Ok(match op {
             Op::Login => {
-                let input: crate::wire::LoginInput = parse(input, "login input")?;
-                shared = share(input.now_ms);
-                let io = shared.io();
-                Box::pin(async move { plugin.login(io, input).await.map(Output::Tokens) })
+                let input: LoginInput = parse(input, "login input")?;
+                Self::of(instance, input.now_ms, |plugin, io| async move {
+                    plugin.login(io, input).await.map(Output::Tokens)
+                })
             }
             Op::Obtain => {
-                let input: crate::wire::ObtainInput = parse(input, "obtain input")?;
-                shared = share(input.now_ms);
-                let io = shared.io();
-                Box::pin(async move { plugin.obtain(io, input).await.map(Output::Tokens) })
+                let input: ObtainInput = parse(input, "obtain input")?;
+                Self::of(instance, input.now_ms, |plugin, io| async move {
+                    plugin.obtain(io, input).await.map(Output::Tokens)
+                })
             }
             Op::Sasl => {
-                let input: crate::wire::SaslInput = parse(input, "sasl input")?;
-                shared = share(input.now_ms);
-                let io = shared.io();
-                Box::pin(async move {
-                    plugin
-                        .sasl(io, input)
-                        .await
-                        .map(|()| Output::Nothing(Empty {}))
+                let input: SaslInput = parse(input, "sasl input")?;
+                Self::of(instance, input.now_ms, |plugin, io| async move {
+                    plugin.sasl(io, input).await.map(|()| Output::NOTHING)
                 })
             }
             Op::Revoke => {
-                let input: crate::wire::RevokeInput = parse(input, "revoke input")?;
-                shared = share(input.now_ms);
-                let io = shared.io();
-                Box::pin(async move {
-                    plugin
-                        .revoke(io, input)
-                        .await
-                        .map(|()| Output::Nothing(Empty {}))
+                let input: RevokeInput = parse(input, "revoke input")?;
+                Self::of(instance, input.now_ms, |plugin, io| async move {
+                    plugin.revoke(io, input).await.map(|()| Output::NOTHING)
                 })
             }
-        };
-        let poisoned = Arc::clone(&instance.poisoned);
-        Ok(Self {
-            running: Some(running),
-            shared,
-            poisoned,
         })
+    }
+
+    /// The future owns the plugin's value, so it outlives every borrow of the instance.
+    fn of<P, F>(instance: &Instance<P>, now_ms: u64, run: impl FnOnce(Arc<P>, Io) -> F) -> Self
+    where
+        F: Future<Output = Result<Output, Error>> + Send + 'static,
+    {
+        let shared = Shared::new(now_ms, Arc::clone(&instance.features), instance.log);
+        let future = run(Arc::clone(&instance.plugin), shared.io());
+        Self {
+            running: Some(Box::pin(future)),
+            shared,
+            poisoned: Arc::clone(&instance.poisoned),
+        }
     }
 
     /// Takes the host's answer in and runs on.

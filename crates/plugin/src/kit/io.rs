@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
+use std::mem::{replace, take};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -85,7 +86,7 @@ impl Io {
     /// `n` random octets (1 to 1024) fit for secrets.
     pub async fn random(&self, n: u32) -> Result<Vec<u8>, Error> {
         match self.perform(Action::Random(n)).await? {
-            Answer::Random(octets) if octets.0.len() == n as usize => Ok(octets.0.clone()),
+            Answer::Random(mut octets) if octets.0.len() == n as usize => Ok(take(&mut octets.0)),
             Answer::Random(octets) => Err(Error::new(
                 ErrorKind::Protocol,
                 format!("the host gave {} random octets for {n}", octets.0.len()),
@@ -157,18 +158,19 @@ impl Io {
             mechanism: mechanism.to_owned(),
             initial_response: initial.map(|octets| Octets(octets.to_vec())),
         };
-        self.challenge("sasl_start", Action::SaslStart(start)).await
+        self.challenge(Action::SaslStart(start)).await
     }
 
     /// Answers the challenge; gives the next one.
     pub async fn sasl_send(&self, response: &[u8]) -> Result<Vec<u8>, Error> {
-        self.challenge("sasl_send", Action::SaslSend(Octets(response.to_vec())))
+        self.challenge(Action::SaslSend(Octets(response.to_vec())))
             .await
     }
 
-    async fn challenge(&self, name: &str, action: Action) -> Result<Vec<u8>, Error> {
+    async fn challenge(&self, action: Action) -> Result<Vec<u8>, Error> {
+        let name = action.name();
         match self.perform(action).await? {
-            Answer::SaslChallenge(octets) => Ok(octets.0.clone()),
+            Answer::SaslChallenge(mut octets) => Ok(take(&mut octets.0)),
             other => Err(mismatch(name, &other)),
         }
     }
@@ -239,7 +241,7 @@ impl Shared {
     /// The action asked for since the last look.
     pub(super) fn take_action(&self) -> Option<Action> {
         let mut slot = self.slot();
-        match std::mem::replace(&mut slot.state, SlotState::Waiting) {
+        match replace(&mut slot.state, SlotState::Waiting) {
             SlotState::Asked(action) => Some(action),
             other => {
                 slot.state = other;
@@ -282,7 +284,7 @@ impl Future for Step {
     fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
         let shared = Arc::clone(&self.shared);
         let mut slot = shared.slot();
-        match std::mem::replace(&mut self.state, StepState::Over) {
+        match replace(&mut self.state, StepState::Over) {
             StepState::New(action) => {
                 if !matches!(slot.state, SlotState::Idle) {
                     return Poll::Ready(Err(Error::new(
@@ -293,7 +295,7 @@ impl Future for Step {
                 slot.state = SlotState::Asked(action);
             }
             StepState::Waiting | StepState::Over => {
-                match std::mem::replace(&mut slot.state, SlotState::Idle) {
+                match replace(&mut slot.state, SlotState::Idle) {
                     SlotState::Answered(answer) => return Poll::Ready(Ok(answer)),
                     other => slot.state = other,
                 }
