@@ -143,7 +143,7 @@ fn a_secret_that_is_not_there_is_named_by_its_reference() {
 
     assert_eq!(ended.status, 78, "{}{}", ended.stdout, ended.stderr);
     let said = ended.stdout + &ended.stderr;
-    assert!(said.contains("POSTRIDER_CLIENT_SECRET"), "{said}");
+    assert!(said.contains("SANDBOX_CLIENT_SECRET"), "{said}");
 }
 
 #[test]
@@ -152,10 +152,10 @@ fn what_the_sandbox_prints_is_a_working_configuration() {
     let (_sandbox, announced) = Peer::announcing(in_home(home.path()).args(["--json", "sandbox"]));
     let config = announced["config"].as_str().unwrap();
     write_private(&home.path().join("postrider.toml"), config);
-    let secret = announced["client_secret"].as_str().unwrap();
+    let secret = announced["environment"]["SANDBOX_CLIENT_SECRET"].as_str().unwrap();
 
     let tested = run(in_home(home.path())
-        .env("POSTRIDER_CLIENT_SECRET", secret)
+        .env("SANDBOX_CLIENT_SECRET", secret)
         .args(["account", "test"])
         .arg(account_in(config)))
     .expect_status(0);
@@ -171,9 +171,9 @@ fn a_script_that_fails_says_where_and_never_shows_a_backtrace() {
     let home = tempfile::tempdir().unwrap();
     for (script, status, expected) in [
         ("local x = = 1", 65, "broken.lua:1:"),
-        ("\nerror('on purpose')", 65, "broken.lua:2: on purpose"),
-        ("local pr = require 'postrider'\npr.acount {}", 65, "broken.lua:2:"),
-        ("while true do pcall(function() while true do end end) end", 65, "broken.lua:1:"),
+        ("\nerror('on purpose')", 1, "broken.lua:2: on purpose"),
+        ("local pr = require 'postrider'\npr.acount {}", 1, "broken.lua:2:"),
+        ("while true do pcall(function() while true do end end) end", 70, "broken.lua:1:"),
     ] {
         fs::write(home.path().join("broken.lua"), script).unwrap();
         let ended = run(in_home(home.path()).args(["run", "broken.lua"])).expect_status(status);

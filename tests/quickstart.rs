@@ -56,8 +56,8 @@ local ops = pr.account {
   username = "svc-mail@contoso.com", sender = "alerts@contoso.com",
   auth = { plugin = "oauth", flow = "client_credentials",
            tenant = "contoso.onmicrosoft.com",
-           client_id = "CLIENT_ID",
-           client_secret = pr.secret.env "POSTRIDER_CLIENT_SECRET" },
+           client_id = "0f1e2d3c-4b5a-4697-8879-6a5b4c3d2e1f",
+           client_secret = pr.secret.env "SANDBOX_CLIENT_SECRET" },
 }
 "#;
 
@@ -192,7 +192,7 @@ fn no_secret_reaches_a_log_or_an_error() {
     const CANARY: &str = "canary-7f3b1d-secret";
     let directory = tempfile::tempdir().unwrap();
     let home = directory.path();
-    let script = ACCOUNT.replace("POSTRIDER_CLIENT_SECRET", "CANARY");
+    let script = ACCOUNT.replace("SANDBOX_CLIENT_SECRET", "CANARY");
     fs::write(
         home.join("script.lua"),
         format!(
@@ -242,7 +242,7 @@ fn no_token_reaches_a_log() {
     .expect_status(0);
 
     // Every JSON Web Token begins like this, and so does its Base64 in an AUTH command.
-    for trace in ["eyJ", "dXNlcj1", "tell nobody", "sandbox-secret"] {
+    for trace in ["eyJ", "dXNlcj1", "tell nobody", "daemon-client-secret"] {
         assert!(!ended.stderr.contains(trace), "{trace}: {}", ended.stderr);
         assert!(!ended.stdout.contains(trace), "{trace}: {}", ended.stdout);
     }

@@ -213,6 +213,12 @@ impl Sandbox {
         )
     }
 
+    /// The environment variables that [`Sandbox::config_snippet`] refers to, with their
+    /// values: play money, like everything secret in a scenario.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        snippet::environment(&self.state.scenario())
+    }
+
     /// Stops it and waits until its ports are free.
     pub async fn stop(mut self) {
         self.exchange.abort();

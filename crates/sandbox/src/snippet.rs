@@ -88,6 +88,15 @@ pub(crate) fn snippet(
     text
 }
 
+/// The environment variables that the lines refer to, with their values.
+pub(crate) fn environment(scenario: &Scenario) -> Vec<(&'static str, String)> {
+    daemon(scenario)
+        .and_then(|(app, _)| app.secrets.first())
+        .map(|secret| (SECRET, secret.value.reveal().to_owned()))
+        .into_iter()
+        .collect()
+}
+
 /// An app that may send alone, with a mailbox it may send as.
 fn daemon(scenario: &Scenario) -> Option<(&App, &str)> {
     let send = Permission::new(Resource::Exchange, "SMTP.SendAsApp");

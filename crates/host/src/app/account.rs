@@ -1,0 +1,495 @@
+//! One account at work: its credential, its sessions, and what became of its messages.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt as _};
+use postrider_auth::{
+    AuthErrorKind, Credential, Environment, InstanceSettings, LoadedPlugin, LoginMethod,
+};
+use postrider_config::{Account as Settings, Mailbox, TlsMode as ConfiguredTls};
+use postrider_smtp::{
+    EhloName, Outgoing, Pool, PoolLimits, Receipt, ServerSettings, StageDetail,
+    StageReport, Timeouts, TlsMode, Verdict, tls,
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::bridge::CredentialAuthenticator;
+use super::{compose, failures};
+use crate::failure::{Failure, exit};
+use crate::lua::{AccountHandle, SendRequest};
+use crate::terminal;
+
+/// An account that is set up. Nothing is connected before the first send.
+pub struct Account {
+    settings: Settings,
+    credential: Arc<Credential>,
+    pool: Pool,
+}
+
+/// What became of a message that the server took for at least one recipient.
+#[derive(Clone, Debug, Serialize)]
+pub struct SendOutcome {
+    /// The `Message-ID`, with its angle brackets.
+    pub message_id: String,
+    /// The account it went through.
+    pub account: String,
+    /// Whether every recipient was accepted.
+    pub complete: bool,
+    /// The server's reply to the message; often holds its queue id.
+    pub reply: String,
+    /// Each recipient, in the order of the message.
+    pub recipients: Vec<RecipientOutcome>,
+}
+
+/// One recipient's verdict.
+#[derive(Clone, Debug, Serialize)]
+pub struct RecipientOutcome {
+    /// The address.
+    pub address: String,
+    /// `accepted`, `retry`, `rejected` or `unknown`.
+    pub verdict: &'static str,
+    /// The server's words.
+    pub reply: String,
+    /// What to do, where it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+/// What [`Account::check`] found, stage by stage.
+#[derive(Clone, Debug, Serialize)]
+pub struct CheckReport {
+    /// The account's name.
+    pub account: String,
+    /// Whether every stage passed.
+    pub ok: bool,
+    /// `connect`, `tls`, `ehlo`, `token`, `auth`, `mail_from`.
+    pub stages: Vec<CheckStage>,
+}
+
+/// One stage of a check.
+#[derive(Clone, Debug, Serialize)]
+pub struct CheckStage {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it passed.
+    pub ok: bool,
+    /// Whether it was not tried, because an earlier one failed or it does not apply.
+    pub skipped: bool,
+    /// What was seen.
+    pub detail: String,
+    /// How long it took, in milliseconds.
+    pub elapsed_ms: u64,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+}
+
+impl SendOutcome {
+    /// 0 if every recipient was accepted, 75 if some may be later, 69 otherwise.
+    pub fn exit_code(&self) -> u8 {
+        let has = |verdict| self.recipients.iter().any(|one| one.verdict == verdict);
+        if self.complete {
+            0
+        } else if has("retry") {
+            exit::TEMPFAIL
+        } else {
+            exit::UNAVAILABLE
+        }
+    }
+}
+
+impl CheckReport {
+    /// The first failure.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.stages.iter().find_map(|stage| stage.failure.as_ref())
+    }
+}
+
+impl Account {
+    /// Joins settings, plugin and network.
+    pub(super) fn new(
+        settings: Settings,
+        plugin: Arc<LoadedPlugin>,
+        instance: InstanceSettings,
+        environment: &Arc<Environment>,
+        server_tls: Arc<rustls::ClientConfig>,
+    ) -> Result<Self, Failure> {
+        let credential = Credential::new(plugin, instance, Arc::clone(environment))
+            .map(Arc::new)
+            .map_err(|error| failures::auth(&settings, &error))?;
+        let pool = Pool::new(
+            server_settings(&settings, server_tls)?,
+            Arc::new(CredentialAuthenticator(Arc::clone(&credential))),
+            PoolLimits {
+                connections: settings.limits.connections.into(),
+                ..PoolLimits::default()
+            },
+        );
+        Ok(Self {
+            settings,
+            credential,
+            pool,
+        })
+    }
+
+    /// The settings it was set up with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Sends one message; the server has taken it for at least one recipient when this
+    /// returns.
+    ///
+    /// # Errors
+    /// Nobody got it, or nobody knows: then the code is `smtp.unknown`.
+    pub async fn send(&self, request: SendRequest) -> Result<SendOutcome, Failure> {
+        let sender = request
+            .from
+            .clone()
+            .unwrap_or_else(|| self.settings.sender.email.to_string());
+        let settings = self.settings.clone();
+        let outgoing =
+            tokio::task::spawn_blocking(move || compose::outgoing(&settings, request))
+                .await
+                .map_err(|_| Failure::new("internal", "building the message was interrupted"))??;
+        self.sign_in_if_somebody_is_there().await?;
+        self.submit(&outgoing, &sender).await
+    }
+
+    /// Sends the test message of `postrider account test`.
+    ///
+    /// # Errors
+    /// As for [`Account::send`].
+    pub async fn send_test(&self, recipient: &Mailbox) -> Result<SendOutcome, Failure> {
+        self.send(SendRequest {
+            to: vec![recipient.to_string()],
+            subject: Some(format!("Postrider test of account {}", self.settings.name)),
+            text: Some(format!(
+                "This message shows that account \"{}\" can send.\n\nserver: {}:{}\nsigned in \
+                 as: {}\nsender: {}\n",
+                self.settings.name,
+                self.settings.server.host,
+                self.settings.server.port,
+                self.settings.username,
+                self.settings.sender,
+            )),
+            ..SendRequest::default()
+        })
+        .await
+    }
+
+    /// Who gets the test message: `given`, else the account's `test_recipient`.
+    ///
+    /// # Errors
+    /// Neither is there, or `given` is no address.
+    pub fn test_recipient(&self, given: Option<&str>) -> Result<Mailbox, Failure> {
+        match given {
+            Some(address) => address.parse().map_err(|_| {
+                Failure::new("usage.address", format!("\"{address}\" is not a mail address"))
+            }),
+            None => self.settings.test_recipient.clone().ok_or_else(|| {
+                Failure::new("usage.no_recipient", "nobody to send a test message to")
+                    .with_account(&self.settings.name)
+                    .with_remedy("give --to ADDRESS, or set test_recipient; --no-send only checks")
+            }),
+        }
+    }
+
+    /// Connects, secures, authenticates and asks whether the sender is welcome; sends nothing.
+    pub async fn check(&self) -> CheckReport {
+        let sign_in = self.sign_in_if_somebody_is_there().await;
+        let token = self.token_stage(sign_in).await;
+        let seen = self.pool.check(&self.settings.sender.email).await;
+
+        let mut stages: Vec<CheckStage> = Vec::new();
+        for report in &seen {
+            push_stage(&mut stages, self.stage(report));
+        }
+        let before_auth = stages
+            .iter()
+            .position(|stage| stage.name == "auth")
+            .unwrap_or(stages.len());
+        if let (false, Some(auth)) = (token.ok, stages.get_mut(before_auth)) {
+            // It failed for want of the token: said once, where it happened.
+            auth.failure = None;
+            auth.skipped = true;
+            "there is no token".clone_into(&mut auth.detail);
+        }
+        stages.insert(before_auth, token);
+        CheckReport {
+            account: self.settings.name.clone(),
+            ok: stages.iter().all(|stage| stage.failure.is_none()),
+            stages,
+        }
+    }
+
+    /// Ends the account's sessions.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    fn stage(&self, report: &StageReport) -> CheckStage {
+        let sender = self.settings.sender.email.as_ref();
+        let failure = report
+            .outcome
+            .as_ref()
+            .err()
+            .map(|error| failures::send(&self.settings, sender, error));
+        CheckStage {
+            name: failures::stage_name(report.stage),
+            ok: failure.is_none(),
+            skipped: false,
+            detail: report.outcome.as_ref().map(detail).unwrap_or_default(),
+            elapsed_ms: milliseconds(report.elapsed),
+            failure,
+        }
+    }
+
+    async fn token_stage(&self, sign_in: Result<(), Failure>) -> CheckStage {
+        let started = tokio::time::Instant::now();
+        let outcome = match sign_in {
+            Ok(()) => self
+                .credential
+                .access_token()
+                .await
+                .map_err(|error| failures::auth(&self.settings, &error)),
+            Err(failure) => Err(failure),
+        };
+        let stage = CheckStage {
+            name: "token",
+            ok: true,
+            skipped: false,
+            detail: String::new(),
+            elapsed_ms: milliseconds(started.elapsed()),
+            failure: None,
+        };
+        match outcome {
+            Ok(Some(token)) => CheckStage {
+                detail: token_detail(&token),
+                ..stage
+            },
+            Ok(None) => CheckStage {
+                skipped: true,
+                detail: format!("plugin {} uses none", self.settings.auth.plugin),
+                ..stage
+            },
+            Err(failure) => CheckStage {
+                ok: false,
+                failure: Some(failure),
+                ..stage
+            },
+        }
+    }
+
+    /// Until sign-ins are kept, a flow that needs a person asks for one here, once a process.
+    async fn sign_in_if_somebody_is_there(&self) -> Result<(), Failure> {
+        if !terminal::is_attended() {
+            return Ok(());
+        }
+        let needs_person = |kind| {
+            matches!(kind, AuthErrorKind::NeedsUser | AuthErrorKind::InvalidGrant)
+        };
+        match self.credential.access_token().await {
+            Err(error) if needs_person(error.kind) => {}
+            // Whatever else is wrong shows where the token is used.
+            _ => return Ok(()),
+        }
+        let method = match self.settings.auth.settings.get("flow").and_then(Value::as_str) {
+            Some("device_code") => LoginMethod::DeviceCode,
+            _ => LoginMethod::Browser,
+        };
+        self.credential
+            .login(method)
+            .await
+            .map(|_| ())
+            .map_err(|error| failures::auth(&self.settings, &error))
+    }
+
+    async fn submit(&self, outgoing: &Outgoing, sender: &str) -> Result<SendOutcome, Failure> {
+        match self.pool.send(outgoing).await {
+            Ok(receipt) => Ok(self.outcome(receipt)),
+            Err(error) => {
+                let mut failure = failures::send(&self.settings, sender, &error);
+                if !error.recipients.is_empty() {
+                    let recipients: Vec<_> = error
+                        .recipients
+                        .iter()
+                        .map(|(address, verdict)| self.recipient(address.as_ref(), verdict))
+                        .collect();
+                    failure.details = serde_json::json!({ "recipients": recipients });
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    fn outcome(&self, receipt: Receipt) -> SendOutcome {
+        SendOutcome {
+            complete: receipt.is_complete(),
+            reply: failures::reply_line(&receipt.reply),
+            recipients: receipt
+                .recipients
+                .iter()
+                .map(|(address, verdict)| self.recipient(address.as_ref(), verdict))
+                .collect(),
+            message_id: receipt.message_id,
+            account: self.settings.name.clone(),
+        }
+    }
+
+    fn recipient(&self, address: &str, verdict: &Verdict) -> RecipientOutcome {
+        let (name, reply) = match verdict {
+            Verdict::Accepted(reply) => ("accepted", failures::reply_line(reply)),
+            Verdict::Retry(reply) => ("retry", failures::reply_line(reply)),
+            Verdict::Rejected(reply) => ("rejected", failures::reply_line(reply)),
+            Verdict::Unknown(why) => ("unknown", why.clone()),
+        };
+        RecipientOutcome {
+            address: address.to_owned(),
+            verdict: name,
+            reply,
+            remedy: match verdict {
+                Verdict::Retry(reply) | Verdict::Rejected(reply) => {
+                    Some(failures::recipient_remedy(&self.settings, reply).remedy)
+                }
+                _ => None,
+            },
+        }
+    }
+
+    /// What a script's `err` says of a message that only some recipients got.
+    fn partial_failure(outcome: &SendOutcome) -> Option<Failure> {
+        let refused: Vec<_> = outcome
+            .recipients
+            .iter()
+            .filter(|recipient| recipient.verdict != "accepted")
+            .collect();
+        let first = refused.first()?;
+        let mut failure = Failure::new(
+            "smtp.partial",
+            format!(
+                "{} of {} recipients refused; {}: {}",
+                refused.len(),
+                outcome.recipients.len(),
+                first.address,
+                first.reply
+            ),
+        )
+        .with_account(&outcome.account);
+        failure.remedy.clone_from(&first.remedy);
+        failure.retryable = refused.iter().any(|recipient| recipient.verdict == "retry");
+        Some(failure)
+    }
+}
+
+impl AccountHandle for Account {
+    fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    fn send<'a>(&'a self, message: SendRequest) -> BoxFuture<'a, Result<Value, Failure>> {
+        async move {
+            let outcome = Account::send(self, message).await?;
+            serde_json::to_value(&outcome)
+                .map_err(|problem| Failure::new("internal", problem.to_string()))
+        }
+        .boxed()
+    }
+
+    fn check<'a>(&'a self) -> BoxFuture<'a, Value> {
+        async move { serde_json::to_value(Account::check(self).await).unwrap_or_default() }.boxed()
+    }
+}
+
+fn server_settings(
+    settings: &Settings,
+    tls_config: Arc<rustls::ClientConfig>,
+) -> Result<ServerSettings, Failure> {
+    let ehlo_name = match &settings.server.ehlo_name {
+        Some(name) => name.parse().map_err(|error| {
+            Failure::new("config.invalid", format!("server.ehlo_name: {error}"))
+                .with_account(&settings.name)
+        })?,
+        None => EhloName::default(),
+    };
+    let usual = Timeouts::default();
+    let set = &settings.timeouts;
+    Ok(ServerSettings {
+        host: settings.server.host.clone(),
+        port: settings.server.port,
+        tls: match settings.server.tls {
+            ConfiguredTls::Starttls => TlsMode::Starttls,
+            ConfiguredTls::Implicit => TlsMode::Implicit,
+            ConfiguredTls::DangerPlaintext => TlsMode::DangerPlaintext,
+        },
+        tls_config,
+        ehlo_name,
+        timeouts: Timeouts {
+            connect: set.connect.unwrap_or(usual.connect),
+            tls: set.tls.unwrap_or(usual.tls),
+            greeting: set.greeting.unwrap_or(usual.greeting),
+            command: set.command.unwrap_or(usual.command),
+            mail: set.mail.unwrap_or(usual.mail),
+            rcpt: set.rcpt.unwrap_or(usual.rcpt),
+            data_start: set.data_start.unwrap_or(usual.data_start),
+            data_block: set.data_block.unwrap_or(usual.data_block),
+            data_end: set.data_end.unwrap_or(usual.data_end),
+            quit: usual.quit,
+        },
+    })
+}
+
+/// Adds a stage; one that the dialogue goes through twice (`EHLO` before and after TLS) or in
+/// two steps (the connection and its greeting) is one stage, at its last place.
+fn push_stage(stages: &mut Vec<CheckStage>, mut stage: CheckStage) {
+    if let Some(index) = stages.iter().position(|earlier| earlier.name == stage.name) {
+        let earlier = stages.remove(index);
+        stage.elapsed_ms += earlier.elapsed_ms;
+        if stage.name == "connect" {
+            stage.detail = format!("{}, {}", earlier.detail, stage.detail);
+        }
+    }
+    stages.push(stage);
+}
+
+/// What a stage saw, in a line.
+fn detail(seen: &StageDetail) -> String {
+    match seen {
+        StageDetail::Connected { peer } => peer.to_string(),
+        StageDetail::Said(reply) => failures::reply_line(reply),
+        StageDetail::Offers(capabilities) => capabilities.lines.join(", "),
+        StageDetail::Secured(session) => secured(session),
+        StageDetail::Authenticated { mechanism, reply } => {
+            format!("{mechanism}: {}", failures::reply_line(reply))
+        }
+        _ => String::new(),
+    }
+}
+
+fn secured(session: &tls::Session) -> String {
+    let expires = session
+        .expires
+        .and_then(|at| jiff::Timestamp::try_from(at).ok())
+        .map_or_else(String::new, |at| format!(", expires {}", at.strftime("%F")));
+    format!(
+        "{}, {}, certificate {}{expires}",
+        session.version, session.cipher, session.subject
+    )
+}
+
+fn token_detail(token: &postrider_auth::AccessToken) -> String {
+    let minutes = token
+        .expires_at()
+        .duration_since(std::time::SystemTime::now())
+        .map_or(0, |left| left.as_secs() / 60);
+    match token.scope() {
+        Some(scope) => format!("valid for {minutes} minutes, scope {scope}"),
+        None => format!("valid for {minutes} minutes"),
+    }
+}
+
+fn milliseconds(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,338 @@
+//! Other crates' errors as [`Failure`]s: a stable code, and advice from the diagnosis.
+
+use std::error::Error;
+
+use postrider_auth::{AuthError, AuthErrorKind, SettingsProblem};
+use postrider_config::{Account, ConfigErrors, Problem, edit::EditError};
+use postrider_diagnose::{self as diagnose, Diagnosis, Subject, Verdict as Meaning, Who};
+use postrider_smtp::message::MessageError;
+use postrider_smtp::{Reply, SendError, SendErrorKind, Stage, TlsFailure, tls::TlsError};
+use serde_json::{Value, json};
+
+use super::bridge::auth_error;
+use crate::failure::{Failure, SmtpFailure};
+
+/// Every problem of a configuration file, as the config crate prints them.
+pub(super) fn config(errors: &ConfigErrors) -> Failure {
+    Failure::rendered("config.invalid", errors.to_string())
+}
+
+/// Every problem of a table that a script gave.
+pub(super) fn problems(account: &str, problems: &[Problem]) -> Failure {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    Failure::new("config.invalid", lines.join("; ")).with_account(account)
+}
+
+/// What a plugin's schema does not accept.
+pub(super) fn settings(account: &Account, problems: &[SettingsProblem]) -> Failure {
+    let lines: Vec<String> = problems
+        .iter()
+        .map(|problem| {
+            if problem.key.is_empty() {
+                format!("auth: {}", problem.message)
+            } else {
+                format!("auth.{}: {}", problem.key, problem.message)
+            }
+        })
+        .collect();
+    Failure::new("config.invalid", lines.join("; "))
+        .with_account(&account.name)
+        .with_remedy(format!(
+            "postrider plugin inspect {} lists its settings",
+            account.auth.plugin
+        ))
+}
+
+/// A change of the configuration that was not made.
+pub(super) fn edit(error: &EditError) -> Failure {
+    Failure::new("config.not_changed", error.to_string())
+}
+
+/// A trust store that cannot be used.
+pub(super) fn tls(error: &TlsError) -> Failure {
+    let failure = Failure::new("config.trust", with_source(error));
+    match error {
+        TlsError::NoPlatformRoots { .. } => {
+            failure.with_remedy("install ca-certificates, or name a ca_file")
+        }
+        _ => failure,
+    }
+}
+
+/// A message that cannot be built.
+pub(super) fn message(account: &Account, error: &MessageError) -> Failure {
+    let mut failure =
+        Failure::new("message.invalid", error.to_string()).with_account(&account.name);
+    failure.details = json!({ "field": error.field });
+    failure
+}
+
+/// A credential that was not obtained.
+pub(super) fn auth(account: &Account, error: &AuthError) -> Failure {
+    let mut failure = match &error.oauth_error {
+        Some(oauth_error) => {
+            let found = diagnose::oauth(
+                oauth_error,
+                error.oauth_suberror.as_deref(),
+                error.oauth_description.as_deref(),
+                subject(account),
+            );
+            let message = format!("{}: {}", found.cause, error.message);
+            diagnosed(Failure::new(&found.code, message), &found)
+        }
+        None => {
+            let (code, remedy) = by_kind(error.kind);
+            let failure = Failure::new(code, &error.message);
+            match remedy {
+                Some(remedy) => failure.with_remedy(remedy),
+                None => failure,
+            }
+        }
+    };
+    failure.account = Some(account.name.clone());
+    failure.retryable = error.kind.is_transient();
+    if error.oauth_error.is_some() || error.retry_after.is_some() || error.user_url.is_some() {
+        failure.details = json!({
+            "oauth_error": error.oauth_error,
+            "oauth_suberror": error.oauth_suberror,
+            "oauth_description": error.oauth_description,
+            "retry_after_seconds": error.retry_after.map(|wait| wait.as_secs()),
+            "url": error.user_url,
+        });
+    }
+    failure
+}
+
+fn by_kind(kind: AuthErrorKind) -> (&'static str, Option<&'static str>) {
+    match kind {
+        AuthErrorKind::Config => ("config.auth", None),
+        AuthErrorKind::NeedsUser => (
+            "auth.needs_login",
+            Some("run the command at a terminal: the sign-in starts there"),
+        ),
+        AuthErrorKind::InvalidGrant => (
+            "auth.revoked",
+            Some("run the command at a terminal and sign in again"),
+        ),
+        AuthErrorKind::Transient => ("auth.unavailable", Some("try again later")),
+        AuthErrorKind::Denied => ("auth.denied", None),
+        AuthErrorKind::Protocol => ("auth.protocol", None),
+        AuthErrorKind::Unsupported => ("auth.unsupported", None),
+        AuthErrorKind::Unresponsive => (
+            "plugin.unresponsive",
+            Some("report it to the plugin's author; other accounts are not affected"),
+        ),
+        _ => (
+            "plugin.failed",
+            Some("report it to the plugin's author; other accounts are not affected"),
+        ),
+    }
+}
+
+/// A message that was not sent.
+pub(super) fn send(account: &Account, sender: &str, error: &SendError) -> Failure {
+    if let SendErrorKind::Sasl(sasl) = &*error.kind
+        && let Some(cause) = auth_error(sasl)
+    {
+        return auth(account, cause).at(format!("{}, {}", error.stage, error.server));
+    }
+    let subject = Subject {
+        sender,
+        ..subject(account)
+    };
+    let mut failure = match error.reply() {
+        Some(reply) => {
+            let found = diagnose::smtp(
+                reply.code,
+                reply.enhanced.map(|status| status.to_string()).as_deref(),
+                &reply.text(),
+                subject,
+            );
+            let mut failure = diagnosed(Failure::new(&found.code, error.kind.to_string()), &found);
+            failure.smtp = Some(smtp_failure(reply));
+            failure.message = format!("{}: {}", found.cause, reply_line(reply));
+            failure
+        }
+        None => without_reply(error),
+    };
+    failure.account = Some(account.name.clone());
+    failure.at = Some(format!("{}, {}", error.stage, error.server));
+    failure.retryable = failure.retryable || error.is_transient();
+    if let SendErrorKind::Auth {
+        challenge: Some(challenge),
+        ..
+    } = &*error.kind
+    {
+        failure.details = json!({ "challenge": challenge });
+    }
+    failure
+}
+
+fn without_reply(error: &SendError) -> Failure {
+    let (code, remedy) = match &*error.kind {
+        SendErrorKind::Dns(_) => (
+            "network.dns",
+            Some("check server.host, and this machine's resolver"),
+        ),
+        SendErrorKind::Connect(_) => (
+            "network.connect",
+            Some(
+                "check server.host and server.port, and that a firewall lets this machine out on that port",
+            ),
+        ),
+        SendErrorKind::Lost(_) => ("network.lost", Some("send again later")),
+        SendErrorKind::Timeout(_) => ("network.timeout", Some("send again later")),
+        SendErrorKind::Tls(failure) => ("tls.failed", tls_remedy(failure)),
+        SendErrorKind::InjectedBeforeTls => (
+            "tls.injection",
+            Some("do not trust this network: something between here and the server interferes"),
+        ),
+        SendErrorKind::NotOffered("STARTTLS") => (
+            "tls.not_offered",
+            Some(
+                "nothing was sent. Check the port (587), or use tls = \"implicit\" on port 465; if the server does offer it elsewhere, something in between removes it",
+            ),
+        ),
+        SendErrorKind::NotOffered("AUTH") => (
+            "smtp.no_auth",
+            Some("check that host and port are the submission server, not the MX"),
+        ),
+        SendErrorKind::NotOffered("SMTPUTF8") => (
+            "smtp.no_smtputf8",
+            Some("use addresses in ASCII with this server"),
+        ),
+        SendErrorKind::TooLarge { .. } => ("smtp.too_large", Some("send less in one message")),
+        SendErrorKind::Unknown(_) => (
+            "smtp.unknown",
+            Some(
+                "look in the sender's Sent Items or ask a recipient before sending it again: it may have arrived",
+            ),
+        ),
+        SendErrorKind::Sasl(_) => ("auth.failed", None),
+        SendErrorKind::Closed => ("internal.closed", None),
+        _ => (
+            "smtp.protocol",
+            Some("check that host and port lead to an SMTP submission server"),
+        ),
+    };
+    let failure = Failure::new(code, with_source(&DisplayKind(error)));
+    match remedy {
+        Some(remedy) => failure.with_remedy(remedy),
+        None => failure,
+    }
+}
+
+fn tls_remedy(failure: &TlsFailure) -> Option<&'static str> {
+    match failure {
+        TlsFailure::Expired => Some("the server's administrator has to renew its certificate"),
+        TlsFailure::NotYetValid => Some("check this machine's clock"),
+        TlsFailure::WrongName { .. } => {
+            Some("set server.host to a name that the certificate carries")
+        }
+        TlsFailure::UnknownAuthority => {
+            Some("for a private authority, name its certificate as ca_file of the account")
+        }
+        TlsFailure::OldVersion => {
+            Some("the server has to offer TLS 1.2 or later; Postrider uses nothing older")
+        }
+        _ => None,
+    }
+}
+
+/// What a refusal of one recipient means.
+pub(super) fn recipient_remedy(account: &Account, reply: &Reply) -> Diagnosis {
+    diagnose::smtp(
+        reply.code,
+        reply.enhanced.map(|status| status.to_string()).as_deref(),
+        &reply.text(),
+        subject(account),
+    )
+}
+
+/// `550 5.1.1 No such user`.
+pub(super) fn reply_line(reply: &Reply) -> String {
+    let text = reply.text().replace('\n', " ");
+    match reply.enhanced {
+        Some(status) => format!("{} {status} {text}", reply.code),
+        None => format!("{} {text}", reply.code),
+    }
+}
+
+pub(super) fn smtp_failure(reply: &Reply) -> SmtpFailure {
+    SmtpFailure {
+        code: reply.code,
+        enhanced: reply.enhanced.map(|status| status.to_string()),
+        text: reply.text(),
+    }
+}
+
+fn diagnosed(failure: Failure, found: &Diagnosis) -> Failure {
+    let mut failure = failure.with_remedy(&found.remedy);
+    failure.retryable = found.verdict == Meaning::Retry;
+    if found.who != Who::You {
+        failure.who = Some(found.who.to_string());
+    }
+    failure
+}
+
+fn subject(account: &Account) -> Subject<'_> {
+    let setting = |key: &str| {
+        account
+            .auth
+            .settings
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    Subject {
+        account: &account.name,
+        username: &account.username,
+        sender: account.sender.email.as_ref(),
+        tenant: setting("tenant"),
+        client_id: setting("client_id"),
+    }
+}
+
+/// A [`SendError`] without its place, which is said elsewhere.
+struct DisplayKind<'a>(&'a SendError);
+
+impl std::fmt::Display for DisplayKind<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.kind.fmt(f)
+    }
+}
+
+impl std::fmt::Debug for DisplayKind<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(self.0, f)
+    }
+}
+
+impl Error for DisplayKind<'_> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
+/// An error and what lies behind it, on one line.
+fn with_source(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+/// The name of a stage in reports.
+pub(super) fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Connect | Stage::Greeting => "connect",
+        Stage::StartTls | Stage::Tls => "tls",
+        Stage::Ehlo => "ehlo",
+        Stage::Auth => "auth",
+        Stage::MailFrom | Stage::Reset => "mail_from",
+        _ => "send",
+    }
+}

@@ -1,0 +1,138 @@
+//! The offline Microsoft 365, on its own or inside `postrider run --sandbox`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use postrider_config::{Presets, SandboxAddress};
+use postrider_sandbox::{Sandbox, SandboxOptions, Scenario};
+use secrecy::SecretString;
+
+use super::AppSettings;
+use crate::cli::Output;
+use crate::failure::Failure;
+use crate::state;
+
+/// What `postrider sandbox` can be told.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The scenario's file; the built-in one if there is none.
+    pub scenario: Option<PathBuf>,
+    /// Where the CA and the messages are kept.
+    pub dir: Option<PathBuf>,
+    /// Port of the submission server, 0 for any.
+    pub smtp_port: u16,
+    /// Port of Entra ID, 0 for any.
+    pub entra_port: u16,
+    /// Port of the inbox and the control API, 0 for any.
+    pub control_port: u16,
+}
+
+/// Starts a sandbox.
+///
+/// # Errors
+/// What is wrong with the scenario or the directory, or which port is taken.
+pub async fn start(settings: &AppSettings, options: Options) -> Result<Sandbox, Failure> {
+    let scenario = match &options.scenario {
+        Some(path) => {
+            let text = fs::read_to_string(path).map_err(|problem| {
+                Failure::new(
+                    "file.unreadable",
+                    format!("{}: {problem}", path.display()),
+                )
+            })?;
+            Scenario::from_toml(&text).map_err(|error| {
+                Failure::new("config.scenario", error.to_string()).at(path.display().to_string())
+            })?
+        }
+        None => Scenario::default(),
+    };
+    let dir = match options.dir {
+        Some(dir) => dir,
+        None => state::directory(settings.state_dir.as_deref())?.join("sandbox"),
+    };
+    Sandbox::start(SandboxOptions {
+        scenario,
+        dir: Some(dir),
+        smtp_port: options.smtp_port,
+        entra_port: options.entra_port,
+        control_port: options.control_port,
+        ..SandboxOptions::default()
+    })
+    .await
+    .map_err(|error| Failure::new("sandbox.not_started", error.to_string()))
+}
+
+/// A sandbox that stands in for Microsoft 365 while one script runs.
+pub struct Embedded {
+    sandbox: Sandbox,
+}
+
+impl Embedded {
+    /// Starts one whose state is that of the program.
+    ///
+    /// # Errors
+    /// As for [`start`].
+    pub async fn start(settings: &AppSettings, scenario: Option<&Path>) -> Result<Self, Failure> {
+        let options = Options {
+            scenario: scenario.map(Path::to_owned),
+            ..Options::default()
+        };
+        start(settings, options).await.map(|sandbox| Self { sandbox })
+    }
+
+    /// The presets, with every Microsoft 365 pointed here.
+    pub fn presets(&self) -> Presets {
+        let mut presets = Presets::builtin();
+        presets.point_microsoft365_at(SandboxAddress {
+            smtp_host: "localhost".to_owned(),
+            smtp_port: self.sandbox.smtp_addr().port(),
+            authority: self.sandbox.authority().clone(),
+            ca_file: self.sandbox.ca_file(),
+        });
+        presets
+    }
+
+    /// The secrets that the sandbox's configuration names by environment variable, where the
+    /// environment has none: a script then needs no set-up at all.
+    pub fn environment(&self) -> BTreeMap<String, SecretString> {
+        self.sandbox
+            .environment()
+            .into_iter()
+            .filter(|(name, _)| std::env::var_os(name).is_none())
+            .map(|(name, value)| (name.to_owned(), SecretString::from(value)))
+            .collect()
+    }
+
+    /// Says what arrived and where it lies.
+    pub fn show_inbox(&self, output: &Output) {
+        let messages = self.sandbox.inbox().messages();
+        output.line(format!(
+            "\nThe sandbox received {}:",
+            match messages.len() {
+                1 => "1 message".to_owned(),
+                n => format!("{n} messages"),
+            }
+        ));
+        for message in messages.iter().take(20) {
+            let recipients: Vec<&str> = message.recipients().collect();
+            output.line(format!(
+                "  {} → {}: {}",
+                message.summary.from,
+                recipients.join(", "),
+                message.summary.subject,
+            ));
+            for file in &message.files {
+                output.line(format!("    {}", output.faint(&file.display().to_string())));
+            }
+        }
+        if messages.len() > 20 {
+            output.line(format!("  … and {} more", messages.len() - 20));
+        }
+    }
+
+    /// Stops it; the messages stay.
+    pub async fn stop(self) {
+        self.sandbox.stop().await;
+    }
+}

@@ -1,0 +1,130 @@
+//! The command line: what can be asked, and how the answer is printed.
+//!
+//! Each command is one file with one `run`. What it prints for people goes through
+//! [`Output`], so that `--json` and pipes get the same facts without the prose.
+
+mod account;
+mod check;
+mod output;
+mod plugin;
+mod run;
+mod sandbox;
+mod send;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::app::{App, AppSettings};
+use crate::failure::Failure;
+use crate::log::LogLevel;
+
+pub use output::Output;
+
+/// Mail that servers send, with OAuth, unattended.
+#[derive(Debug, Parser)]
+#[command(
+    name = "postrider",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  postrider sandbox                         an offline Microsoft 365 to try things on
+  postrider run notify.lua                  run a script
+  postrider account test alerts             check every step, then send a test message
+  echo 'disk full' | postrider send --account alerts --to ops@example.org --subject Disk
+
+Exit status: 0 done, 64 usage, 65 bad message or script, 66 no such file, 69 refused or
+unreachable, 70 internal, 75 try again later, 77 credentials refused, 78 configuration."
+)]
+pub struct Cli {
+    /// Configuration file [default: ./postrider.toml, the user's, then /etc/postrider/postrider.toml]
+    #[arg(long, global = true, env = "POSTRIDER_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Where state is kept [default: the platform's state directory]
+    #[arg(long, global = true, env = "POSTRIDER_STATE_DIR", value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+
+    /// How much to log on standard error: error, warn, info, debug, trace
+    #[arg(
+        long,
+        global = true,
+        env = "POSTRIDER_LOG",
+        value_name = "LEVEL",
+        default_value = "warn"
+    )]
+    log: LogLevel,
+
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a Lua script to its end
+    Run(run::Arguments),
+    /// Send one message
+    Send(send::Arguments),
+    /// List, show and test accounts
+    #[command(subcommand)]
+    Account(account::Command),
+    /// Check the configuration, and scripts, without connecting to anything
+    Check(check::Arguments),
+    /// List and inspect auth plugins
+    #[command(subcommand)]
+    Plugin(plugin::Command),
+    /// Run the offline Microsoft 365: Entra ID, Exchange, an inbox to look into
+    Sandbox(sandbox::Arguments),
+    /// Write a completion script for a shell
+    #[command(after_help = "Example:
+  postrider completions bash > /etc/bash_completion.d/postrider")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+impl Cli {
+    /// How much to log.
+    pub fn log_level(&self) -> LogLevel {
+        self.log
+    }
+
+    /// Whether JSON was asked for.
+    pub fn json(&self) -> bool {
+        self.json
+    }
+
+    /// Carries the command out.
+    ///
+    /// # Errors
+    /// What went wrong, ready to print; its exit code is [`Failure::exit_code`].
+    pub async fn run(self) -> Result<ExitCode, Failure> {
+        let output = Output::new(self.json);
+        let settings = AppSettings {
+            config: self.config,
+            state_dir: self.state_dir,
+        };
+        match self.command {
+            Command::Run(arguments) => run::run(arguments, settings, &output).await,
+            Command::Send(arguments) => send::run(arguments, App::open(settings)?, &output).await,
+            Command::Account(command) => account::run(command, App::open(settings)?, &output).await,
+            Command::Check(arguments) => check::run(&arguments, settings, &output),
+            Command::Plugin(command) => plugin::run(command, settings, &output),
+            Command::Sandbox(arguments) => sandbox::run(arguments, &settings, &output).await,
+            Command::Completions { shell } => {
+                let mut command = <Self as clap::CommandFactory>::command();
+                clap_complete::generate(shell, &mut command, "postrider", &mut std::io::stdout());
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! `postrider run`: a script to its end.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::output::Output;
+use crate::app::{App, AppSettings, sandbox::Embedded};
+use crate::failure::Failure;
+use crate::lua;
+
+/// Which script, and where it sends.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  postrider run report.lua
+  postrider run report.lua weekly ops@example.org     pr.args = { \"weekly\", \"ops@example.org\" }
+  postrider run --sandbox report.lua                  send nothing to the outside: the embedded
+                                                      sandbox stands in for Microsoft 365")]
+pub(super) struct Arguments {
+    /// Start the offline Microsoft 365 and point the microsoft365 providers at it
+    #[arg(long)]
+    sandbox: bool,
+    /// The sandbox's scenario [default: the built-in one]
+    #[arg(long, value_name = "FILE", requires = "sandbox")]
+    scenario: Option<PathBuf>,
+    /// The script
+    script: PathBuf,
+    /// What the script finds in `pr.args`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+pub(super) async fn run(
+    arguments: Arguments,
+    settings: AppSettings,
+    output: &Output,
+) -> Result<ExitCode, Failure> {
+    let embedded = if arguments.sandbox {
+        Some(Embedded::start(&settings, arguments.scenario.as_deref()).await?)
+    } else {
+        None
+    };
+    let app = match &embedded {
+        Some(embedded) => App::open_with(settings, embedded.presets(), embedded.environment())?,
+        None => App::open(settings)?,
+    };
+
+    let outcome = lua::run(
+        &arguments.script,
+        &arguments.arguments,
+        Arc::new(app.clone()),
+        lua::Limits::default(),
+    )
+    .await;
+    app.close().await;
+
+    if let Some(embedded) = embedded {
+        embedded.show_inbox(output);
+        embedded.stop().await;
+    }
+    Ok(match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.failure(&error.failure);
+            for call in &error.trace {
+                output.note(&format!("from: {call}"));
+            }
+            ExitCode::from(error.exit_code())
+        }
+    })
+}
