@@ -25,15 +25,15 @@ use crate::settings::InstanceSettings;
 use crate::token::{AccessToken, Grant, GrantKey, Obtained, TokenStore};
 
 /// How long a person has to sign in: a device code lives fifteen minutes.
-const LOGIN_TIME: Duration = Duration::from_secs(20 * 60);
+const LOGIN_TIME: Duration = Duration::from_mins(20);
 /// How long fetching a token may take, all its requests together.
 const OBTAIN_TIME: Duration = Duration::from_secs(90);
 
 /// The lifetime of a token whose provider does not state one (RFC 6749 §5.1 leaves it
 /// optional): short, so that it is asked for too often rather than used too late.
-const UNSTATED_LIFETIME: Duration = Duration::from_secs(5 * 60);
+const UNSTATED_LIFETIME: Duration = Duration::from_mins(5);
 /// No access token is believed to live longer.
-const LONGEST_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+const LONGEST_LIFETIME: Duration = Duration::from_hours(30 * 24);
 
 /// The largest access token: SMTP's longest line for `AUTH` is 12,288 octets (RFC 4954 §4),
 /// and continuation lines are bounded likewise.

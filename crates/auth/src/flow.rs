@@ -208,7 +208,7 @@ pub(crate) struct Flow {
     context: Arc<Context>,
     op: Op,
     /// `None` once it has ended.
-    flow: Option<call::Flow>,
+    entered: Option<call::Flow>,
     turn: Turn,
     actions: u32,
     listener: Option<Listener>,
@@ -252,7 +252,7 @@ impl Flow {
             requested_at: context.environment.clock.now(),
             context,
             op,
-            flow,
+            entered: flow,
             turn: Turn::Spent,
             actions: 0,
             listener: None,
@@ -276,10 +276,10 @@ impl Flow {
                         return Ok(Rest::Send(octets));
                     }
                     action => {
-                        let answer = match self.perform(action).await {
-                            Ok(answer) => answer,
-                            Err(failure) => Answer::Failed(failure),
-                        };
+                        let answer = self.perform(action).await.unwrap_or_else(|failure| {
+                            self.report(&failure);
+                            Answer::Failed(failure)
+                        });
                         self.answer(answer).await?;
                     }
                 },
@@ -289,7 +289,7 @@ impl Flow {
 
     /// Hands the plugin the answer to its last action.
     pub(crate) async fn answer(&mut self, answer: Answer) -> Result<(), AuthError> {
-        let Some(flow) = self.flow.take() else {
+        let Some(flow) = self.entered.take() else {
             return Err(self.broken("it has ended already"));
         };
         let event = self.context.json(&Event {
@@ -300,7 +300,7 @@ impl Flow {
             .step(event)
             .await
             .map_err(|error| self.context.call_failed(error))?;
-        self.flow = Some(flow);
+        self.entered = Some(flow);
         self.take(returned)
     }
 
@@ -316,7 +316,7 @@ impl Flow {
             Returned {
                 code: abi::YIELD,
                 output: Ok(output),
-            } if self.flow.is_some() => {
+            } if self.entered.is_some() => {
                 self.actions += 1;
                 let action = if self.actions > ACTIONS {
                     Err(self.broken(format_args!("it asked for more than {ACTIONS} actions")))
@@ -330,7 +330,7 @@ impl Flow {
                         Ok(())
                     }
                     Err(error) => {
-                        self.flow = None;
+                        self.entered = None;
                         Err(error)
                     }
                 }
@@ -339,15 +339,28 @@ impl Flow {
                 code: abi::DONE,
                 output: Ok(output),
             } => {
-                self.flow = None;
+                self.entered = None;
                 self.turn = Turn::Finished(output);
                 Ok(())
             }
             failed => {
-                self.flow = None;
+                self.entered = None;
                 Err(self.context.plugin_failed(what, failed))
             }
         }
+    }
+
+    /// Says why an action was not performed: the plugin may keep it to itself.
+    fn report(&self, failure: &Failure) {
+        let context = &self.context;
+        let message = context.scrubber.clean(&failure.message, MESSAGE_CHARS);
+        tracing::warn!(
+            plugin = context.plugin.name(),
+            account = context.account,
+            op = name_of(self.op),
+            kind = ?failure.kind,
+            "action not performed: {message}"
+        );
     }
 
     fn broken(&self, how: impl fmt::Display) -> AuthError {

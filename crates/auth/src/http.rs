@@ -129,15 +129,45 @@ pub struct Http {
 impl Http {
     /// A client with these settings.
     pub fn new(settings: HttpSettings) -> Result<Self, HttpError> {
-        let proxy = proxy_address(settings.proxy.clone(), |name| env::var(name).ok());
+        let HttpSettings {
+            tls,
+            connect_timeout,
+            total_timeout,
+            body_cap,
+            proxy,
+        } = settings;
+        let proxy = proxy_address(proxy, |name| env::var(name).ok());
         let public_only = PublicOnly {
             except: proxy.as_ref().and_then(|(url, _)| host_of(url)),
         };
+        let client = |public_only: Option<PublicOnly>| {
+            let mut builder = Client::builder()
+                .tls_backend_preconfigured(tls.clone())
+                .user_agent(USER_AGENT)
+                .redirect(redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .referer(false)
+                .connect_timeout(connect_timeout)
+                .timeout(total_timeout)
+                .no_proxy();
+            if let Some((url, except)) = &proxy {
+                // The URL may hold a password: say nothing of it.
+                let proxy = Proxy::https(url)
+                    .map_err(|_| HttpError("the proxy's address is not a usable url".into()))?;
+                builder = builder.proxy(proxy.no_proxy(NoProxy::from_string(except)));
+            }
+            if let Some(resolver) = public_only {
+                builder = builder.dns_resolver(Arc::new(resolver));
+            }
+            builder
+                .build()
+                .map_err(|error| HttpError(one_line(&format!("no http client: {error}"), 300)))
+        };
         Ok(Self {
-            anywhere: client(&settings, proxy.as_ref(), None)?,
-            public: client(&settings, proxy.as_ref(), Some(public_only))?,
-            total_timeout: settings.total_timeout,
-            body_cap: settings.body_cap,
+            anywhere: client(None)?,
+            public: client(Some(public_only))?,
+            total_timeout,
+            body_cap,
         })
     }
 
@@ -289,34 +319,6 @@ fn build(client: &Client, request: &HttpRequest, url: Url) -> Result<reqwest::Re
     }
     ours.build()
         .map_err(|_| refused("the request makes no sense"))
-}
-
-fn client(
-    settings: &HttpSettings,
-    proxy: Option<&(String, String)>,
-    public_only: Option<PublicOnly>,
-) -> Result<Client, HttpError> {
-    let mut builder = Client::builder()
-        .tls_backend_preconfigured(settings.tls.clone())
-        .user_agent(USER_AGENT)
-        .redirect(redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .referer(false)
-        .connect_timeout(settings.connect_timeout)
-        .timeout(settings.total_timeout)
-        .no_proxy();
-    if let Some((url, except)) = proxy {
-        // The URL may hold a password: say nothing of it.
-        let proxy = Proxy::https(url)
-            .map_err(|_| HttpError("the proxy's address is not a usable url".into()))?;
-        builder = builder.proxy(proxy.no_proxy(NoProxy::from_string(except)));
-    }
-    if let Some(resolver) = public_only {
-        builder = builder.dns_resolver(Arc::new(resolver));
-    }
-    builder
-        .build()
-        .map_err(|error| HttpError(one_line(&format!("no http client: {error}"), 300)))
 }
 
 /// The proxy's URL and the hosts to reach without it.

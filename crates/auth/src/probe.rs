@@ -96,7 +96,7 @@ impl Plugin for Probe {
             "endless" => loop {
                 io.random(1).await?;
             },
-            "sleep" => io.sleep(Duration::from_secs(3600)).await?,
+            "sleep" => io.sleep(Duration::from_hours(1)).await?,
             "undeclared" => drop(io.secret("endpoint").await?),
             "sasl" => drop(io.sasl_send(b"x").await?),
             "empty" => return Ok(Tokens::default()),

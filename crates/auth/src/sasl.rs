@@ -12,7 +12,7 @@ use crate::flow::{Context, Flow, Rest};
 
 /// How long the plugin may take between two messages, its actions included. The server
 /// waits meanwhile, and gives up after some minutes.
-const TURN_TIME: Duration = Duration::from_secs(60);
+const TURN_TIME: Duration = Duration::from_mins(1);
 
 /// One SASL exchange, its octets made by the plugin. Dropping it ends the exchange on our
 /// side; that is also how a successful one ends.

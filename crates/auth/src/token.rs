@@ -20,11 +20,11 @@ use crate::error::{AuthError, AuthErrorKind};
 
 /// A token is not begun to be used with less life than this, or 5 % of its lifetime: it
 /// must outlast the commands up to `AUTH`.
-const USE_FLOOR: Duration = Duration::from_secs(60);
+const USE_FLOOR: Duration = Duration::from_mins(1);
 
 /// After a server refused a token, the next refusal is not heeded for so long: if the new
 /// token is refused too, tokens are not what is wrong, and the provider is left in peace.
-const FORCE_INTERVAL: Duration = Duration::from_secs(60);
+const FORCE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// An access token and what is known of it.
 #[derive(Clone)]
@@ -177,12 +177,11 @@ impl Grant {
             if let Some(error) = &state.void {
                 return Err(error.clone());
             }
-            match &state.flight {
-                Some(flight) => flight.clone(),
-                None => {
-                    let flight = self.depart(&state, obtain);
-                    state.flight.insert(flight).clone()
-                }
+            if let Some(flight) = &state.flight {
+                flight.clone()
+            } else {
+                let flight = self.depart(&state, obtain);
+                state.flight.insert(flight).clone()
             }
         };
         match flight.await {
@@ -289,7 +288,7 @@ mod tests {
 
     use super::*;
 
-    const HOUR: Duration = Duration::from_secs(3600);
+    const HOUR: Duration = Duration::from_hours(1);
 
     fn at(seconds: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(seconds)

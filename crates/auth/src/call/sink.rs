@@ -63,13 +63,9 @@ unsafe extern "C" fn put(ctx: *mut c_void, chunk: Bytes) -> i32 {
     let buffer = unsafe { &*ctx.cast::<Mutex<Buffer>>() };
     let mut buffer = buffer.lock().unwrap_or_else(PoisonError::into_inner);
     // SAFETY: the header obliges the plugin to pass readable octets.
-    let taken = match unsafe { chunk.as_slice() } {
-        Some(octets) => buffer.put(octets),
-        None => {
-            buffer.overflowed = true;
-            false
-        }
-    };
+    let octets = unsafe { chunk.as_slice() };
+    let taken = octets.is_some_and(|octets| buffer.put(octets));
+    buffer.overflowed |= !taken;
     i32::from(!taken)
 }
 

@@ -1,7 +1,8 @@
 //! Credentials of the probe, against a token endpoint on loopback.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io;
 use std::sync::{Mutex, Once};
 
 use futures_util::future::join_all;
@@ -86,7 +87,7 @@ async fn a_token_is_refreshed_with_the_refresh_token_of_the_last_one() {
     assert_eq!(second.generation(), 2);
     assert_eq!(
         second.expires_at(),
-        world.clock.now() + Duration::from_secs(3600)
+        world.clock.now() + Duration::from_hours(1)
     );
     assert!(endpoint.bodies()[1].starts_with("refresh_token=refresh-canary-1&"));
 }
@@ -102,7 +103,7 @@ async fn app_only_accounts_of_one_client_share_a_grant_and_others_do_not() {
         Arc::clone(&world.environment),
     )
     .unwrap();
-    let generation = async |credential: &Credential| {
+    let value = async |credential: &Credential| {
         credential
             .access_token()
             .await
@@ -113,20 +114,20 @@ async fn app_only_accounts_of_one_client_share_a_grant_and_others_do_not() {
             .to_owned()
     };
 
-    let a = generation(&world.credential("a", &endpoint.url(), app())).await;
-    let b = generation(&world.credential("b", &endpoint.url(), app())).await;
-    let c = generation(&other_secret).await;
-    let user = json!({"flow": "user"});
-    let d = generation(&world.credential("a", &endpoint.url(), user.clone())).await;
-    let e = generation(&world.credential("b", &endpoint.url(), user.clone())).await;
-    let again = generation(&world.credential("b", &endpoint.url(), user)).await;
+    let user = || json!({"flow": "user"});
+    let app_a = value(&world.credential("a", &endpoint.url(), app())).await;
+    let app_b = value(&world.credential("b", &endpoint.url(), app())).await;
+    let other = value(&other_secret).await;
+    let user_a = value(&world.credential("a", &endpoint.url(), user())).await;
+    let user_b = value(&world.credential("b", &endpoint.url(), user())).await;
+    let again = value(&world.credential("b", &endpoint.url(), user())).await;
 
-    assert_eq!(a, b, "one app, one token");
+    assert_eq!(app_a, app_b, "one app, one token");
     assert_eq!(
-        e, again,
+        user_b, again,
         "one account, one grant, however often it is set up"
     );
-    let distinct = std::collections::BTreeSet::from([a, c, d, e]);
+    let distinct = std::collections::BTreeSet::from([app_a, other, user_a, user_b]);
     assert_eq!(distinct.len(), 4);
     assert_eq!(endpoint.requests(), 4);
 }
@@ -289,13 +290,13 @@ static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 struct ToLog;
 
-impl Write for ToLog {
-    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+impl io::Write for ToLog {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
         LOG.lock().unwrap().extend_from_slice(octets);
         Ok(octets.len())
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -318,7 +319,7 @@ async fn no_secret_is_ever_shown() {
             .init();
     });
     let mut shown = String::new();
-    let mut show = |what: &dyn fmt::Debug| shown.push_str(&format!("{what:?}\n"));
+    let mut show = |what: &dyn fmt::Debug| writeln!(shown, "{what:?}").unwrap();
 
     // A full round: login, refresh, exchange, its refusal.
     let endpoint = tokens().await;
@@ -337,10 +338,7 @@ async fn no_secret_is_ever_shown() {
         .unwrap();
     flow.respond(b"no").await.unwrap();
     let error = flow.respond(b"no").await.unwrap_err();
-    shown.push_str(&format!(
-        "{error} {error:?} {flow:?} {credential:?} {world:?}\n",
-        world = world.environment
-    ));
+    writeln!(shown, "{error} {error:?} {flow:?} {credential:?}").unwrap();
 
     // Whatever a provider answers, the probe repeats it with what it sent.
     for (status, body) in [
@@ -356,7 +354,7 @@ async fn no_secret_is_ever_shown() {
         let endpoint = Endpoint::start(move |_| (status, body.clone())).await;
         let credential = world.credential("ops", &endpoint.url(), json!({}));
         let error = credential.access_token().await.unwrap_err();
-        shown.push_str(&format!("{error} {error:?}\n"));
+        writeln!(shown, "{error} {error:?}").unwrap();
     }
 
     let log = String::from_utf8(LOG.lock().unwrap().clone()).unwrap();

@@ -42,40 +42,28 @@ impl AllowList {
         allowed: &[String],
     ) -> Result<Self, String> {
         let mut entries = Vec::new();
-        for template in templates {
-            match setting_name(template) {
-                Some(name) => {
-                    if let Some(Value::String(value)) = settings.get(name) {
-                        // An address in a setting says where, `allow_hosts` alone says
-                        // whether without TLS.
-                        let (_, host, port) = parse(value, true)?;
-                        entries.push(Entry {
-                            scheme: "https",
-                            host,
-                            port,
-                            reach: Reach::Anywhere,
-                        });
-                    }
-                }
-                None => {
-                    let (scheme, host, port) = parse(template, false)?;
-                    entries.push(Entry {
-                        scheme,
-                        host,
-                        port,
-                        reach: Reach::Public,
-                    });
-                }
-            }
-        }
-        for allowed in allowed {
-            let (scheme, host, port) = parse(allowed, false)?;
+        let mut add = |(scheme, host, port), reach| {
             entries.push(Entry {
                 scheme,
                 host,
                 port,
-                reach: Reach::Anywhere,
+                reach,
             });
+        };
+        for template in templates {
+            let Some(name) = setting_name(template) else {
+                add(parse(template, false)?, Reach::Public);
+                continue;
+            };
+            if let Some(Value::String(value)) = settings.get(name) {
+                // An address in a setting says where; `allow_hosts` alone says whether
+                // without TLS.
+                let (_, host, port) = parse(value, true)?;
+                add(("https", host, port), Reach::Anywhere);
+            }
+        }
+        for allowed in allowed {
+            add(parse(allowed, false)?, Reach::Anywhere);
         }
         Ok(Self(entries))
     }
@@ -202,7 +190,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         }
         [0x2002, high, low, ..] => v4_in(high, low),
         // documentation (RFC 3849, RFC 9637), and protocol assignments with Teredo
-        [0x2001, 0xdb8, ..] | [0x3fff, 0..=0x0fff, ..] | [0x2001, 0..=0x01ff, ..] => false,
+        [0x2001, 0xdb8 | 0..=0x01ff, ..] | [0x3fff, 0..=0x0fff, ..] => false,
         // of everything else only global unicast (RFC 4291 §2.4)
         [first, ..] => first & 0xe000 == 0x2000,
     }

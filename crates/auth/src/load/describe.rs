@@ -124,7 +124,7 @@ mod tests {
             ("ops", json!(["fly"]), "unknown variant"),
             ("mechanisms", json!(["PL AIN"]), "no SASL mechanism"),
             ("mechanisms", json!(vec!["A"; 17]), "more than 16"),
-            ("hosts", json!(["https://x/"]), "hosts"),
+            ("hosts", json!(["https://x/path"]), "hosts"),
             ("hosts", json!(vec!["a"; 65]), "more than 64"),
             ("config_schema", json!(true), "no JSON object"),
             (

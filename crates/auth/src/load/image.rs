@@ -102,7 +102,8 @@ fn hash(from: &mut File, to: &mut dyn io::Write) -> io::Result<String> {
     Ok(hex)
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::io::Write as _;
 
