@@ -175,45 +175,60 @@ fn contain(poisoned: Option<&AtomicBool>, run: impl FnOnce() -> Outcome) -> Outc
         let message = "the plugin panicked earlier: this instance is unusable";
         return Error::new(ErrorKind::Internal, message).into();
     }
-    match panic::catch_unwind(AssertUnwindSafe(run)) {
-        Ok(outcome) => outcome,
-        Err(payload) => {
-            // Its drop may panic again, and its text may quote a secret: leave it.
-            std::mem::forget(payload);
-            if let Some(poisoned) = poisoned {
-                poisoned.store(true, Ordering::Relaxed);
-            }
-            let message = match PANICKED_AT.take() {
-                Some(place) => format!("the plugin panicked at {place}"),
-                None => "the plugin panicked".to_owned(),
-            };
-            Error::new(ErrorKind::Internal, message).into()
+    caught(run).unwrap_or_else(|Panicked| {
+        if let Some(poisoned) = poisoned {
+            poisoned.store(true, Ordering::Relaxed);
         }
-    }
+        let message = match PLACE.take() {
+            Some(place) => format!("the plugin panicked at {place}"),
+            None => "the plugin panicked".to_owned(),
+        };
+        Error::new(ErrorKind::Internal, message).into()
+    })
 }
 
 /// Drops what may hold the author's code; false if that panicked.
 fn discard<T>(value: T) -> bool {
-    let dropped = panic::catch_unwind(AssertUnwindSafe(|| drop(value)));
-    dropped.map_err(std::mem::forget).is_ok()
+    caught(|| drop(value)).is_ok()
+}
+
+struct Panicked;
+
+fn caught<T>(run: impl FnOnce() -> T) -> Result<T, Panicked> {
+    let outer = INSIDE.replace(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(run));
+    INSIDE.set(outer);
+    // The payload's drop may panic again, and its text may quote a secret: leave it.
+    result.map_err(|payload| {
+        std::mem::forget(payload);
+        Panicked
+    })
 }
 
 thread_local! {
-    /// Where this thread panicked last, if [`quiet_panics`] is in force.
-    static PANICKED_AT: Cell<Option<String>> = const { Cell::new(None) };
+    /// Whether this thread is in the author's code.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+    /// Where the author's code panicked last.
+    static PLACE: Cell<Option<String>> = const { Cell::new(None) };
 }
 
-/// Stops panics from being printed, since their text may quote a secret; the place is kept
-/// for the error. For a library loaded by the host, which has a panic hook of its own.
+/// Stops panics of the author's code from being printed, since their text may quote a secret;
+/// the place is kept for the error. For the library that the host loads, whose standard
+/// library, and so whose hook, is its own.
 pub fn quiet_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        panic::set_hook(Box::new(|info| {
-            let place = info
-                .location()
-                .map(|at| format!("{}:{}", at.file(), at.line()));
-            // A thread that is ending may have no place to put it.
-            let _ = PANICKED_AT.try_with(|at| at.set(place));
+        let others = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            // A thread that is ending may no longer have these.
+            if INSIDE.try_with(Cell::get).unwrap_or(true) {
+                let place = info
+                    .location()
+                    .map(|at| format!("{}:{}", at.file(), at.line()));
+                let _ = PLACE.try_with(|at| at.set(place));
+            } else {
+                others(info);
+            }
         }));
     });
 }
