@@ -274,33 +274,48 @@ impl Resolver<'_> {
 }
 
 /// A file's content, if nobody else could read or change it.
-///
-/// Files of root may be readable by others: container runtimes mount secrets so, and root
-/// chose it. Nobody but the owner may ever be able to write.
 fn file(path: &Path) -> Fetched {
-    let octets = open(path)?;
-    let metadata = octets.metadata().map_err(|error| unreadable(&error))?;
-    let refuse = |message: String| Err((SecretErrorKind::Unsafe, message));
-    let mode = metadata.mode() & 0o7777;
-    let shown = path.display();
+    let file = open(path)?;
+    let metadata = file.metadata().map_err(|error| unreadable(&error))?;
     let own = rustix::process::geteuid().as_raw();
-    if metadata.uid() != own && metadata.uid() != 0 {
-        return refuse(format!(
-            "the file belongs to user {}, neither to this one nor to root; chown {own} '{shown}'",
-            metadata.uid()
-        ));
+    let mode = metadata.mode() & 0o7777;
+    match distrust(metadata.uid(), mode, own) {
+        None => read_open(file),
+        Some(Distrust { why, remedy }) => {
+            let message = format!("{why}; {remedy} '{}'", path.display());
+            Err((SecretErrorKind::Unsafe, message))
+        }
+    }
+}
+
+/// Why a secret file is not to be used, and the command that mends it.
+#[derive(Debug, PartialEq, Eq)]
+struct Distrust {
+    why: String,
+    remedy: String,
+}
+
+/// Files of root may be readable by others: container runtimes mount secrets so, and root
+/// chose it. Nobody but the owner may ever be able to write, and the owner is this user or
+/// root.
+fn distrust(owner: u32, mode: u32, own: u32) -> Option<Distrust> {
+    let private = "chmod 600".to_owned();
+    if owner != own && owner != 0 {
+        return Some(Distrust {
+            why: format!("the file belongs to user {owner}, neither to this one nor to root"),
+            remedy: format!("chown {own}"),
+        });
     }
     if mode & 0o022 != 0 {
-        return refuse(format!(
-            "others can change the file (mode {mode:04o}); chmod 600 '{shown}'"
-        ));
+        return Some(Distrust {
+            why: format!("others can change the file (mode {mode:04o})"),
+            remedy: private,
+        });
     }
-    if mode & 0o077 != 0 && metadata.uid() != 0 {
-        return refuse(format!(
-            "others can read the file (mode {mode:04o}); chmod 600 '{shown}'"
-        ));
-    }
-    read_open(octets)
+    (mode & 0o077 != 0 && owner != 0).then(|| Distrust {
+        why: format!("others can read the file (mode {mode:04o})"),
+        remedy: private,
+    })
 }
 
 fn read(path: &Path) -> Fetched {
@@ -361,4 +376,195 @@ fn as_text(octets: &[u8]) -> Result<SecretString, (SecretErrorKind, String)> {
         return malformed("holds NUL");
     }
     Ok(SecretString::from(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn resolver(variable: &dyn Fn(&str) -> Option<OsString>) -> Resolver<'_> {
+        Resolver {
+            variable,
+            program_time: PROGRAM_TIME,
+        }
+    }
+
+    fn resolve(
+        secret: &SecretRef,
+        base: &Path,
+        variables: &[(&str, &str)],
+    ) -> Result<String, SecretError> {
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        resolver(&variable)
+            .resolve(secret, base)
+            .map(|secret| secret.expose_secret().to_owned())
+    }
+
+    fn write(path: &Path, octets: &[u8], mode: u32) {
+        fs::write(path, octets).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_variable_is_read_when_the_secret_is_wanted() {
+        let secret = SecretRef::Env("OPS_SECRET".to_owned());
+        let none = Path::new("");
+        assert_eq!(
+            resolve(&secret, none, &[("OPS_SECRET", "hunter2")]).unwrap(),
+            "hunter2"
+        );
+        let error = resolve(&secret, none, &[]).unwrap_err();
+        assert_eq!(error.kind, SecretErrorKind::Missing);
+        assert_eq!(
+            error.to_string(),
+            "secret env=OPS_SECRET: the environment has no such variable"
+        );
+        let error = resolve(&secret, none, &[("OPS_SECRET", "")]).unwrap_err();
+        assert_eq!(error.kind, SecretErrorKind::Malformed);
+    }
+
+    #[test]
+    fn a_file_loses_one_line_break_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        let secret = SecretRef::File("secret".into());
+        for (octets, expected) in [
+            ("hunter2", "hunter2"),
+            ("hunter2\n", "hunter2"),
+            ("hunter2\r\n", "hunter2"),
+            (" hunter2 \n\n", " hunter2 \n"),
+            ("-----BEGIN\nx\n", "-----BEGIN\nx"),
+        ] {
+            write(&path, octets.as_bytes(), 0o600);
+            assert_eq!(resolve(&secret, dir.path(), &[]).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_no_secret_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        let secret = SecretRef::File(path.clone());
+        let long = vec![b'x'; LIMIT_OCTETS + 1];
+        for octets in [&b""[..], b"\n", b"a\xff", b"a\0b", &long] {
+            write(&path, octets, 0o600);
+            let error = resolve(&secret, dir.path(), &[]).unwrap_err();
+            assert_eq!(error.kind, SecretErrorKind::Malformed, "{error}");
+        }
+        write(&path, &long[1..], 0o600);
+        assert!(resolve(&secret, dir.path(), &[]).is_ok());
+        let error = resolve(&SecretRef::File(dir.path().into()), dir.path(), &[]).unwrap_err();
+        assert_eq!(error.kind, SecretErrorKind::Malformed);
+        let error = resolve(&SecretRef::File("none".into()), dir.path(), &[]).unwrap_err();
+        assert_eq!(error.kind, SecretErrorKind::Missing);
+    }
+
+    #[test]
+    fn a_pipe_in_place_of_a_file_does_not_block() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        let made = std::process::Command::new("mkfifo")
+            .arg(&path)
+            .status()
+            .unwrap();
+        assert!(made.success());
+        let error = resolve(&SecretRef::File(path), dir.path(), &[]).unwrap_err();
+        assert_eq!(error.message, "is not a regular file");
+    }
+
+    #[test]
+    fn a_file_that_others_could_change_is_refused_with_the_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        write(&path, b"hunter2", 0o666);
+        let error = resolve(&SecretRef::File(path.clone()), dir.path(), &[]).unwrap_err();
+        assert_eq!(error.kind, SecretErrorKind::Unsafe);
+        assert_eq!(
+            error.message,
+            format!(
+                "others can change the file (mode 0666); chmod 600 '{}'",
+                path.display()
+            )
+        );
+    }
+
+    #[test]
+    fn trust_depends_on_owner_and_mode() {
+        let me = 1000;
+        let why = |owner, mode| distrust(owner, mode, me).map(|distrust| distrust.why);
+        for (owner, mode) in [(me, 0o600), (me, 0o400), (0, 0o600), (0, 0o640), (0, 0o444)] {
+            assert_eq!(why(owner, mode), None, "{owner} {mode:o}");
+        }
+        for (owner, mode, expected) in [
+            (me, 0o640, "others can read"),
+            (me, 0o604, "others can read"),
+            (me, 0o620, "others can change"),
+            (0, 0o666, "others can change"),
+            (0, 0o660, "others can change"),
+            (1001, 0o600, "belongs to user 1001"),
+        ] {
+            assert!(
+                why(owner, mode).unwrap().contains(expected),
+                "{owner} {mode:o}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_credential_lies_in_the_directory_that_systemd_names() {
+        let dir = tempfile::tempdir().unwrap();
+        write(&dir.path().join("ops"), b"hunter2\n", 0o440);
+        let secret = SecretRef::Credential("ops".to_owned());
+        let directory = dir.path().to_str().unwrap();
+        let found = resolve(
+            &secret,
+            Path::new(""),
+            &[("CREDENTIALS_DIRECTORY", directory)],
+        );
+        assert_eq!(found.unwrap(), "hunter2");
+        let error = resolve(&secret, Path::new(""), &[]).unwrap_err();
+        assert_eq!(error.kind, SecretErrorKind::Missing);
+        assert!(error.message.contains("LoadCredential=ops"), "{error}");
+    }
+
+    #[test]
+    fn a_program_prints_the_secret() {
+        let words =
+            |words: &[&str]| SecretRef::Command(words.iter().map(ToString::to_string).collect());
+        let none = Path::new("");
+        let secret = resolve(&words(&["printf", "hunter2\n"]), none, &[]);
+        assert_eq!(secret.unwrap(), "hunter2");
+        let error = resolve(&words(&["false"]), none, &[]).unwrap_err();
+        assert_eq!(error.kind, SecretErrorKind::Failed);
+        assert_eq!(error.reference, "command=false");
+    }
+
+    #[test]
+    fn the_vault_says_what_to_use_instead() {
+        let error = resolve(&SecretRef::Vault("a/b".to_owned()), Path::new(""), &[]).unwrap_err();
+        assert_eq!(error.kind, SecretErrorKind::Unsupported);
+        assert_eq!(
+            error.to_string(),
+            "secret vault=a/b: there is no vault yet; use env, file, credential or command"
+        );
+    }
+
+    #[test]
+    fn no_reference_shows_a_secret() {
+        let inline = SecretRef::Inline(SecretString::from("hunter2"));
+        let command = SecretRef::Command(vec!["pass".to_owned(), "hunter2".to_owned()]);
+        for secret in [inline, command] {
+            let json = serde_json::to_string(&secret).unwrap();
+            let shown = format!("{secret} {secret:?} {json}");
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+    }
 }
