@@ -35,7 +35,7 @@ const ECHO_OCTETS: usize = 12;
 pub(crate) struct Session {
     wire: Wire,
     settings: Arc<ServerSettings>,
-    capabilities: Capabilities,
+    capabilities: Arc<Capabilities>,
     /// Of the credential it authenticated with.
     generation: u64,
     needs_reset: bool,
@@ -111,7 +111,7 @@ impl Session {
         } = opening;
         Ok(Self {
             wire,
-            capabilities,
+            capabilities: Arc::new(capabilities),
             generation,
             needs_reset: false,
             closing: false,
@@ -136,7 +136,7 @@ impl Session {
     /// One transaction. Dropped in the middle, it leaves the session unclean.
     pub(crate) async fn send(&mut self, outgoing: &Outgoing) -> Result<Receipt, TransactionError> {
         let settings = Arc::clone(&self.settings);
-        let capabilities = self.capabilities.clone();
+        let capabilities = Arc::clone(&self.capabilities);
         let fail = |stage, kind| failure(&settings, stage, kind);
         let mut transaction = Transaction::new(
             outgoing,

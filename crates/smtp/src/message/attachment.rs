@@ -95,7 +95,7 @@ fn content_type(field: &str, given: Option<&str>, name: &str) -> Result<ContentT
             format!("not a MIME type: {:?}", fields::shorten(text)),
         )
     };
-    if text.to_ascii_lowercase().starts_with("multipart/") {
+    if text.len() > MAX_FILE_NAME_OCTETS || text.to_ascii_lowercase().starts_with("multipart/") {
         return Err(invalid());
     }
     ContentType::parse(text).map_err(|_| invalid())

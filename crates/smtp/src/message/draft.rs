@@ -6,7 +6,7 @@ use lettre::{
     Message,
     message::{
         Mailboxes, MultiPart, SinglePart,
-        header::{ContentType, HeaderName, HeaderValue},
+        header::{self, ContentType, HeaderName, HeaderValue},
     },
 };
 
@@ -53,22 +53,22 @@ impl Draft {
         let mut builder = Message::builder()
             .date(date)
             .message_id(Some(message_id.clone()));
-        builder = builder.mailbox(lettre::message::header::From::from(Mailboxes::from(
-            from.clone(),
-        )));
+        builder = builder.header(header::From::from(Mailboxes::from(from.clone())));
         if let Some(sender) = sender.filter(|sender| sender.email != from.email) {
             builder = builder.sender(sender);
         }
-        for mailbox in reply_to {
-            builder = builder.reply_to(mailbox);
+        // Each list at once: adding to a field makes lettre parse what is there already.
+        if reply_to.iter().next().is_some() {
+            builder = builder.header(header::ReplyTo::from(reply_to));
         }
-        for mailbox in to {
-            builder = builder.to(mailbox);
+        if to.iter().next().is_some() {
+            builder = builder.header(header::To::from(to));
         }
-        for mailbox in cc {
-            builder = builder.cc(mailbox);
+        if cc.iter().next().is_some() {
+            builder = builder.header(header::Cc::from(cc));
         }
-        builder = builder.subject(self.subject);
+        let subject = HeaderName::new_from_ascii_str("Subject");
+        builder = builder.raw_header(fields::unstructured(subject, &self.subject));
         if let Some(id) = self.in_reply_to.as_deref() {
             builder = builder.in_reply_to(fields::message_id("in_reply_to", id)?);
         }
@@ -79,8 +79,15 @@ impl Draft {
             builder = builder.raw_header(header);
         }
         for (i, (name, value)) in self.headers.iter().enumerate() {
-            builder =
-                builder.raw_header(fields::custom(&format!("headers[{}]", i + 1), name, value)?);
+            let field = format!("headers[{}]", i + 1);
+            if self.headers[..i]
+                .iter()
+                .any(|(other, _)| other.eq_ignore_ascii_case(name))
+            {
+                // lettre would keep the last one only.
+                return Err(MessageError::new(field, "is there twice"));
+            }
+            builder = builder.raw_header(fields::custom(&field, name, value)?);
         }
         // lettre derives an envelope of its own, and fails where To, Cc and Bcc are empty.
         let envelope =
@@ -298,6 +305,7 @@ fn canonical(text: String) -> String {
 mod tests {
     use super::*;
     use crate::message::{Attachment, Limits, Source};
+    use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
     use std::time::{Duration, UNIX_EPOCH};
 
     fn draft() -> Draft {
@@ -489,6 +497,51 @@ mod tests {
     }
 
     #[test]
+    fn long_header_values_are_folded_or_encoded() {
+        let word = "x".repeat(5_000);
+        let outgoing = build(draft_with(|d| {
+            d.subject.clone_from(&word);
+            d.headers = vec![("X-Note".to_owned(), word)];
+            d.from = format!("\"{}\" <alerts@contoso.com>", "n".repeat(480));
+            d.references = (0..30)
+                .map(|i| format!("{i}{}@contoso.com", "r".repeat(200)))
+                .collect();
+            d.to = (0..500)
+                .map(|i| format!("User {i} <u{i}@contoso.com>"))
+                .collect();
+            d.attachments = vec![file(&"f".repeat(255), b"x")];
+        }));
+        // `Outgoing` would have refused a line of more than 998 octets.
+        let message = String::from_utf8(outgoing.unwrap().message().to_vec()).unwrap();
+        let subject = message.split("\r\nSubject: ").nth(1).unwrap();
+        let words = subject
+            .lines()
+            .take_while(|line| line.contains("=?utf-8?b?"));
+        let decoded = words.flat_map(|line| {
+            BASE64
+                .decode(&line.trim()[10..line.trim().len() - 2])
+                .unwrap()
+        });
+        assert!(decoded.eq("x".repeat(5_000).into_bytes()));
+    }
+
+    #[test]
+    fn a_file_brings_its_name_and_type() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk usage.csv");
+        std::fs::write(&path, b"a,b\n").unwrap();
+        let attachment = Attachment {
+            source: Source::Path(path),
+            name: None,
+            ..file("", b"")
+        };
+        let message = text(draft_with(|d| d.attachments = vec![attachment]));
+        assert!(message.contains("Content-Type: text/csv\r\n"), "{message}");
+        assert!(message.contains("filename=\"disk usage.csv\""), "{message}");
+        assert!(message.contains("\r\n\r\nYSxiCg==\r\n"), "{message}");
+    }
+
+    #[test]
     fn only_a_local_part_needs_smtputf8() {
         let outgoing = build(Draft {
             to: vec!["Jörg <joerg@exämple.org>".to_owned()],
@@ -541,6 +594,13 @@ mod tests {
             (
                 "headers[1]",
                 draft_with(|d| d.headers = header("Bcc", "x".to_owned())),
+            ),
+            (
+                "headers[2]",
+                draft_with(|d| {
+                    d.headers =
+                        [header("X-A", String::new()), header("x-a", String::new())].concat()
+                }),
             ),
             ("in_reply_to", draft_with(|d| d.in_reply_to = Some(bad()))),
             ("references[1]", draft_with(|d| d.references = vec![bad()])),

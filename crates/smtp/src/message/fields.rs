@@ -2,6 +2,7 @@
 //!
 //! Whatever passes here can neither end its header field nor make a line too long to encode.
 
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use lettre::{
     Address,
     message::{
@@ -17,8 +18,12 @@ use crate::address::is_safe_path;
 pub(super) const MAX_VALUE_OCTETS: usize = 8 * 1024;
 /// RFC 5322 §2.1.1 allows 998 for the line; `lettre` 76 for the name.
 const MAX_NAME_OCTETS: usize = 76;
-const MAX_DISPLAY_NAME_OCTETS: usize = 1_000;
+/// A name that is one long word is not folded: it must fit a line.
+const MAX_DISPLAY_NAME_OCTETS: usize = 500;
 const MAX_MESSAGE_ID_OCTETS: usize = 250;
+const MAX_WORD_OCTETS: usize = 500;
+/// RFC 2047 §2: an encoded word has at most 75 characters; these become 60 of them.
+const ENCODED_WORD_OCTETS: usize = 45;
 
 /// Fields that the message's structure or the draft's other fields decide. `Bcc` would tell
 /// everybody what it is there to hide.
@@ -124,7 +129,33 @@ pub(super) fn custom(field: &str, name: &str, value: &str) -> Result<HeaderValue
     check_value(field, value)?;
     let header = HeaderName::new_from_ascii(name.to_owned())
         .map_err(|_| MessageError::new(field, format!("not a header field's name: {name:?}")))?;
-    Ok(HeaderValue::new(header, value.to_owned()))
+    Ok(unstructured(header, value))
+}
+
+/// Text in a header field, folded and encoded (RFC 2047) where it must be.
+///
+/// `lettre` leaves a word of plain ASCII as it is, however long: those are encoded here, for a
+/// line may have 998 octets.
+pub(super) fn unstructured(name: HeaderName, value: &str) -> HeaderValue {
+    if value
+        .split([' ', '\t'])
+        .all(|word| word.len() <= MAX_WORD_OCTETS)
+    {
+        return HeaderValue::new(name, value.to_owned());
+    }
+    let mut encoded = String::new();
+    let mut rest = value;
+    while !rest.is_empty() {
+        let (piece, more) = rest.split_at(rest.floor_char_boundary(ENCODED_WORD_OCTETS));
+        if !encoded.is_empty() {
+            encoded.push_str("\r\n ");
+        }
+        encoded.push_str("=?utf-8?b?");
+        BASE64.encode_string(piece, &mut encoded);
+        encoded.push_str("?=");
+        rest = more;
+    }
+    HeaderValue::dangerous_new_pre_encoded(name, value.to_owned(), encoded)
 }
 
 /// A `Message-ID`, with its angle brackets whether or not it came with them.
