@@ -133,8 +133,8 @@ impl Account {
     /// An account from a script's table, checked like one from a file.
     ///
     /// The table may repeat the account's name as `name`. Besides the references a file may
-    /// use, a secret may be `{ inline = "…" }`: the script holds it already. Paths stay
-    /// relative to the working directory.
+    /// use, a secret may be `{ inline = "…" }`: the script holds it already. Relative
+    /// paths stay relative.
     ///
     /// # Errors
     /// Everything wrong with the table; no problem carries a location.

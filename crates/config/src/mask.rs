@@ -85,10 +85,14 @@ impl Scan<'_> {
     fn value(&mut self, mut at: usize, nested: bool, named: bool) -> usize {
         let mut depth = 0_usize;
         let mut readable = named;
+        let mut unfinished = false;
         while let Some(token) = self.tokens.get(at) {
             match token.kind() {
                 TokenKind::Eof => break,
-                TokenKind::Newline if depth == 0 => break,
+                // A quote that its line does not close may have been meant to close later.
+                TokenKind::Newline if depth == 0 && !(unfinished && self.text_follows(at + 1)) => {
+                    break;
+                }
                 TokenKind::Comma if depth == 0 && nested && self.key_follows(at + 1) => break,
                 TokenKind::RightCurlyBracket if depth == 0 && nested => break,
                 TokenKind::LeftCurlyBracket | TokenKind::LeftSquareBracket => depth += 1,
@@ -102,6 +106,7 @@ impl Scan<'_> {
                 _ => {
                     let span = token.span();
                     self.mask(span.start()..span.end());
+                    unfinished |= self.is_unfinished(*token);
                 }
             }
             at += 1;
@@ -173,6 +178,41 @@ impl Scan<'_> {
             .take(KEY_TOKENS)
             .find(|token| !is_between(token.kind()) && !is_key(token.kind()))
             .is_some_and(|token| token.kind() == TokenKind::Equals)
+    }
+
+    /// Whether the line at `at` is neither a header nor a key with a value: more of a text
+    /// that began before.
+    fn text_follows(&self, at: usize) -> bool {
+        let line: Vec<TokenKind> = self
+            .tokens
+            .iter()
+            .skip(at)
+            .map(Token::kind)
+            .filter(|kind| *kind != TokenKind::Whitespace)
+            .take(KEY_TOKENS)
+            .take_while(|kind| !matches!(kind, TokenKind::Newline | TokenKind::Eof))
+            .collect();
+        let equals = line.iter().position(|kind| *kind == TokenKind::Equals);
+        let is_entry = equals.is_some_and(|equals| {
+            let key = &line[..equals];
+            let value = line.get(equals + 1);
+            !key.is_empty()
+                && key.iter().all(|kind| is_key(*kind) || is_between(*kind))
+                && value.is_some_and(|kind| *kind != TokenKind::Equals)
+        });
+        let is_header = line.first() == Some(&TokenKind::LeftSquareBracket);
+        let is_end = line.is_empty() && at >= self.tokens.len();
+        !(is_entry || is_header || is_end)
+    }
+
+    fn is_unfinished(&self, token: Token) -> bool {
+        let span = token.span();
+        let text = &self.text[span.start()..span.end()];
+        match token.kind() {
+            TokenKind::BasicString => text.len() < 2 || !text.ends_with('"'),
+            TokenKind::LiteralString => text.len() < 2 || !text.ends_with('\''),
+            _ => false,
+        }
     }
 
     fn is_secret_key(&self, token: Token) -> bool {
@@ -274,6 +314,18 @@ mod tests {
     }
 
     #[test]
+    fn an_unfinished_secret_ends_where_other_settings_begin() {
+        assert_eq!(
+            masked("password = \"hunter2\nx\n[a]\nb = 1"),
+            "password = …\n…\n[a]\nb = 1"
+        );
+        assert_eq!(
+            masked("password = \"hunter2\nusername = \"u\""),
+            "password = …\nusername = \"u\""
+        );
+    }
+
+    #[test]
     fn broken_files_leak_nothing_either() {
         for text in [
             "password = \"hunter2",
@@ -290,6 +342,9 @@ mod tests {
             "auth = { x = \"1\", password = = \"hunter2\"",
             "[auth.password]\nhunter = hunter2",
             "password =\thunter2",
+            "password = \"\nhunter2\"\n",
+            "private_key = \"-----BEGIN KEY-----\nhunter2==\n\nhunter2 =\n-----END KEY-----\"\n",
+            "password = 'a\nb'\nhunter2\n",
         ] {
             assert!(
                 !masked(text).contains("ter2"),

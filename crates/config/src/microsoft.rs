@@ -140,7 +140,7 @@ enum Meaning<'s> {
     /// All permissions granted at this resource.
     Default(&'s str),
     /// One permission at this resource.
-    Named(&'s str),
+    Named(&'s str, &'s str),
 }
 
 impl<'s> Meaning<'s> {
@@ -148,16 +148,16 @@ impl<'s> Meaning<'s> {
         if OPENID.contains(&scope) {
             return Self::OpenId;
         }
-        let Some(resource) = resource(scope) else {
+        let Some((resource, permission)) = split(scope) else {
             return Self::Unqualified;
         };
         let is_graph = |graph: &&str| graph.eq_ignore_ascii_case(resource);
         if GRAPH.iter().any(is_graph) {
             Self::Graph
-        } else if scope.to_ascii_lowercase().ends_with("/.default") {
+        } else if permission.eq_ignore_ascii_case(".default") {
             Self::Default(resource)
         } else {
-            Self::Named(resource)
+            Self::Named(resource, permission)
         }
     }
 
@@ -179,7 +179,7 @@ impl<'s> Meaning<'s> {
                 "the mail server refuses tokens for Microsoft Graph (535 5.7.3)",
                 known.instead(flow),
             )),
-            Self::Named(resource) if is_app_only(flow) => Some(Fault::with(
+            Self::Named(resource, _) if is_app_only(flow) => Some(Fault::with(
                 "client_credentials takes a resource's `/.default` only",
                 match known.scope(flow) {
                     Some(scope) => format!("write {}", quote(scope)),
@@ -192,7 +192,7 @@ impl<'s> Meaning<'s> {
 
     fn resource(&self) -> Option<&'s str> {
         match self {
-            Self::Default(resource) | Self::Named(resource) => Some(resource),
+            Self::Default(resource) | Self::Named(resource, _) => Some(resource),
             _ => None,
         }
     }
@@ -248,25 +248,34 @@ fn together(meanings: &[Meaning<'_>], flow: &str, known: &Known) -> Option<Fault
         ));
     }
     let mixed =
-        any(|m| matches!(m, Meaning::Default(_))) && any(|m| matches!(m, Meaning::Named(_)));
+        any(|m| matches!(m, Meaning::Default(_))) && any(|m| matches!(m, Meaning::Named(..)));
     if mixed && !is_app_only(flow) {
         return Some(Fault::with(
             "`.default` cannot be mixed with named scopes",
             known.instead(flow),
         ));
     }
-    let misdirected = any(|m| matches!(m, Meaning::Graph | Meaning::Unqualified));
-    (resources.is_empty() && !misdirected)
+    // What is wrong in itself was reported already.
+    let reported = any(|m| matches!(m, Meaning::Graph | Meaning::Unqualified)) || mixed;
+    let any_permission = is_app_only(flow) || known.delegated_scope.is_none();
+    let sends = meanings.iter().any(|meaning| match meaning {
+        Meaning::Default(_) => true,
+        Meaning::Named(_, permission) => {
+            any_permission || permission.eq_ignore_ascii_case("SMTP.Send")
+        }
+        _ => false,
+    });
+    (!sends && !reported)
         .then(|| Fault::with("nothing here lets the account send", known.instead(flow)))
 }
 
-/// The resource of a scope: what stands before its last `/`.
+/// Resource and permission of a scope: what stands before and after its last `/`.
 ///
 /// A resource is a URI, or an application's id; `SMTP.Send` alone has none.
-fn resource(scope: &str) -> Option<&str> {
-    let (resource, _) = scope.rsplit_once('/')?;
+fn split(scope: &str) -> Option<(&str, &str)> {
+    let (resource, permission) = scope.rsplit_once('/')?;
     let resource = resource.trim_end_matches('/');
-    (!resource.is_empty() && !resource.ends_with(':')).then_some(resource)
+    (!resource.is_empty() && !resource.ends_with(':')).then_some((resource, permission))
 }
 
 #[cfg(test)]
@@ -278,17 +287,17 @@ mod tests {
         for (scope, expected) in [
             (
                 "https://outlook.office.com/SMTP.Send",
-                Some("https://outlook.office.com"),
+                Some(("https://outlook.office.com", "SMTP.Send")),
             ),
             (
                 "https://outlook.office365.com//.default",
-                Some("https://outlook.office365.com"),
+                Some(("https://outlook.office365.com", ".default")),
             ),
-            ("api://0f1e/x", Some("api://0f1e")),
+            ("api://0f1e/x", Some(("api://0f1e", "x"))),
             ("Mail.Send", None),
             ("https://SMTP.Send", None),
         ] {
-            assert_eq!(resource(scope), expected, "{scope}");
+            assert_eq!(split(scope), expected, "{scope}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Where a secret is, and fetching it from there.
 //!
-//! A [`SecretRef`] may be shown, logged and compared: it holds a place, not a secret. (What a
-//! script gave inline is hidden.) [`SecretRef::resolve`] is blocking and bounded: at most
+//! A [`SecretRef`] may be shown and logged: it holds a place, not a secret. (What a script gave
+//! inline is hidden.) [`SecretRef::resolve`] is blocking and bounded: at most
 //! 64 KiB, at most 30 seconds.
 
 use std::ffi::OsString;

@@ -90,6 +90,15 @@ fn scopes_and_tenants_that_microsoft_would_refuse_are_refused_here() {
             json!(["openid", "offline_access"]),
             "nothing here lets the account send",
         ),
+        (
+            "device_code",
+            "contoso.com",
+            json!([
+                "https://outlook.office.com/IMAP.AccessAsUser.All",
+                "offline_access"
+            ]),
+            "nothing here lets the account send; write \"https://outlook.office.com/SMTP.Send\"",
+        ),
         ("device_code", "contoso.com", json!([]), "is empty"),
         (
             "device_code",
