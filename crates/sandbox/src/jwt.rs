@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
-use ring::rand::{SecureRandom as _, SystemRandom};
+use ring::rand::SystemRandom;
 use ring::rsa::KeyPair as RsaKeyPair;
 use ring::signature::{self, RSA_PKCS1_SHA256, UnparsedPublicKey};
 use rsa::pkcs8::EncodePrivateKey as _;
@@ -38,7 +38,7 @@ impl SigningKey {
     /// # Errors
     /// The system's random source, or a library, failed.
     pub fn generate() -> Result<Self, KeyError> {
-        let private = rsa::RsaPrivateKey::new(&mut SystemSource(SystemRandom::new()), 2048)
+        let private = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048)
             .map_err(|e| KeyError::new("make an RSA key", e))?;
         let pkcs8 = private
             .to_pkcs8_der()
@@ -146,30 +146,6 @@ impl fmt::Display for KeyError {
 }
 
 impl std::error::Error for KeyError {}
-
-/// ring's random source in the shape the `rsa` crate takes.
-struct SystemSource(SystemRandom);
-
-impl rsa::rand_core::RngCore for SystemSource {
-    fn next_u32(&mut self) -> u32 {
-        rsa::rand_core::impls::next_u32_via_fill(self)
-    }
-
-    fn next_u64(&mut self) -> u64 {
-        rsa::rand_core::impls::next_u64_via_fill(self)
-    }
-
-    fn fill_bytes(&mut self, octets: &mut [u8]) {
-        self.0.fill(octets).expect("the system has a random source");
-    }
-
-    fn try_fill_bytes(&mut self, octets: &mut [u8]) -> Result<(), rsa::rand_core::Error> {
-        self.fill_bytes(octets);
-        Ok(())
-    }
-}
-
-impl rsa::rand_core::CryptoRng for SystemSource {}
 
 /// Why a token was not believed.
 #[derive(Clone, Debug, PartialEq, Eq)]

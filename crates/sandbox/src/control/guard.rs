@@ -87,14 +87,14 @@ pub(crate) async fn check(Shared(guard): Shared<Guard>, request: Request, next: 
 mod tests {
     use super::*;
 
-    fn verdict(method: Method, headers: &[(&'static str, &'static str)]) -> u16 {
+    fn verdict(method: &Method, headers: &[(&'static str, &'static str)]) -> u16 {
         let guard = Guard::new("127.0.0.1:8025".parse().unwrap());
         let headers = headers
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
             .collect();
         guard
-            .refusal(&method, &headers)
+            .refusal(method, &headers)
             .map_or(200, |(status, _)| status.as_u16())
     }
 
@@ -102,35 +102,35 @@ mod tests {
     fn other_sites_are_kept_out() {
         let host = ("host", "127.0.0.1:8025");
         let json = ("content-type", "application/json; charset=utf-8");
-        assert_eq!(verdict(Method::GET, &[host]), 200);
-        assert_eq!(verdict(Method::GET, &[("host", "LOCALHOST:8025")]), 200);
-        assert_eq!(verdict(Method::POST, &[host, json]), 200);
-        assert_eq!(verdict(Method::DELETE, &[host]), 200);
+        assert_eq!(verdict(&Method::GET, &[host]), 200);
+        assert_eq!(verdict(&Method::GET, &[("host", "LOCALHOST:8025")]), 200);
+        assert_eq!(verdict(&Method::POST, &[host, json]), 200);
+        assert_eq!(verdict(&Method::DELETE, &[host]), 200);
         assert_eq!(
             verdict(
-                Method::PATCH,
+                &Method::PATCH,
                 &[host, json, ("origin", "http://127.0.0.1:8025")]
             ),
             200
         );
 
-        assert_eq!(verdict(Method::GET, &[]), 421);
+        assert_eq!(verdict(&Method::GET, &[]), 421);
         assert_eq!(
-            verdict(Method::GET, &[("host", "rebound.example:8025")]),
+            verdict(&Method::GET, &[("host", "rebound.example:8025")]),
             421
         );
         assert_eq!(
-            verdict(Method::POST, &[host, ("content-type", "text/plain")]),
+            verdict(&Method::POST, &[host, ("content-type", "text/plain")]),
             415
         );
-        assert_eq!(verdict(Method::POST, &[host]), 415);
+        assert_eq!(verdict(&Method::POST, &[host]), 415);
         assert_eq!(
             verdict(
-                Method::POST,
+                &Method::POST,
                 &[host, json, ("origin", "https://site.example")]
             ),
             403
         );
-        assert_eq!(verdict(Method::DELETE, &[host, ("origin", "null")]), 403);
+        assert_eq!(verdict(&Method::DELETE, &[host, ("origin", "null")]), 403);
     }
 }
