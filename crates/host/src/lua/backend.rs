@@ -1,0 +1,139 @@
+//! What Lua needs of the rest of the host: accounts, sending, settings.
+//!
+//! The engine knows no more than these traits, so it is tested with a fake behind them.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+
+use crate::Failure;
+
+/// The host, as a script sees it.
+pub trait Backend: Send + Sync + 'static {
+    /// The account which the configuration file calls `name`.
+    fn account_from_config<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<dyn AccountHandle>, Failure>>;
+
+    /// An account as a script describes it, with the keys of `[account.NAME]` and a `name`.
+    /// A secret stands as `{"env": "NAME"}`, as in the file, or as the text itself.
+    fn account_from_table(
+        &self,
+        table: Value,
+    ) -> BoxFuture<'_, Result<Arc<dyn AccountHandle>, Failure>>;
+
+    /// The setting `key` (`account.ops.sender`) of the configuration file; `None` if unset.
+    fn config_get(&self, key: &str) -> Result<Option<Value>, Failure>;
+
+    /// Changes the setting `key` of the configuration file, validated first.
+    fn config_set<'a>(&'a self, key: &'a str, value: Value) -> BoxFuture<'a, Result<(), Failure>>;
+}
+
+/// One account, ready to use.
+pub trait AccountHandle: Send + Sync {
+    /// The name in the configuration or in the script's table.
+    fn name(&self) -> &str;
+
+    /// Sends one message; the receipt is what the script gets.
+    fn send(&self, message: SendRequest) -> BoxFuture<'_, Result<Value, Failure>>;
+
+    /// Goes through all of it without sending: `{ok, stages = […]}`.
+    fn check(&self) -> BoxFuture<'_, Value>;
+}
+
+/// A message as the script described it: shapes are checked, contents are not.
+///
+/// Addresses are text (`Name <local@domain>` or bare); whoever builds the message parses them.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct SendRequest {
+    /// The author, in place of the account's sender.
+    pub from: Option<String>,
+    /// Who sends on the author's behalf.
+    pub sender: Option<String>,
+    /// Where answers go.
+    pub reply_to: Vec<String>,
+    /// First recipients.
+    pub to: Vec<String>,
+    /// Recipients of copies.
+    pub cc: Vec<String>,
+    /// Recipients whom no header names.
+    pub bcc: Vec<String>,
+    /// The subject.
+    pub subject: Option<String>,
+    /// The body as plain text.
+    pub text: Option<String>,
+    /// The body as HTML.
+    pub html: Option<String>,
+    /// Attached files and inline parts, in order.
+    pub attach: Vec<Attachment>,
+    /// Further header fields: by name, and in order for one name.
+    pub headers: Vec<(String, String)>,
+    /// The Message-ID this answers.
+    pub in_reply_to: Option<String>,
+    /// The Message-IDs of the thread.
+    pub references: Vec<String>,
+    /// How urgent it is.
+    pub priority: Option<Priority>,
+    /// The Message-ID, in place of a generated one.
+    pub message_id: Option<String>,
+    /// A finished RFC 5322 message, in place of all the content above.
+    pub raw: Option<Source>,
+}
+
+/// Says who is written to, never what.
+impl fmt::Debug for SendRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendRequest")
+            .field("to", &self.to)
+            .field("cc", &self.cc)
+            .field("bcc", &self.bcc.len())
+            .field("attach", &self.attach.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Something attached to a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// Where the octets come from.
+    pub source: Source,
+    /// The file name shown; a path's own name where absent.
+    pub name: Option<String>,
+    /// The MIME type; guessed from the name where absent.
+    pub mime_type: Option<String>,
+    /// The Content-ID of a part which the HTML shows in its place.
+    pub inline: Option<String>,
+}
+
+/// Where octets come from.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A file, relative to the working directory.
+    Path(PathBuf),
+    /// The octets themselves.
+    Octets(Vec<u8>),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => f.debug_tuple("Path").field(path).finish(),
+            Self::Octets(octets) => write!(f, "Octets({})", octets.len()),
+        }
+    }
+}
+
+/// How urgent a message is (`Importance`, RFC 2156).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// Before others.
+    High,
+    /// As usual.
+    Normal,
+    /// When there is time.
+    Low,
+}
