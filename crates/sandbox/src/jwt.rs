@@ -19,6 +19,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer};
 use serde_json::{Value, json};
 use x509_parser::prelude::{FromDer as _, SubjectPublicKeyInfo, X509Certificate};
+use x509_parser::public_key::PublicKey;
 
 /// Longest token taken apart. Entra's are a few thousand octets.
 const MAX_OCTETS: usize = 64 * 1024;
@@ -273,6 +274,7 @@ fn json_part(part: &str) -> Result<Value, TokenProblem> {
 pub(crate) struct VerifyingKey {
     rsa_public_key: Vec<u8>,
     thumbprint: Option<String>,
+    expires: Option<Timestamp>,
 }
 
 impl VerifyingKey {
@@ -284,6 +286,7 @@ impl VerifyingKey {
             return Ok(Self {
                 rsa_public_key: rsa_public_key(certificate.public_key())?,
                 thumbprint: Some(URL_SAFE_NO_PAD.encode(digest(&SHA256, &der))),
+                expires: Timestamp::from_second(certificate.validity().not_after.timestamp()).ok(),
             });
         }
         let der = SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes())
@@ -292,12 +295,18 @@ impl VerifyingKey {
         Ok(Self {
             rsa_public_key: rsa_public_key(&info)?,
             thumbprint: None,
+            expires: None,
         })
     }
 
     /// SHA-256 over the certificate, as `x5t#S256` has it; `None` for a bare key.
     pub(crate) fn thumbprint(&self) -> Option<&str> {
         self.thumbprint.as_deref()
+    }
+
+    /// Whether its certificate has expired.
+    pub(crate) fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires.is_some_and(|end| end < now)
     }
 
     /// Checks the signature by the algorithm the token names: PS256 or RS256.
@@ -312,11 +321,14 @@ impl VerifyingKey {
 }
 
 fn rsa_public_key(info: &SubjectPublicKeyInfo<'_>) -> Result<Vec<u8>, String> {
-    const RSA_ENCRYPTION: &str = "1.2.840.113549.1.1.1";
-    if info.algorithm.algorithm.to_id_string() != RSA_ENCRYPTION {
-        return Err("its key is not RSA".to_owned());
+    match info.parsed() {
+        // The sizes that signatures can be checked with.
+        Ok(PublicKey::RSA(key)) if (2048..=8192).contains(&key.key_size()) => {
+            Ok(info.subject_public_key.data.to_vec())
+        }
+        Ok(PublicKey::RSA(_)) => Err("its key is not 2048 to 8192 bits long".to_owned()),
+        _ => Err("its key is not RSA".to_owned()),
     }
-    Ok(info.subject_public_key.data.to_vec())
 }
 
 #[cfg(test)]

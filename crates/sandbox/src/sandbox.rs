@@ -138,7 +138,7 @@ impl Sandbox {
             options.random,
         );
         let entra = Entra::new(state.clone());
-        let tls_listener = TlsListener::new(web, Arc::clone(&tls))
+        let (tls_listener, accepting) = TlsListener::new(web, Arc::clone(&tls))
             .map_err(|e| StartError::Listen("Entra ID", web_addr, e))?;
         let api_router = Control::new(state.clone(), entra.clone(), snippet)
             .router(inbox.clone(), Guard::new(api_addr));
@@ -146,6 +146,7 @@ impl Sandbox {
         let web = vec![
             tokio::spawn(serve(tls_listener, entra.router(), stopped.clone())),
             tokio::spawn(serve(api, api_router, stopped)),
+            accepting,
         ];
         let exchange = tokio::spawn(
             Exchange::new(state.clone(), inbox.clone()).serve(smtp, TlsAcceptor::from(tls)),

@@ -238,10 +238,10 @@ impl State {
             number: 0,
             at: self.now(),
             area,
-            what: what.into(),
-            subject: subject.into(),
+            what: bounded(what.into()),
+            subject: bounded(subject.into()),
             outcome,
-            why: why.into(),
+            why: bounded(why.into()),
         };
         tracing::debug!(area = ?entry.area, what = entry.what, subject = entry.subject, outcome = ?entry.outcome, why = entry.why, "sandbox");
         let mut world = self.world();
@@ -437,6 +437,18 @@ pub struct LogEntry {
     pub outcome: Outcome,
     /// Why.
     pub why: String,
+}
+
+/// A log entry's text may quote a client: it stays on its line, and short.
+fn bounded(text: String) -> String {
+    const KEPT: usize = 2_000;
+    if text.len() <= KEPT && !text.contains(char::is_control) {
+        return text;
+    }
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(KEPT)
+        .collect()
 }
 
 fn as_text<S: serde::Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {

@@ -191,7 +191,7 @@ fn check_assertion(
     let jws = Jws::parse(assertion).map_err(|_| Aadsts::malformed("the assertion is no JWT"))?;
     let client_id = app.client_id.as_str();
     let claims = if jws.unproven("iss").is_some_and(|iss| app.client_id == *iss) {
-        let claims = by_certificate(app, jws)?;
+        let claims = by_certificate(app, jws, entra.state.now())?;
         if !is_text(&claims, "sub", |sub| sub.eq_ignore_ascii_case(client_id)) {
             return Err(Aadsts::new(700_021, &[]));
         }
@@ -208,7 +208,7 @@ fn check_assertion(
     remember(entra, app, &claims)
 }
 
-fn by_certificate(app: &App, jws: Jws<'_>) -> Result<Value, Aadsts> {
+fn by_certificate(app: &App, jws: Jws<'_>, now: Timestamp) -> Result<Value, Aadsts> {
     let thumbprint = jws.header_text("x5t#S256").unwrap_or_default();
     let key = app
         .certificates
@@ -216,6 +216,10 @@ fn by_certificate(app: &App, jws: Jws<'_>) -> Result<Value, Aadsts> {
         .filter_map(|pem| VerifyingKey::from_pem(pem).ok())
         .find(|key| key.thumbprint() == Some(thumbprint))
         .ok_or_else(|| invalid_signature("The key was not found."))?;
+    // Unconfirmed: the wording of these two reasons.
+    if key.is_expired(now) {
+        return Err(invalid_signature("The key used is expired."));
+    }
     key.verify(jws).map_err(|problem| {
         invalid_signature("The key was found, but the signature is wrong.")
             .because(problem.to_string())

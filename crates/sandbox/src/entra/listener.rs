@@ -11,7 +11,7 @@ use axum::serve::Listener;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -27,17 +27,20 @@ pub(crate) struct TlsListener {
 }
 
 impl TlsListener {
-    /// Accepts from now on; dropping it ends that.
-    pub(crate) fn new(listener: TcpListener, config: Arc<ServerConfig>) -> io::Result<Self> {
+    /// Accepts from now on, in a task that ends, and frees the port, once this is dropped.
+    pub(crate) fn new(
+        listener: TcpListener,
+        config: Arc<ServerConfig>,
+    ) -> io::Result<(Self, JoinHandle<()>)> {
         let local = listener.local_addr()?;
         let (sender, ready) = mpsc::channel(16);
-        tokio::spawn(async move {
+        let accepting = tokio::spawn(async move {
             tokio::select! {
                 never = accept_all(&listener, TlsAcceptor::from(config), &sender) => match never {},
                 () = sender.closed() => {}
             }
         });
-        Ok(Self { ready, local })
+        Ok((Self { ready, local }, accepting))
     }
 }
 

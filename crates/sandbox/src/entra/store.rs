@@ -1,7 +1,8 @@
 //! What Entra ID remembers between requests: codes, refresh tokens, device codes, sign-ins
 //! under way, browsers' sessions, and identifiers of assertions it has seen.
 //!
-//! Everything here expires; what has expired is dropped once nothing can ask for it.
+//! What has expired is dropped once nothing can ask for it. Refresh tokens stay as long as
+//! the sandbox: an old one must be told from one that never was.
 
 use std::collections::HashMap;
 

@@ -20,7 +20,7 @@ pub struct Fault {
     pub times: Option<u32>,
 }
 
-/// Where a fault strikes.
+/// Where a fault strikes. At Entra's points `only_for` names a client id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultPoint {

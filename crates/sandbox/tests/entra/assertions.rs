@@ -35,9 +35,9 @@ impl Key {
             &rcgen::PKCS_RSA_SHA256,
         )
         .unwrap();
-        let certificate = rcgen::CertificateParams::default()
-            .self_signed(&signer)
-            .unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.not_after = rcgen::date_time_ymd(2035, 1, 1);
+        let certificate = params.self_signed(&signer).unwrap();
         Self {
             pair: ring::rsa::KeyPair::from_pkcs8(pkcs8.as_bytes()).unwrap(),
             thumbprint: URL_SAFE_NO_PAD.encode(digest(&SHA256, certificate.der())),
@@ -191,6 +191,25 @@ fn foreign_signature(key: &Key, site: &Site) -> (String, String) {
 fn header(alg: &str, key: &Key) -> String {
     URL_SAFE_NO_PAD
         .encode(json!({ "alg": alg, "typ": "JWT", "x5t#S256": key.thumbprint }).to_string())
+}
+
+#[tokio::test]
+async fn a_certificate_that_expired_proves_nothing() {
+    let key = Key::new();
+    let site = Site::with(|s| s.apps[0].certificates = vec![key.certificate.clone()]).await;
+    let ten_years_after_it = std::time::Duration::from_hours(24 * 365 * 10);
+    site.sandbox.state().advance(ten_years_after_it);
+    let answer = present(
+        &site,
+        &key.sign("PS256", &claims(&site, "late", &json!({}))),
+    )
+    .await;
+    answer.is_error(401, "invalid_client", 700_027);
+    assert!(
+        answer
+            .text("error_description")
+            .contains("[Reason - The key used is expired.]")
+    );
 }
 
 #[tokio::test]

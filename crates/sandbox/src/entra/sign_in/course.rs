@@ -367,13 +367,15 @@ impl<'a> Course<'a> {
             }
             Purpose::Device { device_code } => {
                 let mut store = entra.store();
-                if let Some(device) = store
+                let now = grant.began;
+                let waiting = store
                     .devices
                     .get_mut(device_code)
-                    .filter(|d| matches!(d.answer, DeviceAnswer::Pending))
-                {
-                    device.answer = DeviceAnswer::Approved(grant);
-                }
+                    .filter(|d| d.expires > now && matches!(d.answer, DeviceAnswer::Pending));
+                let Some(device) = waiting else {
+                    return pages::enter_code(true);
+                };
+                device.answer = DeviceAnswer::Approved(grant);
                 pages::notice(
                     "You have signed in",
                     "You signed in on your device. You can close this window.",
