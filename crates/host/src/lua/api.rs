@@ -202,7 +202,7 @@ local ops = pr.account {
                 field(
                     "receipt",
                     "table?",
-                    "`message_id`, and for each of `recipients` its `address` and `status`.",
+                    "`message_id`, whether it is `complete`, the server's `reply`, and for each of `recipients` its `address`, `verdict` (`accepted`, `retry`, `rejected`, `unknown`) and `reply`.",
                 ),
                 ERR,
             ],
@@ -225,7 +225,7 @@ if not receipt then pr.log.warn("not sent", { why = err.code, fix = err.remedy }
             returns: &[field(
                 "report",
                 "table",
-                "`ok`, and a list of `stages` in order.",
+                "`ok`, and the `stages` in order, each with `name`, `ok`, `skipped`, `detail`, `elapsed_ms` and, where it failed, `failure`.",
             )],
             waits: true,
         },

@@ -448,7 +448,58 @@ fn in_class(octet: u8, class: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use mlua::{Lua, MultiValue, Value};
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// What Lua's own `string.find` answers, or that it refuses the pattern.
+    fn by_lua(lua: &Lua, text: &str, pattern: &str, from: usize) -> Result<Vec<String>, ()> {
+        let find: mlua::Function = lua.load("string.find").eval().unwrap();
+        let found: MultiValue = find.call((text, pattern, from + 1)).map_err(|_| ())?;
+        let values = found.into_iter().filter(|value| !value.is_nil());
+        Ok(values
+            .map(|value: Value| value.to_string().unwrap())
+            .collect())
+    }
+
+    fn by_us(text: &str, pattern: &str, from: usize) -> Result<Vec<String>, ()> {
+        if is_plain(pattern.as_bytes()) {
+            let found = find_plain(text.as_bytes(), pattern.as_bytes(), from).map_err(|_| ())?;
+            let ends = found.map(|at| [at + 1, at + pattern.len()].map(|end| end.to_string()));
+            return Ok(ends.into_iter().flatten().collect());
+        }
+        let options = Search {
+            from,
+            ..Search::default()
+        };
+        let Some(found) = search(text.as_bytes(), pattern.as_bytes(), options).map_err(|_| ())?
+        else {
+            return Ok(Vec::new());
+        };
+        let captures = found.captures.iter().map(|capture| match *capture {
+            Captured::Text(start, end) => text[start..end].to_owned(),
+            Captured::Position(at) => (at + 1).to_string(),
+        });
+        let ends = [(found.start + 1).to_string(), found.end.to_string()];
+        Ok(ends.into_iter().chain(captures).collect())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+
+        #[test]
+        fn answers_are_those_of_lua(
+            text in "[ab(1) %]{0,10}",
+            pattern in "(\\^?([ab.(1)\\[\\]^$]|\\(\\)|%[abdfglpsuwx1%SD]|%b\\(\\)|%f\\[%w\\]|\\[\\^?[a-b%w1-]{1,3}\\]|\\(.[*+?-]?\\))[*+?-]?){0,6}",
+            from in 0_usize..4,
+        ) {
+            let from = from.min(text.len());
+            let lua = Lua::new();
+            let expected = by_lua(&lua, &text, &pattern, from);
+            prop_assert_eq!(by_us(&text, &pattern, from), expected, "{:?} in {:?}", pattern, text);
+        }
+    }
 
     fn first(text: &str, pattern: &str) -> Option<(usize, usize)> {
         search(text.as_bytes(), pattern.as_bytes(), Search::default())

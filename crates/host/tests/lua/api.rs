@@ -1,5 +1,8 @@
 //! What a script asks for is what the host gets.
 
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
 use postrider_host::lua::{Priority, SendRequest, Source};
 use serde_json::json;
 
@@ -273,4 +276,61 @@ async fn a_script_gets_its_arguments() {
         run.lines(),
         [format!("2\tone\t2\ttwo\t{}", env!("CARGO_PKG_VERSION"))]
     );
+}
+
+/// Where a test's log goes.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(octets)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_log_line_has_its_level_its_place_and_its_fields() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .without_time()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _default = tracing::subscriber::set_default(subscriber);
+
+    let run = run(r#"
+        local pr = require "postrider"
+        pr.log.warn("full", { disk = "/", used = 91, key = pr.secret.env "K" })
+        pr.log.debug "plain"
+    "#)
+    .await;
+
+    assert!(run.lines().is_empty());
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let logged: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|line: &serde_json::Value| line["target"] == "postrider::script")
+        .collect();
+    assert_eq!(logged.len(), 2, "{text}");
+    assert_eq!(logged[0]["level"], "WARN");
+    assert_eq!(logged[0]["fields"]["message"], "full");
+    assert!(
+        logged[0]["fields"]["at"]
+            .as_str()
+            .unwrap()
+            .ends_with("script.lua:3")
+    );
+    assert_eq!(
+        logged[0]["fields"]["fields"],
+        r#"{"disk":"/","key":"secret (env K)","used":91}"#
+    );
+    assert_eq!(logged[1]["level"], "DEBUG");
+    assert_eq!(logged[1]["fields"].get("fields"), None);
 }

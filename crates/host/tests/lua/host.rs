@@ -182,6 +182,10 @@ impl Backend for Hands {
             if name == "alerts" {
                 return Ok(Account::handle(name, Arc::clone(&self.0)));
             }
+            if name == "misspelt" {
+                let report = "error: unknown key 'sendr'\n  --> postrider.toml:3:1\n";
+                return Err(Failure::rendered("config.invalid", report));
+            }
             let message = format!("no account is called \"{name}\"");
             Err(Failure::new("config.unknown_account", message)
                 .with_remedy("postrider account list"))

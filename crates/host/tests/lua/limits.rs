@@ -26,6 +26,8 @@ async fn no_loop_outlives_the_cpu_limit() {
         "local co = coroutine.create(function() local x <close> = setmetatable({}, { __close = function() while true do end end }) while true do end end) while true do coroutine.resume(co) coroutine.close(co) end",
         "local co = coroutine.create(function() local x <close> = setmetatable({}, { __close = function() while true do end end }) coroutine.yield() end) coroutine.resume(co) while true do coroutine.close(co) end",
         "table.sort({ 1, 2, 3 }, function() while true do end end)",
+        "while true do table.sort({ 1, 2, 3 }, function() pcall(function() while true do end end) end) end",
+        "('x'):gsub('x', function() while true do end end)",
         "local t = setmetatable({}, { __index = function() while true do end end }) local _ = t.x",
         "tostring(setmetatable({}, { __tostring = function() while true do end end }))",
         "error(setmetatable({}, { __tostring = function() while true do end end }))\nwhile true do end",

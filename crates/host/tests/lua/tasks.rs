@@ -134,6 +134,25 @@ async fn a_busy_script_lets_other_tasks_run() {
 }
 
 #[tokio::test]
+async fn no_wake_up_is_lost_between_waiting_and_running() {
+    // Each wait ends at once, so that it races with the pauses of a busy script.
+    let run = run(r#"
+        local pr = require "postrider"
+        for i = 1, 3000 do
+          for _ = 1, 30 do pr.json.array {} end
+          coroutine.wrap(function() pr.sleep(0) end)()
+          pr.sleep(0)
+        end
+        print "awake"
+    "#);
+
+    let run = tokio::time::timeout(Duration::from_mins(2), run)
+        .await
+        .unwrap();
+    assert_eq!(run.lines(), ["awake"]);
+}
+
+#[tokio::test]
 async fn being_made_to_wait_is_not_seen_by_coroutines() {
     // Long enough for many pauses, with values that a bogus yield would lose.
     let run = run(r"
