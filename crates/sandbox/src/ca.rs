@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::{fmt, io};
 
+use jiff::{ToSpan as _, Zoned};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -58,6 +59,13 @@ impl Authority {
             .push(DnType::CommonName, "Postrider sandbox");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
+        // Some platforms refuse server certificates valid for more than 825 days.
+        let day = |days: i64| {
+            let date = Zoned::now().date().saturating_add(days.days());
+            let part = |n: i8| u8::try_from(n).unwrap_or(1);
+            rcgen::date_time_ymd(date.year().into(), part(date.month()), part(date.day()))
+        };
+        (params.not_before, params.not_after) = (day(-2), day(800));
         let key = KeyPair::generate()?;
         let certificate: CertificateDer<'static> =
             params.signed_by(&key, &self.issuer)?.der().clone();
