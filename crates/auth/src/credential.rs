@@ -71,7 +71,8 @@ pub struct Credential {
 
 struct Shared {
     context: Arc<Context>,
-    instance: OnceCell<Arc<Instance>>,
+    /// Also that there is none, once `create` did not return: it is not tried again.
+    instance: OnceCell<Result<Arc<Instance>, AuthError>>,
     grant: OnceCell<Arc<Grant>>,
 }
 
@@ -206,11 +207,16 @@ impl Shared {
             let message = format!("plugin {:?} does not do this", self.context.plugin.name());
             return Err(self.context.error(AuthErrorKind::Unsupported, message));
         }
-        let instance = self
-            .instance
-            .get_or_try_init(|| self.context.instance())
-            .await?;
-        Flow::begin(Arc::clone(&self.context), instance, op, input).await
+        let create = || async {
+            match self.context.instance().await {
+                Err(error) if error.kind != AuthErrorKind::Unresponsive => Err(error),
+                settled => Ok(settled),
+            }
+        };
+        match self.instance.get_or_try_init(create).await? {
+            Ok(instance) => Flow::begin(Arc::clone(&self.context), instance, op, input).await,
+            Err(error) => Err(error.clone()),
+        }
     }
 
     /// Fetches a token without a person.

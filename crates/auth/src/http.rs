@@ -38,7 +38,7 @@ pub struct HttpSettings {
 
 /// Which proxy HTTPS requests go through. Plain HTTP, which is for loopback and metadata
 /// services, never does.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub enum ProxySetting {
     /// `HTTPS_PROXY` and `NO_PROXY` of the environment, upper or lower case.
     #[default]
@@ -47,11 +47,21 @@ pub enum ProxySetting {
     Direct,
     /// This one.
     Explicit {
-        /// The proxy's URL.
+        /// The proxy's URL, with user and password if it wants them.
         url: String,
         /// Hosts to reach without it, as in `NO_PROXY`.
         no_proxy: String,
     },
+}
+
+impl fmt::Debug for ProxySetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Environment => "Environment",
+            Self::Direct => "Direct",
+            Self::Explicit { .. } => "Explicit",
+        })
+    }
 }
 
 impl HttpSettings {
@@ -118,7 +128,7 @@ const METHODS: [Method; 6] = [
 ];
 
 /// Performs plugins' HTTP requests.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Http {
     anywhere: Client,
     public: Client,
@@ -252,6 +262,12 @@ impl Http {
             kind: FailureKind::Unreachable,
             message,
         }
+    }
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http").finish_non_exhaustive()
     }
 }
 

@@ -5,11 +5,13 @@
 //! that hangs, lies or babbles costs its own account and nothing else.
 //!
 //! Not here: configuration files, SMTP, and keeping tokens beyond this process.
+#![deny(unsafe_code)]
 #![allow(
     clippy::result_large_err,
     reason = "an AuthError is made once for a send that fails; its fields are worth more than its size"
 )]
 
+#[allow(unsafe_code, reason = "calls across the ABI")]
 mod call;
 mod clock;
 mod credential;

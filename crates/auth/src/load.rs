@@ -8,6 +8,7 @@
 //!
 //! The same content is loaded once, and nothing is ever unloaded.
 
+#[allow(unsafe_code, reason = "loading a library and reading its table")]
 mod code;
 pub(crate) mod describe;
 mod error;
@@ -267,6 +268,7 @@ impl LoadedPlugin {
 #[cfg(test)]
 impl LoadedPlugin {
     /// A plugin whose table is in this process already.
+    #[allow(unsafe_code, reason = "a table made by a test")]
     pub(crate) fn from_table(
         table: &postrider_plugin::abi::AuthV1,
         deadline: Duration,

@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::{BoxFuture, FutureExt as _, Shared};
+use futures_util::future::{BoxFuture, FutureExt as _, Shared, ready};
 use postrider_plugin::wire::Secret;
 use secrecy::SecretString;
 
@@ -25,6 +25,9 @@ const USE_FLOOR: Duration = Duration::from_mins(1);
 /// After a server refused a token, the next refusal is not heeded for so long: if the new
 /// token is refused too, tokens are not what is wrong, and the provider is left in peace.
 const FORCE_INTERVAL: Duration = Duration::from_mins(1);
+
+/// The longest wait a provider's `Retry-After` is believed.
+const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 /// An access token and what is known of it.
 #[derive(Clone)]
@@ -130,6 +133,8 @@ struct State {
     flight: Option<Flight>,
     /// The grant is void: nothing is asked of the provider until somebody signs in.
     void: Option<AuthError>,
+    /// The provider asked not to be asked again before then.
+    pause: Option<(SystemTime, AuthError)>,
     forced_at: Option<SystemTime>,
 }
 
@@ -137,6 +142,19 @@ impl State {
     fn fit(&self, now: SystemTime) -> Option<AccessToken> {
         let current = self.current.as_ref().filter(|_| !self.spoilt);
         current.filter(|token| token.is_fit(now)).cloned()
+    }
+
+    /// What the provider said last, if it is not to be asked again yet.
+    fn paused(&self, now: SystemTime) -> Option<AuthError> {
+        let (until, error) = self.pause.as_ref()?;
+        let left = until
+            .duration_since(now)
+            .ok()
+            .filter(|left| !left.is_zero());
+        left.map(|left| AuthError {
+            retry_after: Some(left),
+            ..error.clone()
+        })
     }
 
     fn publish(&mut self, obtained: Obtained) -> AccessToken {
@@ -155,6 +173,7 @@ impl State {
         self.current = Some(token.clone());
         self.spoilt = false;
         self.void = None;
+        self.pause = None;
         token
     }
 }
@@ -163,7 +182,7 @@ impl Grant {
     /// A token fit for use, from `obtain` if there is none; `now` tells the time.
     pub(crate) async fn token<F>(
         self: &Arc<Self>,
-        now: impl Fn() -> SystemTime,
+        now: impl Fn() -> SystemTime + Clone + Send + 'static,
         obtain: impl FnOnce(Option<Secret>) -> F,
     ) -> Result<AccessToken, AuthError>
     where
@@ -179,8 +198,10 @@ impl Grant {
             }
             if let Some(flight) = &state.flight {
                 flight.clone()
+            } else if let Some(error) = state.paused(now()) {
+                ready(Err(error)).boxed().shared()
             } else {
-                let flight = self.depart(&state, obtain);
+                let flight = self.depart(&state, now.clone(), obtain);
                 state.flight.insert(flight).clone()
             }
         };
@@ -200,6 +221,7 @@ impl Grant {
     fn depart<F>(
         self: &Arc<Self>,
         state: &State,
+        now: impl Fn() -> SystemTime + Send + 'static,
         obtain: impl FnOnce(Option<Secret>) -> F,
     ) -> Flight
     where
@@ -211,7 +233,7 @@ impl Grant {
         async move {
             let task = tokio::spawn(async move {
                 let result = obtaining.await;
-                landing.0.arrive(generation, result)
+                landing.0.arrive(generation, now, result)
             });
             task.await.unwrap_or_else(|_| {
                 let stopped = "the refresh was stopped";
@@ -225,6 +247,7 @@ impl Grant {
     fn arrive(
         &self,
         departed: u64,
+        now: impl Fn() -> SystemTime,
         result: Result<Obtained, AuthError>,
     ) -> Result<AccessToken, AuthError> {
         let mut state = self.lock();
@@ -239,6 +262,10 @@ impl Grant {
             Err(error) => {
                 if error.kind == AuthErrorKind::InvalidGrant {
                     state.void = Some(error.clone());
+                }
+                if error.kind.is_transient() {
+                    let pause = error.retry_after.map(|pause| pause.min(LONGEST_PAUSE));
+                    state.pause = pause.map(|pause| (now() + pause, error.clone()));
                 }
                 Err(error)
             }
@@ -282,7 +309,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::UNIX_EPOCH;
 
-    use futures_util::future::{join_all, ready};
+    use futures_util::future::join_all;
     use secrecy::ExposeSecret as _;
     use tokio::sync::oneshot;
 
@@ -411,6 +438,27 @@ mod tests {
             get(&grant, 3600, away()).await,
             Err(AuthErrorKind::Transient)
         );
+    }
+
+    #[tokio::test]
+    async fn a_provider_that_asks_for_patience_is_not_asked_again_before() {
+        let grant = Arc::new(Grant::default());
+        let busy = Err(AuthError {
+            retry_after: Some(Duration::from_secs(30)),
+            ..failing(AuthErrorKind::Transient)
+        });
+        assert_eq!(get(&grant, 100, busy).await, Err(AuthErrorKind::Transient));
+
+        let paused = grant
+            .token(|| at(129), |_| async { unreachable!("no flight departs") })
+            .await;
+        assert_eq!(
+            paused.unwrap_err().retry_after,
+            Some(Duration::from_secs(1))
+        );
+
+        let next = Ok(obtained("next", at(130), HOUR));
+        assert_eq!(get(&grant, 130, next).await.as_deref(), Ok("next"));
     }
 
     #[tokio::test]

@@ -104,8 +104,14 @@ fn a_plugin_that_calls_itself_something_else_is_refused() {
 #[test]
 fn a_plugin_that_hangs_while_it_is_loaded_does_not_hang_the_host() {
     let text = format!(
-        "#include \"bad.h\"
-         static int32_t forever(pr_sink *out) {{ for (;;) (void)*(void *volatile *)&out->ctx; return PR_DONE; }}
+        "#define _POSIX_C_SOURCE 199309L
+         #include <time.h>
+         #include \"bad.h\"
+         static int32_t forever(pr_sink *out) {{
+             (void)out;
+             for (;;) nanosleep(&(struct timespec){{1, 0}}, NULL);
+             return PR_DONE;
+         }}
          {}",
         table("PR_MAJOR", "forever")
     );
@@ -161,10 +167,10 @@ fn who_else_could_write_is_named_before_any_code_runs() {
     let told = error.to_string();
     assert!(told.contains(&pin) && told.contains(&other), "{told}");
 
-    if chown(&built.path, Some(65_534), None).is_ok() {
+    if chown(&built.path, Some(4_242_424), None).is_ok() {
         let error = load(Some(&pin));
         assert!(
-            matches!(error, LoadError::ForeignOwner { uid: 65_534, .. }),
+            matches!(error, LoadError::ForeignOwner { uid: 4_242_424, .. }),
             "{error}"
         );
     } else {
@@ -215,6 +221,33 @@ async fn a_plugin_that_never_returns_loses_its_instance() {
     );
     assert_eq!(again.kind, AuthErrorKind::Unresponsive);
     assert!(again.message.contains("an earlier call"), "{again}");
+}
+
+#[tokio::test]
+async fn a_plugin_that_hangs_before_it_has_an_instance_is_not_tried_again() {
+    let text = "#define _POSIX_C_SOURCE 199309L
+        #include <time.h>
+        #include \"bad.h\"
+        static int32_t forever(const pr_host *host, pr_bytes config, void **inst, pr_sink *out) {
+            (void)host, (void)config, (void)inst, (void)out;
+            for (;;) nanosleep(&(struct timespec){1, 0}, NULL);
+            return PR_DONE;
+        }
+        PR_EXPORT const pr_auth_v1 *postrider_auth_v1(void) {
+            static const pr_auth_v1 table = {PR_MAGIC, PR_MAJOR, PR_MINOR, sizeof(pr_auth_v1), 0,
+                good_describe, forever, good_destroy, good_begin, good_step, good_end};
+            return &table;
+        }";
+    let built = Built::from_text("bad", text);
+    let loader = loader().with_call_deadline(Duration::from_millis(500));
+    let (error, again) = obtain_errors(&built, &loader).await;
+
+    assert_eq!(error.kind, AuthErrorKind::Unresponsive);
+    assert!(
+        error.message.contains("did not return from create"),
+        "{error}"
+    );
+    assert_eq!(error, again);
 }
 
 #[tokio::test]

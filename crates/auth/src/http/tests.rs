@@ -266,14 +266,16 @@ async fn https_needs_a_certificate_that_is_trusted_and_names_the_host() {
 #[tokio::test]
 async fn https_goes_through_the_proxy_and_plain_http_and_exceptions_do_not() {
     let (proxy, _) = bound().await;
-    let http = Http::new(HttpSettings {
+    let settings = HttpSettings {
         proxy: ProxySetting::Explicit {
-            url: format!("http://user:pass@{}", proxy.local_addr().unwrap()),
+            url: format!("http://user:hunter2@{}", proxy.local_addr().unwrap()),
             no_proxy: "direct.invalid".into(),
         },
         ..direct()
-    })
-    .unwrap();
+    };
+    assert!(!format!("{settings:?}").contains("hunter2"));
+    let http = Http::new(settings).unwrap();
+    assert!(!format!("{http:?}").contains("hunter2"));
 
     // Even for hosts that must be public, the proxy itself may be anywhere.
     let asked = request("https://login.invalid/token?secret");
@@ -282,7 +284,9 @@ async fn https_goes_through_the_proxy_and_plain_http_and_exceptions_do_not() {
         http.perform(&asked, url, Reach::Public),
         serve(proxy, 403, "", "")
     );
-    assert_eq!(response.unwrap_err().kind, FailureKind::Unreachable);
+    let failure = response.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Unreachable);
+    assert!(!failure.message.contains("hunter2"), "{failure:?}");
     assert!(head.starts_with("CONNECT login.invalid:443 "), "{head}");
     assert!(
         head.to_lowercase().contains("proxy-authorization: basic"),

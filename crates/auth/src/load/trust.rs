@@ -107,6 +107,11 @@ fn unreadable(at: &Path, errno: Errno) -> LoadError {
     }
 }
 
+#[allow(clippy::useless_conversion, reason = "narrower on some systems")]
+fn mode_of(stat: &Stat) -> u32 {
+    stat.st_mode.into()
+}
+
 /// Whom we trust: root, and the user we run as.
 struct Owners {
     us: u32,
@@ -135,12 +140,12 @@ impl Owners {
                 uid: stat.st_uid,
             });
         }
-        let by_others = stat.st_mode & 0o002 != 0;
-        let by_group = stat.st_mode & 0o020 != 0 && self.own_group != Some(stat.st_gid);
+        let by_others = mode_of(stat) & 0o002 != 0;
+        let by_group = mode_of(stat) & 0o020 != 0 && self.own_group != Some(stat.st_gid);
         if by_others || by_group {
             return Err(LoadError::Writable {
                 component: at.to_owned(),
-                mode: stat.st_mode & 0o7777,
+                mode: mode_of(stat) & 0o7777,
             });
         }
         Ok(())
@@ -150,7 +155,7 @@ impl Owners {
     /// to them: there an entry is renamed or removed only by its owner, the directory's
     /// owner, or root, and the entry we go on to is checked to be owned by root or by us.
     fn check_directory(&self, at: &Path, stat: &Stat) -> Result<(), LoadError> {
-        if stat.st_uid == 0 && stat.st_mode & 0o1000 != 0 {
+        if stat.st_uid == 0 && mode_of(stat) & 0o1000 != 0 {
             return Ok(());
         }
         self.check(at, stat)
@@ -161,7 +166,8 @@ impl Owners {
 ///
 /// Where each user has a group of their own, the usual umask is 002 and everything they
 /// make is writable by that group; refusing it would refuse every home directory there.
-/// Debian's OpenSSH makes the same exception.
+/// Debian's OpenSSH makes the same exception. Only the local files are read: a user whom a
+/// directory service knows has no such group here, and is held to the plain rule.
 fn private_group(us: u32, passwd: &str, group: &str) -> Option<u32> {
     let users: Vec<(&str, u32, u32)> = passwd
         .lines()
