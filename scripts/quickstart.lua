@@ -2,12 +2,13 @@
 --
 --     postrider run --sandbox scripts/quickstart.lua
 --
--- In your own tenant: your names and ids, the secret in the environment, and no --sandbox.
+-- In your own tenant: your names and ids, the secret in the environment, and no --sandbox. Or
+-- name an account of your postrider.toml: postrider run scripts/quickstart.lua ACCOUNT
 local pr = require "postrider"
 
 -- An account is who signs in, whose name the mail bears, and how a token is obtained. Here the
 -- app signs in by itself, with a secret that the script can point to but never see.
-local alerts = pr.account {
+local alerts = pr.account(pr.args[1] or {
   name = "alerts",
   provider = "microsoft365",          -- server, port, TLS, endpoints, scopes, pacing
   username = "svc-mail@contoso.com",  -- who signs in
@@ -19,7 +20,7 @@ local alerts = pr.account {
     client_id = "0f1e2d3c-4b5a-4697-8879-6a5b4c3d2e1f",
     client_secret = pr.secret.env "SANDBOX_CLIENT_SECRET",
   },
-}
+})
 
 -- Does it work? Goes as far as offering the sender, and sends nothing.
 local report = alerts:check()

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// The root of the workspace.
-pub fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .and_then(Path::parent)
@@ -24,7 +24,7 @@ pub fn root() -> &'static Path {
 
 /// The `postrider` binary, with its plugins built beside it, and an environment that no
 /// setting of the machine reaches.
-pub fn postrider() -> Command {
+pub(crate) fn postrider() -> Command {
     static PLUGINS: OnceLock<()> = OnceLock::new();
     let binary = Path::new(env!("CARGO_BIN_EXE_postrider"));
     PLUGINS.get_or_init(|| {
@@ -48,17 +48,17 @@ pub fn postrider() -> Command {
 }
 
 /// What a command printed and how it ended.
-pub struct Ended {
+pub(crate) struct Ended {
     /// Its exit status.
-    pub status: i32,
+    pub(crate) status: i32,
     /// Standard output.
-    pub stdout: String,
+    pub(crate) stdout: String,
     /// Standard error.
-    pub stderr: String,
+    pub(crate) stderr: String,
 }
 
 /// Runs `command` to its end.
-pub fn run(command: &mut Command) -> Ended {
+pub(crate) fn run(command: &mut Command) -> Ended {
     let Output { status, stdout, stderr } = command.output().unwrap();
     Ended {
         status: status.code().unwrap_or(-1),
@@ -70,7 +70,7 @@ pub fn run(command: &mut Command) -> Ended {
 impl Ended {
     /// The same, if it ended with `status`; otherwise shows what it said.
     #[track_caller]
-    pub fn expect_status(self, status: i32) -> Self {
+    pub(crate) fn expect_status(self, status: i32) -> Self {
         assert_eq!(
             self.status, status,
             "\n--- stdout\n{}\n--- stderr\n{}",
@@ -81,11 +81,11 @@ impl Ended {
 }
 
 /// A program that runs beside the story and ends with it.
-pub struct Peer(Child);
+pub(crate) struct Peer(Child);
 
 impl Peer {
     /// Starts `command`; what it prints goes nowhere.
-    pub fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -93,8 +93,8 @@ impl Peer {
         Self(command.spawn().unwrap())
     }
 
-    /// Starts `command` and reads the first line of JSON that it prints.
-    pub fn announcing(command: &mut Command) -> (Self, Value) {
+    /// Starts `command` and reads the first JSON object that it prints.
+    pub(crate) fn announcing(command: &mut Command) -> (Self, Value) {
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -102,8 +102,14 @@ impl Peer {
         let mut child = command.spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let mut peer = Self(child);
-        for line in output.lines() {
-            if let Ok(announced @ Value::Object(_)) = serde_json::from_str(&line.unwrap()) {
+        let mut announced = String::new();
+        for line in output.lines().map_while(Result::ok) {
+            // A program's own chatter before the announcement is not part of it.
+            if announced.is_empty() && !line.starts_with('{') {
+                continue;
+            }
+            announced += &line;
+            if let Ok(announced) = serde_json::from_str(&announced) {
                 return (peer, announced);
             }
         }
@@ -120,7 +126,7 @@ impl Drop for Peer {
 }
 
 /// Waits until something listens on `port`: for programs that do not say when they do.
-pub fn await_port(port: u16) {
+pub(crate) fn await_port(port: u16) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
         assert!(Instant::now() < deadline, "nothing listens on port {port}");
@@ -129,7 +135,7 @@ pub fn await_port(port: u16) {
 }
 
 /// A port that was free a moment ago: for programs that cannot choose one themselves.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
         .map(|address| address.port())
@@ -137,7 +143,7 @@ pub fn free_port() -> u16 {
 }
 
 /// The path of an installed program.
-pub fn find_program(name: &str) -> Option<PathBuf> {
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         .chain(["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from))
@@ -148,7 +154,7 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
 /// Says that a story is skipped and why. Where every peer must be there
 /// (`POSTRIDER_REQUIRE_PEERS=1`, as in CI) it fails instead.
 #[track_caller]
-pub fn skip(reason: &str) {
+pub(crate) fn skip(reason: &str) {
     assert!(
         env::var_os("POSTRIDER_REQUIRE_PEERS").is_none(),
         "must not be skipped here: {reason}"
@@ -157,14 +163,14 @@ pub fn skip(reason: &str) {
 }
 
 /// Writes a file that only its owner may read.
-pub fn write_private(path: &Path, text: impl AsRef<[u8]>) {
+pub(crate) fn write_private(path: &Path, text: impl AsRef<[u8]>) {
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// Parses a message with Python's `email` package: subject, addresses, text and the SHA-256
 /// of each attachment.
-pub fn parse_with_python(message: &Path) -> Option<Value> {
+pub(crate) fn parse_with_python(message: &Path) -> Option<Value> {
     let python = find_program("python3")?;
     let output = Command::new(python)
         .arg(root().join("tests/support/parse.py"))
@@ -176,7 +182,7 @@ pub fn parse_with_python(message: &Path) -> Option<Value> {
 }
 
 /// The only file in a directory that ends in `extension`, once it is there.
-pub fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
+pub(crate) fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = vec![directory.to_owned()];
     while let Some(directory) = open.pop() {

@@ -64,11 +64,22 @@ pub(super) async fn run(
     Ok(match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            output.failure(&error.failure);
+            output.failure(&script_line_first(error.failure.clone()));
             for call in &error.trace {
                 output.note(&format!("from: {call}"));
             }
             ExitCode::from(error.exit_code())
         }
     })
+}
+
+/// Whoever reads it wants to go to the line: it comes before anything else.
+fn script_line_first(mut failure: Failure) -> Failure {
+    if let Some(account) = failure.account.take() {
+        failure.message = format!("account \"{account}\": {}", failure.message);
+    }
+    if let Some(line) = failure.at.take() {
+        failure.message = format!("{line}: {}", failure.message);
+    }
+    failure
 }
