@@ -1,6 +1,6 @@
 //! What becomes of a message: verdicts, refusals, losses.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use postrider_smtp::{
     Dsn, Notify, Return, SendError, SendErrorKind, Stage, Timeouts, TlsMode, Verdict,
@@ -21,6 +21,7 @@ fn session(extensions: &str) -> String {
     )
 }
 
+const ACCEPTED: &str = "C: MAIL *\nC: RCPT *\nC: BDAT *\nS: 250 ok\nS: 250 ok\nS: 250 ok\n";
 const ALL: &str = "PIPELINING CHUNKING 8BITMIME SMTPUTF8 DSN";
 
 fn codes(recipients: &[(postrider_smtp::Address, Verdict)]) -> Vec<String> {
@@ -411,7 +412,7 @@ async fn a_large_message_waits_for_its_envelope_and_goes_in_chunks() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_message_refused_half_way_is_not_sent_to_its_end() {
     let large = message_to(&["b@example.net"], &b"a line\r\n".repeat(1_000_000));
     for (extensions, begin) in [
@@ -422,12 +423,17 @@ async fn a_message_refused_half_way_is_not_sent_to_its_end() {
         ),
     ] {
         let server = Dialogue::new(&format!(
-            "{}C: MAIL FROM:<a@example.org>\nC: RCPT TO:<b@example.net>\n{begin}S: 552 5.3.4 too large\nR: 300000",
-            session(extensions)
+            "{}C: MAIL FROM:<a@example.org>\nC: RCPT TO:<b@example.net>\n{begin}S: 552 5.3.4 too large\nW:\n\
+             ---\n{}{ACCEPTED}",
+            session(extensions),
+            session(ALL)
         ));
         let pool = server.pool(TlsMode::DangerPlaintext);
 
         refused(&pool.send(&large).await.unwrap_err(), Stage::Message, 552);
+        // The server still takes what comes for the message: that session is over.
+        pool.send(&message()).await.unwrap();
+        assert_eq!(server.opened.load(Ordering::Relaxed), 2);
     }
 }
 
@@ -435,14 +441,16 @@ async fn a_message_refused_half_way_is_not_sent_to_its_end() {
 async fn a_421_ends_the_session_whatever_it_answers() {
     let to_mail = "S: 421 4.3.2 Service not active\nX:\n";
     let to_rcpt = "S: 250 ok\nS: 421 4.3.2 Service not active\nX:\n";
-    let to_message = "S: 250 ok\nS: 250 ok\nS: 421 4.4.2 rate exceeded\nX:\n";
+    // This server says so and waits for the client to leave.
+    let to_message = "S: 250 ok\nS: 250 ok\nS: 421 4.4.2 rate exceeded\n";
     for (replies, stage) in [
         (to_mail, Stage::MailFrom),
         (to_rcpt, Stage::RcptTo),
         (to_message, Stage::Message),
     ] {
         let server = Dialogue::new(&format!(
-            "{}C: MAIL FROM:<a@example.org>\nC: RCPT TO:<b@example.net>\nC: BDAT *\n{replies}",
+            "{}C: MAIL FROM:<a@example.org>\nC: RCPT TO:<b@example.net>\nC: BDAT *\n{replies}---\n{}{ACCEPTED}",
+            session(ALL),
             session(ALL)
         ));
         let pool = server.pool(TlsMode::DangerPlaintext);
@@ -452,9 +460,11 @@ async fn a_421_ends_the_session_whatever_it_answers() {
         refused(&error, stage, 421);
         assert!(error.is_transient());
         assert_eq!(codes(&error.recipients), ["b retry 421"]);
+        // Reported, not tried again: that is for whoever comes next, on a new connection.
+        assert_eq!(server.opened.load(Ordering::Relaxed), 1);
+        pool.send(&message()).await.unwrap();
         drop(pool);
-        // One connection: reported, not tried again.
-        assert_eq!(server.finish().await.len(), 1);
+        assert_eq!(server.finish().await.len(), 2);
     }
 }
 

@@ -9,6 +9,7 @@
 //! C: [message]               octets up to the lone dot, unstuffed, become a message
 //! T:                         a TLS handshake
 //! R: 1000                    reads this many octets, whatever they are
+//! P:                         the client has its turn; what follows is another write
 //! X:                         the server closes
 //! W:                         the server waits for ever
 //! LOOP:                      the rest is played again and again until the client leaves
@@ -309,7 +310,7 @@ impl Connection {
         // Whatever the client has left to say is recorded: credentials must not be in it.
         while self.read().await? > 0 {}
         if !self.unread.is_empty() {
-            return Err(format!("not in the script: {}", self.unread.escape_ascii()));
+            return Err(format!("not in the script: {}", shown(&self.unread)));
         }
         Ok(self.heard)
     }
@@ -346,6 +347,7 @@ impl Connection {
                     }
                     self.unread.drain(..octets);
                 }
+                ("P:", _) => tokio::task::yield_now().await,
                 ("X:", _) => return Ok(false),
                 ("W:", _) => std::future::pending().await,
                 _ => return Err(format!("not a line of a dialogue: {line}")),
@@ -412,8 +414,8 @@ impl Connection {
     async fn read_more(&mut self, wanted: &str) -> Result<(), String> {
         if self.read().await? == 0 {
             return Err(format!(
-                "wanted: {wanted}\n heard: the end, after {:?}",
-                self.unread.escape_ascii().to_string()
+                "wanted: {wanted}\n heard: the end, after {}",
+                shown(&self.unread)
             ));
         }
         Ok(())
@@ -442,12 +444,7 @@ impl Connection {
             },
             Side::Gone => Err(io::ErrorKind::NotConnected.into()),
         };
-        said.map_err(|error| {
-            format!(
-                "could not say {:?}: {error}",
-                octets.escape_ascii().to_string()
-            )
-        })
+        said.map_err(|error| format!("could not say {}: {error}", shown(octets)))
     }
 
     /// `false` when the client would not go through with it.
@@ -464,6 +461,10 @@ impl Connection {
         }
         Ok(true)
     }
+}
+
+fn shown(octets: &[u8]) -> String {
+    octets[..octets.len().min(300)].escape_ascii().to_string()
 }
 
 /// XOAUTH2 with the tokens given, the next one after each refusal.
