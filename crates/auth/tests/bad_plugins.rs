@@ -239,7 +239,7 @@ async fn a_plugin_that_hangs_before_it_has_an_instance_is_not_tried_again() {
             return &table;
         }";
     let built = Built::from_text("bad", text);
-    let loader = loader().with_call_deadline(Duration::from_millis(500));
+    let loader = loader().with_call_deadline(Duration::from_secs(1));
     let (error, again) = obtain_errors(&built, &loader).await;
 
     assert_eq!(error.kind, AuthErrorKind::Unresponsive);
