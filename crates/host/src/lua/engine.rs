@@ -3,6 +3,9 @@
 //! Each task runs as `task(f, …)` of the prelude in a thread of its own, which is polled as a
 //! future. Three things stop it: the hook, every few thousand instructions; the allocator;
 //! and the clock of whoever polls.
+//!
+//! Known to remain: a `<close>` handler that never ends, of a frame which the hook must break
+//! off inside C (a comparator of `table.sort`), since mlua closes that frame with hooks off.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -135,18 +135,25 @@ async fn a_busy_script_lets_other_tasks_run() {
 
 #[tokio::test]
 async fn no_wake_up_is_lost_between_waiting_and_running() {
-    // Each wait ends at once, so that it races with the pauses of a busy script.
+    // A pause at the wrong instruction would leave the script asleep for good: some thousand
+    // pauses, in coroutines within coroutines, go through all of them.
     let run = run(r#"
         local pr = require "postrider"
-        for i = 1, 3000 do
-          for _ = 1, 30 do pr.json.array {} end
-          coroutine.wrap(function() pr.sleep(0) end)()
-          pr.sleep(0)
+        local stop = pr.time.now() + 2
+        local function busy()
+          while pr.time.now() < stop do
+            for _ = 1, 1000 do end
+          end
         end
+        for _ = 1, 5 do
+          local inner = busy
+          busy = function() coroutine.wrap(inner)() end
+        end
+        pr.join(busy, busy)
         print "awake"
     "#);
 
-    let run = tokio::time::timeout(Duration::from_mins(2), run)
+    let run = tokio::time::timeout(Duration::from_secs(20), run)
         .await
         .unwrap();
     assert_eq!(run.lines(), ["awake"]);
