@@ -152,6 +152,7 @@ impl Session {
         let mut lost_before_message = false;
         let mut message_sent = false;
         while let Some((mut flight, mut owed)) = transaction.next_flight() {
+            let command_octets = flight.head.len();
             let result = self
                 .wire
                 .exchange(&mut flight, &mut owed, |owed, reply| {
@@ -160,7 +161,7 @@ impl Session {
                 .await;
             if let Err(error) = result {
                 lost_before_message = !message_sent
-                    && error.written_octets <= flight.without_message
+                    && error.written_octets <= command_octets
                     && matches!(error.cause, Cause::Lost(_));
                 lost = Some((error, owed.front().map(|(owed, _): &(Owed, _)| *owed)));
                 break;

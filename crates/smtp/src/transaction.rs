@@ -15,8 +15,8 @@ use lettre::Address;
 use crate::{
     Capabilities, Class, Dsn, Notify, Outgoing, Receipt, Reply, Return, SendErrorKind, Stage,
     Timeouts, Verdict,
-    framing::DotStuffer,
-    wire::{Cause, Flight, Then, WireError},
+    flight::{self, Flight},
+    wire::{Cause, Then, WireError},
 };
 
 /// The largest message that travels before its envelope is accepted, and the size of a chunk.
@@ -108,8 +108,8 @@ impl<'a> Transaction<'a> {
     }
 
     /// The next flight and the replies owed for it; `None` when the transaction is over.
-    pub(crate) fn next_flight(&mut self) -> Option<(Octets<'a>, VecDeque<(Owed, Duration)>)> {
-        let mut flight = Octets::new(self.timeouts.data_block);
+    pub(crate) fn next_flight(&mut self) -> Option<(Flight<'a>, VecDeque<(Owed, Duration)>)> {
+        let mut flight = Flight::new(self.timeouts.data_block);
         let mut owed = VecDeque::new();
         match self.next {
             Next::Nothing => return None,
@@ -142,7 +142,6 @@ impl<'a> Transaction<'a> {
             Next::Message if !self.is_wanted() => return self.give_up(),
             Next::Message => self.message(&mut flight, &mut owed),
         }
-        flight.without_message = flight.head.len();
         Some((flight, owed))
     }
 
@@ -151,7 +150,7 @@ impl<'a> Transaction<'a> {
         None
     }
 
-    fn envelope(&mut self, flight: &mut Octets<'a>, owed: &mut VecDeque<(Owed, Duration)>) {
+    fn envelope(&mut self, flight: &mut Flight<'a>, owed: &mut VecDeque<(Owed, Duration)>) {
         flight
             .head
             .extend_from_slice(self.mail_command().as_bytes());
@@ -174,7 +173,7 @@ impl<'a> Transaction<'a> {
     fn recipient(
         &self,
         index: usize,
-        flight: &mut Octets<'a>,
+        flight: &mut Flight<'a>,
         owed: &mut VecDeque<(Owed, Duration)>,
     ) {
         flight
@@ -184,7 +183,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// The message in chunks, or `DATA`, or what follows its 354.
-    fn message(&mut self, flight: &mut Octets<'a>, owed: &mut VecDeque<(Owed, Duration)>) {
+    fn message(&mut self, flight: &mut Flight<'a>, owed: &mut VecDeque<(Owed, Duration)>) {
         let message = self.outgoing.message();
         if self.offer.chunking {
             // Without PIPELINING each chunk would cost a round trip.
@@ -193,23 +192,14 @@ impl<'a> Transaction<'a> {
             } else {
                 message.len().max(1)
             };
-            flight.body = Body::Chunks {
-                message,
-                position: 0,
-                chunk_octets,
-                done: false,
-            };
-            for _ in 1..crate::bdat_chunks(message.len(), chunk_octets).count() {
+            flight.add_chunks(message, chunk_octets);
+            for _ in 1..flight::chunks(message, chunk_octets) {
                 owed.push_back((Owed::Chunk, self.timeouts.data_end));
             }
             owed.push_back((Owed::Message, self.timeouts.data_end));
             self.next = Next::Nothing;
         } else if self.data_accepted() {
-            flight.body = Body::Stuffed {
-                message,
-                stuffer: DotStuffer::default(),
-                done: false,
-            };
+            flight.add_stuffed(message);
             owed.push_back((Owed::Message, self.timeouts.data_end));
             self.next = Next::Nothing;
         } else {
@@ -526,94 +516,5 @@ pub(crate) fn kind_of(cause: Cause) -> SendErrorKind {
         Cause::Lost(error) => SendErrorKind::Lost(error),
         Cause::Timeout(waited) => SendErrorKind::Timeout(waited),
         Cause::Protocol(error) => SendErrorKind::Protocol(error),
-    }
-}
-
-/// A flight's octets: commands, then perhaps the message.
-pub(crate) struct Octets<'a> {
-    head: Vec<u8>,
-    /// How many octets can be written without any of the message among them.
-    pub(crate) without_message: usize,
-    body: Body<'a>,
-    block_timeout: Duration,
-}
-
-enum Body<'a> {
-    None,
-    Chunks {
-        message: &'a [u8],
-        position: usize,
-        chunk_octets: usize,
-        done: bool,
-    },
-    Stuffed {
-        message: &'a [u8],
-        stuffer: DotStuffer,
-        done: bool,
-    },
-}
-
-impl Octets<'_> {
-    fn new(block_timeout: Duration) -> Self {
-        Self {
-            head: Vec::new(),
-            without_message: 0,
-            body: Body::None,
-            block_timeout,
-        }
-    }
-
-    pub(crate) fn has_message(&self) -> bool {
-        !matches!(self.body, Body::None)
-    }
-}
-
-impl Flight for Octets<'_> {
-    fn fill(&mut self, limit: usize, out: &mut Vec<u8>) {
-        out.append(&mut self.head);
-        match &mut self.body {
-            Body::None => {}
-            Body::Chunks {
-                message,
-                position,
-                chunk_octets,
-                done,
-            } => {
-                while !*done && out.len() < limit {
-                    let into_chunk = *position % *chunk_octets;
-                    let chunk_end = message.len().min(*position - into_chunk + *chunk_octets);
-                    let last = chunk_end == message.len();
-                    if into_chunk == 0 {
-                        let word = if last { " LAST" } else { "" };
-                        out.extend_from_slice(
-                            format!("BDAT {}{word}\r\n", chunk_end - *position).as_bytes(),
-                        );
-                    }
-                    let end = chunk_end.min(*position + limit);
-                    out.extend_from_slice(&message[*position..end]);
-                    *position = end;
-                    *done = last && end == chunk_end;
-                }
-            }
-            Body::Stuffed {
-                message,
-                stuffer,
-                done,
-            } => {
-                while !*done && out.len() < limit {
-                    let (piece, rest) = message.split_at(message.len().min(limit));
-                    stuffer.push(piece, out);
-                    *message = rest;
-                    if rest.is_empty() {
-                        stuffer.finish(out);
-                        *done = true;
-                    }
-                }
-            }
-        }
-    }
-
-    fn block_timeout(&self) -> Duration {
-        self.block_timeout
     }
 }

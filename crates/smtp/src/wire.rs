@@ -20,35 +20,11 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use crate::{Reply, ReplyError, ReplyParser, Stream};
+use crate::{Reply, ReplyError, ReplyParser, Stream, flight::Flight};
 
 /// What leaves in one write where it fits: most messages do, with their commands.
 const WRITE_OCTETS: usize = 64 * 1024;
 const READ_OCTETS: usize = 4 * 1024;
-
-/// The octets of one flight, made as they are needed.
-pub(crate) trait Flight {
-    /// Appends the next octets until about `limit` are there; nothing more to come when
-    /// nothing was appended.
-    fn fill(&mut self, limit: usize, out: &mut Vec<u8>);
-    /// How long the connection may take for a block, once it stops taking them.
-    fn block_timeout(&self) -> Duration;
-}
-
-/// Commands without a message.
-pub(crate) struct Commands(pub(crate) Option<Vec<u8>>, pub(crate) Duration);
-
-impl Flight for Commands {
-    fn fill(&mut self, _limit: usize, out: &mut Vec<u8>) {
-        if let Some(commands) = self.0.take() {
-            out.extend_from_slice(&commands);
-        }
-    }
-
-    fn block_timeout(&self) -> Duration {
-        self.1
-    }
-}
 
 /// Whether to go on after a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +124,7 @@ impl Wire {
     pub(crate) async fn reply(&mut self, limit: Duration) -> Result<Reply, WireError> {
         let mut reply = None;
         let mut owed = VecDeque::from([((), limit)]);
-        self.exchange(&mut Commands(None, limit), &mut owed, |(), got| {
+        self.exchange(&mut Flight::new(limit), &mut owed, |(), got| {
             reply = Some(got);
             Then::GoOn
         })
@@ -164,7 +140,7 @@ impl Wire {
     ) -> Result<Reply, WireError> {
         let mut reply = None;
         let mut owed = VecDeque::from([((), limit)]);
-        self.exchange(&mut Commands(Some(line), limit), &mut owed, |(), got| {
+        self.exchange(&mut Flight::of(line, limit), &mut owed, |(), got| {
             reply = Some(got);
             Then::GoOn
         })
@@ -177,7 +153,7 @@ impl Wire {
     /// What is left in `owed` afterwards was not answered.
     pub(crate) async fn exchange<Owed>(
         &mut self,
-        flight: &mut impl Flight,
+        flight: &mut Flight<'_>,
         owed: &mut VecDeque<(Owed, Duration)>,
         mut answered: impl FnMut(Owed, Reply) -> Then,
     ) -> Result<(), WireError> {
@@ -197,7 +173,7 @@ impl Wire {
             }
             let patience = match owed.front() {
                 Some((_, patience)) if out.done => *patience,
-                _ => flight.block_timeout(),
+                _ => flight.block_timeout,
             };
             match timeout(
                 patience,
@@ -246,7 +222,7 @@ impl Wire {
     fn poll_progress(
         &mut self,
         cx: &mut Context<'_>,
-        flight: &mut impl Flight,
+        flight: &mut Flight<'_>,
         out: &mut Outbox,
     ) -> Poll<io::Result<()>> {
         let mut progress = false;
@@ -305,7 +281,7 @@ impl Outbox {
         self.drained && self.taken == self.buffer.len()
     }
 
-    fn refill(&mut self, flight: &mut impl Flight) {
+    fn refill(&mut self, flight: &mut Flight<'_>) {
         if self.taken == self.buffer.len() && !self.drained {
             self.buffer.clear();
             self.taken = 0;
@@ -319,7 +295,7 @@ impl Outbox {
         &mut self,
         cx: &mut Context<'_>,
         transport: &mut Transport,
-        flight: &mut impl Flight,
+        flight: &mut Flight<'_>,
     ) -> Poll<io::Result<bool>> {
         if self.done {
             return Poll::Ready(Ok(false));

@@ -34,8 +34,8 @@ use std::{
 
 use futures_util::future::{BoxFuture, FutureExt};
 use postrider_smtp::{
-    Authenticator, Connector, DataUnstuffer, Envelope, Outgoing, Pool, PoolLimits, SaslError,
-    SaslExchange, ServerSettings, Stream, TcpConnector, Timeouts, TlsMode,
+    Authenticator, Connector, Envelope, Outgoing, Pool, PoolLimits, SaslError, SaslExchange,
+    ServerSettings, Stream, TcpConnector, Timeouts, TlsMode,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
@@ -388,15 +388,25 @@ impl Connection {
         Ok(())
     }
 
+    /// A line that starts with a dot loses it; a lone dot ends the message.
     async fn hear_data(&mut self) -> Result<(), String> {
-        let (mut message, mut unstuffer) = (Vec::new(), DataUnstuffer::default());
+        let mut message = Vec::new();
+        let mut done = 0;
         loop {
-            if let Some(end) = unstuffer.push(&self.unread, &mut message) {
-                self.unread.drain(..end);
-                self.heard.messages.push(message);
-                return Ok(());
+            while let Some(octets) = self.unread[done..]
+                .windows(2)
+                .position(|two| two == b"\r\n")
+            {
+                let line = &self.unread[done..done + octets + 2];
+                done += line.len();
+                if line == b".\r\n" {
+                    self.unread.drain(..done);
+                    self.heard.messages.push(message);
+                    return Ok(());
+                }
+                message.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
             }
-            self.unread.clear();
+            self.unread.drain(..std::mem::take(&mut done));
             self.read_more("the end of the message").await?;
         }
     }
