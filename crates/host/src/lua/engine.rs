@@ -402,8 +402,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::lua::api::{ITEMS, Kind, STANDARD, reference};
-    use crate::lua::{AccountHandle, Limits};
+    use crate::lua::api::{ITEMS, Kind, STANDARD};
+    use crate::lua::{AccountHandle, Limits, reference};
 
     /// A host with nothing in it.
     struct Empty;

@@ -23,14 +23,15 @@ mod log;
 mod message;
 mod meter;
 mod pattern;
+mod reference;
 mod secret;
 mod task;
 mod text;
 mod time;
 
-pub use api::reference;
 pub use backend::{AccountHandle, Attachment, Backend, Priority, SendRequest, Source};
 pub use fault::ScriptError;
+pub use reference::reference;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
