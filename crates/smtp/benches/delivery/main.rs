@@ -1,4 +1,5 @@
-//! Delivery over warm TLS sessions: ours against lettre's pooled transport, on one server.
+//! Delivery against peers on one server: warm TLS sessions against lettre's pooled transport,
+//! then one-shot `postrider send` against msmtp.
 //!
 //! The server answers after an adjustable delay, once for everything it has heard by then, and
 //! counts those answers: they are the round trips. It runs on a thread of its own, so that the
@@ -6,11 +7,13 @@
 //!
 //! `cargo bench -p postrider-smtp --bench delivery -- [--json] [--seconds N] [--rounds N]`
 
+mod one_shot;
+mod server;
+
 use std::{
-    net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -28,11 +31,7 @@ use postrider_smtp::{
     Authenticator, EhloName, Envelope, Outgoing, Pool, PoolLimits, SaslError, SaslExchange,
     ServerSettings, Timeouts, TlsMode, tls,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-};
+use server::{Offer, Server};
 
 const MESSAGE_OCTETS: usize = 2_000;
 const RECIPIENT: &str = "b@example.net";
@@ -75,14 +74,14 @@ struct Options {
 
 fn main() {
     let options = options();
-    let server = Server::start();
+    let server = Server::start(TlsMode::Implicit);
     let client = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime");
     let mut rows = Vec::new();
     for (delay, sessions) in SITUATIONS {
-        server.delay_ms.store(delay, Ordering::Relaxed);
+        server.delay(Duration::from_millis(delay));
         let mut runs: [Vec<Run>; 3] = Default::default();
         for _ in 0..options.rounds {
             for (sender, runs) in Sender::ALL.into_iter().zip(&mut runs) {
@@ -102,10 +101,13 @@ fn main() {
             })
         }));
     }
+    let one_shot = one_shot::compare(&options);
     if options.json {
         println!(
             "{}",
-            serde_json::json!({ "message_octets": MESSAGE_OCTETS, "rows": rows })
+            serde_json::json!({
+                "message_octets": MESSAGE_OCTETS, "rows": rows, "one_shot": one_shot,
+            })
         );
     }
 }
@@ -175,17 +177,15 @@ fn median(runs: &[Run]) -> Run {
 /// Sends on `sessions` warm sessions until the time is over.
 #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
 async fn measure(server: &Server, sender: Sender, sessions: usize, seconds: f64) -> Run {
-    server
-        .chunking
-        .store(usize::from(sender == Sender::OursChunks), Ordering::Relaxed);
+    server.offer(if sender == Sender::OursChunks {
+        Offer::Chunking
+    } else {
+        Offer::Pipelining
+    });
     let client = Client::new(server, sender, sessions);
     join_all((0..sessions).map(|_| client.send())).await;
     let sent = AtomicU64::new(0);
-    let (trips, cpu, start) = (
-        server.answers.load(Ordering::Relaxed),
-        cpu_time(),
-        Instant::now(),
-    );
+    let (trips, cpu, start) = (server.answers(), cpu_time(), Instant::now());
     let deadline = start + Duration::from_secs_f64(seconds);
     join_all((0..sessions).map(|_| async {
         while Instant::now() < deadline {
@@ -198,7 +198,7 @@ async fn measure(server: &Server, sender: Sender, sessions: usize, seconds: f64)
     let cpu = cpu
         .zip(cpu_time())
         .map(|(before, after)| after.saturating_sub(before));
-    let trips = server.answers.load(Ordering::Relaxed) - trips;
+    let trips = server.answers() - trips;
     let sent = sent.into_inner() as f64;
     Run {
         per_second: sent / elapsed.as_secs_f64(),
@@ -335,161 +335,5 @@ impl SaslExchange for Token {
 
     fn respond<'a>(&'a mut self, _: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, SaslError>> {
         async { Ok(Vec::new()) }.boxed()
-    }
-}
-
-/// Takes every message, over implicit TLS.
-struct Server {
-    address: SocketAddr,
-    certificate: CertificateDer<'static>,
-    delay_ms: Arc<AtomicU64>,
-    chunking: Arc<AtomicUsize>,
-    answers: Arc<AtomicU64>,
-}
-
-impl Server {
-    fn start() -> Self {
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-        let certificate = params
-            .self_signed(&key)
-            .expect("a certificate")
-            .der()
-            .clone();
-        let config = rustls::ServerConfig::builder_with_provider(Arc::new(
-            rustls::crypto::ring::default_provider(),
-        ))
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.clone()],
-            PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
-        )
-        .expect("a configuration");
-        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        listener.set_nonblocking(true).expect("a socket");
-        let server = Self {
-            address: listener.local_addr().expect("an address"),
-            certificate,
-            delay_ms: Arc::default(),
-            chunking: Arc::default(),
-            answers: Arc::default(),
-        };
-        let (delay, chunking, answers) = (
-            Arc::clone(&server.delay_ms),
-            Arc::clone(&server.chunking),
-            Arc::clone(&server.answers),
-        );
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime");
-            runtime.block_on(async move {
-                let listener = TcpListener::from_std(listener).expect("a listener");
-                loop {
-                    let Ok((stream, _)) = listener.accept().await else {
-                        continue;
-                    };
-                    stream.set_nodelay(true).expect("a socket");
-                    let acceptor = acceptor.clone();
-                    let (delay, chunking, answers) = (
-                        Arc::clone(&delay),
-                        Arc::clone(&chunking),
-                        Arc::clone(&answers),
-                    );
-                    tokio::spawn(async move {
-                        let Ok(mut stream) = acceptor.accept(stream).await else {
-                            return;
-                        };
-                        let chunking = chunking.load(Ordering::Relaxed) == 1;
-                        let mut peer = Peer {
-                            chunking,
-                            ..Peer::default()
-                        };
-                        let mut said = b"220 bench\r\n".to_vec();
-                        let mut octets = vec![0; 64 * 1024];
-                        loop {
-                            if !said.is_empty() {
-                                answers.fetch_add(1, Ordering::Relaxed);
-                                let delay = delay.load(Ordering::Relaxed);
-                                if delay > 0 {
-                                    tokio::time::sleep(Duration::from_millis(delay)).await;
-                                }
-                                if stream.write_all(&said).await.is_err()
-                                    || stream.flush().await.is_err()
-                                {
-                                    return;
-                                }
-                            }
-                            match stream.read(&mut octets).await {
-                                Ok(n) if n > 0 => said = peer.hear(&octets[..n]),
-                                _ => return,
-                            }
-                        }
-                    });
-                }
-            });
-        });
-        server
-    }
-}
-
-/// The server's half of one session.
-#[derive(Default)]
-struct Peer {
-    chunking: bool,
-    unread: Vec<u8>,
-    in_data: bool,
-}
-
-impl Peer {
-    /// The answers to all that is complete.
-    fn hear(&mut self, octets: &[u8]) -> Vec<u8> {
-        self.unread.extend_from_slice(octets);
-        let mut said = Vec::new();
-        let mut used = 0;
-        loop {
-            let rest = &self.unread[used..];
-            if self.in_data {
-                let Some(end) = rest.windows(5).position(|octets| octets == b"\r\n.\r\n") else {
-                    break;
-                };
-                used += end + 5;
-                self.in_data = false;
-                said.extend_from_slice(b"250 taken\r\n");
-                continue;
-            }
-            let Some(end) = rest.iter().position(|&octet| octet == b'\n') else {
-                break;
-            };
-            let line = rest[..end].to_ascii_uppercase();
-            if let Some(size) = line.strip_prefix(b"BDAT ") {
-                let digits = size.iter().take_while(|octet| octet.is_ascii_digit());
-                let size = digits.fold(0, |size, digit| size * 10 + usize::from(digit - b'0'));
-                if rest.len() < end + 1 + size {
-                    break;
-                }
-                used += size;
-            }
-            used += end + 1;
-            let answer: &[u8] = match &line[..4.min(line.len())] {
-                b"EHLO" if self.chunking => {
-                    b"250-bench\r\n250-PIPELINING\r\n250-CHUNKING\r\n250 AUTH XOAUTH2\r\n"
-                }
-                b"EHLO" => b"250-bench\r\n250-PIPELINING\r\n250 AUTH XOAUTH2\r\n",
-                b"AUTH" => b"235 ok\r\n",
-                b"DATA" => {
-                    self.in_data = true;
-                    b"354 go on\r\n"
-                }
-                _ => b"250 ok\r\n",
-            };
-            said.extend_from_slice(answer);
-        }
-        self.unread.drain(..used);
-        said
     }
 }

@@ -1,0 +1,233 @@
+//! A server that takes every message, after an adjustable delay.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use postrider_smtp::TlsMode;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::TlsAcceptor;
+
+/// How new sessions may transmit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Offer {
+    Pipelining,
+    /// `BDAT` as well.
+    Chunking,
+}
+
+/// Listens at `localhost`, until the process ends.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) certificate: CertificateDer<'static>,
+    pub(crate) certificate_pem: String,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    delay_ms: AtomicU64,
+    chunking: AtomicBool,
+    answers: AtomicU64,
+}
+
+impl Server {
+    pub(crate) fn start(tls: TlsMode) -> Self {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(
+            rustls::crypto::ring::default_provider(),
+        ))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
+        )
+        .expect("a configuration");
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("a socket");
+        let server = Self {
+            address: listener.local_addr().expect("an address"),
+            certificate: certificate.der().clone(),
+            certificate_pem: certificate.pem(),
+            state: Arc::default(),
+        };
+        let state = Arc::clone(&server.state);
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(async move {
+                let listener = TcpListener::from_std(listener).expect("a listener");
+                loop {
+                    let Ok((stream, _)) = listener.accept().await else {
+                        continue;
+                    };
+                    tokio::spawn(session(stream, tls, acceptor.clone(), Arc::clone(&state)));
+                }
+            });
+        });
+        server
+    }
+
+    /// How long each answer waits from now on.
+    pub(crate) fn delay(&self, delay: Duration) {
+        let delay_ms = u64::try_from(delay.as_millis()).expect("a short delay");
+        self.state.delay_ms.store(delay_ms, Ordering::Relaxed);
+    }
+
+    /// What new sessions are offered from now on.
+    pub(crate) fn offer(&self, offer: Offer) {
+        let chunking = offer == Offer::Chunking;
+        self.state.chunking.store(chunking, Ordering::Relaxed);
+    }
+
+    /// How often it has answered; the handshakes of TLS are neither counted nor delayed.
+    pub(crate) fn answers(&self) -> u64 {
+        self.state.answers.load(Ordering::Relaxed)
+    }
+}
+
+/// `None` when the client has left.
+async fn session(
+    mut stream: TcpStream,
+    tls: TlsMode,
+    acceptor: TlsAcceptor,
+    state: Arc<State>,
+) -> Option<()> {
+    const GREETING: &[u8] = b"220 bench\r\n";
+    stream.set_nodelay(true).expect("a socket");
+    let chunking = state.chunking.load(Ordering::Relaxed);
+    let greeting = if tls == TlsMode::Implicit {
+        GREETING
+    } else {
+        let mut peer = Peer::new(false, chunking);
+        converse(&mut stream, &mut peer, GREETING, &state).await?;
+        b""
+    };
+    let mut stream = acceptor.accept(stream).await.ok()?;
+    converse(
+        &mut stream,
+        &mut Peer::new(true, chunking),
+        greeting,
+        &state,
+    )
+    .await
+}
+
+/// Answers until `STARTTLS` has been.
+async fn converse(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    peer: &mut Peer,
+    first: &[u8],
+    state: &State,
+) -> Option<()> {
+    let mut said = first.to_vec();
+    let mut octets = vec![0; 64 * 1024];
+    loop {
+        if !said.is_empty() {
+            state.answers.fetch_add(1, Ordering::Relaxed);
+            let delay = state.delay_ms.load(Ordering::Relaxed);
+            if delay > 0 {
+                tokio::time::sleep(Duration::from_millis(delay)).await;
+            }
+            stream.write_all(&said).await.ok()?;
+            stream.flush().await.ok()?;
+        }
+        if peer.starts_tls {
+            return Some(());
+        }
+        match stream.read(&mut octets).await {
+            Ok(n) if n > 0 => said = peer.hear(&octets[..n]),
+            _ => return None,
+        }
+    }
+}
+
+/// The server's half of one session.
+struct Peer {
+    secured: bool,
+    chunking: bool,
+    unread: Vec<u8>,
+    in_data: bool,
+    starts_tls: bool,
+}
+
+impl Peer {
+    fn new(secured: bool, chunking: bool) -> Self {
+        Self {
+            secured,
+            chunking,
+            unread: Vec::new(),
+            in_data: false,
+            starts_tls: false,
+        }
+    }
+
+    /// The answers to all that is complete.
+    fn hear(&mut self, octets: &[u8]) -> Vec<u8> {
+        self.unread.extend_from_slice(octets);
+        let mut said = Vec::new();
+        let mut used = 0;
+        loop {
+            let rest = &self.unread[used..];
+            if self.in_data {
+                let Some(end) = rest.windows(5).position(|octets| octets == b"\r\n.\r\n") else {
+                    break;
+                };
+                used += end + 5;
+                self.in_data = false;
+                said.extend_from_slice(b"250 taken\r\n");
+                continue;
+            }
+            let Some(end) = rest.iter().position(|&octet| octet == b'\n') else {
+                break;
+            };
+            let line = rest[..end].to_ascii_uppercase();
+            if let Some(size) = line.strip_prefix(b"BDAT ") {
+                let digits = size.iter().take_while(|octet| octet.is_ascii_digit());
+                let size = digits.fold(0, |size, digit| size * 10 + usize::from(digit - b'0'));
+                if rest.len() < end + 1 + size {
+                    break;
+                }
+                used += size;
+            }
+            used += end + 1;
+            let answer: &[u8] = match &line[..4.min(line.len())] {
+                b"EHLO" if !self.secured => b"250-bench\r\n250-PIPELINING\r\n250 STARTTLS\r\n",
+                b"EHLO" if self.chunking => {
+                    b"250-bench\r\n250-PIPELINING\r\n250-CHUNKING\r\n250 AUTH PLAIN XOAUTH2\r\n"
+                }
+                b"EHLO" => b"250-bench\r\n250-PIPELINING\r\n250 AUTH PLAIN XOAUTH2\r\n",
+                b"STAR" => {
+                    self.starts_tls = true;
+                    b"220 go on\r\n"
+                }
+                b"QUIT" => b"221 bye\r\n",
+                b"AUTH" => b"235 ok\r\n",
+                b"DATA" => {
+                    self.in_data = true;
+                    b"354 go on\r\n"
+                }
+                _ => b"250 ok\r\n",
+            };
+            said.extend_from_slice(answer);
+        }
+        self.unread.drain(..used);
+        said
+    }
+}
