@@ -1,5 +1,6 @@
 //! A person signs in: the authorization code flow through the sandbox's pages, clicked by a
 //! real browser while `postrider account test` waits at a (pseudo-)terminal.
+#![allow(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 
 mod support;
 
@@ -17,15 +18,19 @@ fn a_browser_signs_in_and_the_account_sends_as_that_person() {
     let (Some(node), Some(script)) = (find_program("node"), find_program("script")) else {
         return skip("node or script (bsdutils) is not installed");
     };
-    if !root().join("tests/peers/node_modules/playwright-core").exists() {
+    if !root()
+        .join("tests/peers/node_modules/playwright-core")
+        .exists()
+    {
         return skip("playwright-core is not installed (npm ci in tests/peers)");
     }
     let home = tempfile::tempdir().unwrap();
-    let (_sandbox, announced) = Peer::announcing(
-        postrider()
-            .current_dir(home.path())
-            .args(["--state-dir", "state", "--json", "sandbox"]),
-    );
+    let (_sandbox, announced) = Peer::announcing(postrider().current_dir(home.path()).args([
+        "--state-dir",
+        "state",
+        "--json",
+        "sandbox",
+    ]));
     // The account that the sandbox prints for a person, its public client and its mailbox.
     let config = announced["config"].as_str().unwrap();
     write_private(&home.path().join("postrider.toml"), config);
@@ -49,7 +54,11 @@ fn a_browser_signs_in_and_the_account_sends_as_that_person() {
     let mut said = String::new();
     let url = loop {
         let mut line = String::new();
-        assert_ne!(output.read_line(&mut line).unwrap(), 0, "no sign-in was asked for: {said}");
+        assert_ne!(
+            output.read_line(&mut line).unwrap(),
+            0,
+            "no sign-in was asked for: {said}"
+        );
         said += &line;
         if line.trim().starts_with("https://") {
             break line.trim().to_owned();
@@ -69,7 +78,13 @@ fn a_browser_signs_in_and_the_account_sends_as_that_person() {
         String::from_utf8_lossy(&clicked.stderr)
     );
     let page: Value = serde_json::from_slice(&clicked.stdout).unwrap();
-    assert!(page["url"].as_str().unwrap().starts_with("http://localhost:"), "{page}");
+    assert!(
+        page["url"]
+            .as_str()
+            .unwrap()
+            .starts_with("http://localhost:"),
+        "{page}"
+    );
 
     output.read_to_string(&mut said).unwrap();
     assert!(at_terminal.wait().unwrap().success(), "{said}");

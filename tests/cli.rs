@@ -1,4 +1,5 @@
 //! The command line as its users meet it: exit statuses, words, JSON.
+#![allow(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 
 mod support;
 
@@ -66,8 +67,18 @@ fn every_mistake_of_a_file_is_shown_at_once() {
 
     let ended = run(in_home(home.path()).arg("check")).expect_status(78);
 
-    for expected in ["usrname", "username", "70000", "client_credentials", "postrider.toml:4:"] {
-        assert!(ended.stderr.contains(expected), "{expected}: {}", ended.stderr);
+    for expected in [
+        "usrname",
+        "username",
+        "70000",
+        "client_credentials",
+        "postrider.toml:4:",
+    ] {
+        assert!(
+            ended.stderr.contains(expected),
+            "{expected}: {}",
+            ended.stderr
+        );
     }
 }
 
@@ -76,7 +87,10 @@ fn a_setting_the_plugin_does_not_know_is_named() {
     let home = tempfile::tempdir().unwrap();
     write_private(
         &home.path().join("postrider.toml"),
-        CONFIG.replace("plugin = \"basic\",", "plugin = \"basic\", passwort = \"x\","),
+        CONFIG.replace(
+            "plugin = \"basic\",",
+            "plugin = \"basic\", passwort = \"x\",",
+        ),
     );
 
     let ended = run(in_home(home.path()).arg("check"));
@@ -92,10 +106,14 @@ fn a_mistyped_account_finds_its_neighbour() {
     write_private(&home.path().join("postrider.toml"), CONFIG);
 
     let ended = run(in_home(home.path()).args(["account", "show", "alrets"])).expect_status(78);
-    assert!(ended.stderr.contains("did you mean \"alerts\"?"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("did you mean \"alerts\"?"),
+        "{}",
+        ended.stderr
+    );
 
-    let ended = run(in_home(home.path()).args(["--json", "account", "show", "alrets"]))
-        .expect_status(78);
+    let ended =
+        run(in_home(home.path()).args(["--json", "account", "show", "alrets"])).expect_status(78);
     let error: Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(error["error"]["code"], "config.no_such_account");
 }
@@ -104,12 +122,24 @@ fn a_mistyped_account_finds_its_neighbour() {
 fn wrong_usage_is_64_and_help_is_0() {
     run(postrider().arg("--no-such-flag")).expect_status(64);
     run(postrider().arg("send")).expect_status(64);
-    for command in ["run", "send", "account", "check", "plugin", "sandbox", "completions"] {
+    for command in [
+        "run",
+        "send",
+        "account",
+        "check",
+        "plugin",
+        "sandbox",
+        "completions",
+    ] {
         let help = run(postrider().args([command, "--help"])).expect_status(0);
         assert!(help.stdout.contains("Usage: postrider"), "{command}");
     }
     let completions = run(postrider().args(["completions", "bash"])).expect_status(0);
-    assert!(completions.stdout.contains("complete"), "{}", completions.stdout);
+    assert!(
+        completions.stdout.contains("complete"),
+        "{}",
+        completions.stdout
+    );
 }
 
 #[test]
@@ -118,28 +148,41 @@ fn a_server_that_is_not_there_is_a_temporary_failure_with_advice() {
     let port = support::free_port();
     write_private(
         &home.path().join("postrider.toml"),
-        CONFIG.replace("smtp.example.org\", port = 587", &format!("localhost\", port = {port}")),
+        CONFIG.replace(
+            "smtp.example.org\", port = 587",
+            &format!("localhost\", port = {port}"),
+        ),
     );
 
     let ended = run(in_home(home.path()).env("PRINTER_PASSWORD", "x").args([
-        "send", "--account", "printer", "--to", "a@example.org", "--text", "t",
+        "send",
+        "--account",
+        "printer",
+        "--to",
+        "a@example.org",
+        "--text",
+        "t",
     ]))
     .expect_status(75);
 
-    assert!(ended.stderr.contains("could not be reached"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("could not be reached"),
+        "{}",
+        ended.stderr
+    );
     assert!(ended.stderr.contains("try: "), "{}", ended.stderr);
 }
 
 #[test]
 fn a_secret_that_is_not_there_is_named_by_its_reference() {
     let home = tempfile::tempdir().unwrap();
-    let (_sandbox, announced) = Peer::announcing(
-        in_home(home.path()).args(["--json", "sandbox"]),
-    );
+    let (_sandbox, announced) = Peer::announcing(in_home(home.path()).args(["--json", "sandbox"]));
     let config = announced["config"].as_str().unwrap();
     write_private(&home.path().join("postrider.toml"), config);
 
-    let ended = run(in_home(home.path()).args(["account", "test", "--no-send"]).arg(account_in(config)));
+    let ended = run(in_home(home.path())
+        .args(["account", "test", "--no-send"])
+        .arg(account_in(config)));
 
     assert_eq!(ended.status, 78, "{}{}", ended.stdout, ended.stderr);
     let said = ended.stdout + &ended.stderr;
@@ -152,7 +195,9 @@ fn what_the_sandbox_prints_is_a_working_configuration() {
     let (_sandbox, announced) = Peer::announcing(in_home(home.path()).args(["--json", "sandbox"]));
     let config = announced["config"].as_str().unwrap();
     write_private(&home.path().join("postrider.toml"), config);
-    let secret = announced["environment"]["SANDBOX_CLIENT_SECRET"].as_str().unwrap();
+    let secret = announced["environment"]["SANDBOX_CLIENT_SECRET"]
+        .as_str()
+        .unwrap();
 
     let tested = run(in_home(home.path())
         .env("SANDBOX_CLIENT_SECRET", secret)
@@ -160,10 +205,21 @@ fn what_the_sandbox_prints_is_a_working_configuration() {
         .arg(account_in(config)))
     .expect_status(0);
 
-    for stage in ["connect", "tls", "ehlo", "token", "auth", "mail_from", "accepted"] {
+    for stage in [
+        "connect",
+        "tls",
+        "ehlo",
+        "token",
+        "auth",
+        "mail_from",
+        "accepted",
+    ] {
         assert!(tested.stdout.contains(stage), "{stage}: {}", tested.stdout);
     }
-    assert_eq!(support::files(&home.path().join("state/sandbox"), "eml").len(), 1);
+    assert_eq!(
+        support::files(&home.path().join("state/sandbox"), "eml").len(),
+        1
+    );
 }
 
 #[test]
@@ -172,12 +228,24 @@ fn a_script_that_fails_says_where_and_never_shows_a_backtrace() {
     for (script, status, expected) in [
         ("local x = = 1", 65, "broken.lua:1:"),
         ("\nerror('on purpose')", 1, "broken.lua:2: on purpose"),
-        ("local pr = require 'postrider'\npr.acount {}", 1, "broken.lua:2:"),
-        ("while true do pcall(function() while true do end end) end", 70, "broken.lua:1:"),
+        (
+            "local pr = require 'postrider'\npr.acount {}",
+            1,
+            "broken.lua:2:",
+        ),
+        (
+            "while true do pcall(function() while true do end end) end",
+            70,
+            "broken.lua:1:",
+        ),
     ] {
         fs::write(home.path().join("broken.lua"), script).unwrap();
         let ended = run(in_home(home.path()).args(["run", "broken.lua"])).expect_status(status);
-        assert!(ended.stderr.contains(expected), "{script}: {}", ended.stderr);
+        assert!(
+            ended.stderr.contains(expected),
+            "{script}: {}",
+            ended.stderr
+        );
         assert!(!ended.stderr.contains("RUST_BACKTRACE"), "{}", ended.stderr);
     }
     let ended = run(in_home(home.path()).args(["run", "not-there.lua"])).expect_status(66);
@@ -190,12 +258,21 @@ fn the_shipped_plugins_are_found_and_described() {
 
     let listed = run(in_home(home.path()).args(["plugin", "list", "--json"])).expect_status(0);
     let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
-    let names: Vec<_> = listed.as_array().unwrap().iter().map(|one| &one["name"]).collect();
+    let names: Vec<_> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["name"])
+        .collect();
     assert!(names.iter().any(|name| **name == "oauth"), "{names:?}");
 
     let inspected = run(in_home(home.path()).args(["plugin", "inspect", "oauth"])).expect_status(0);
     for expected in ["XOAUTH2", "OAUTHBEARER", "client_secret", "(secret)"] {
-        assert!(inspected.stdout.contains(expected), "{expected}: {}", inspected.stdout);
+        assert!(
+            inspected.stdout.contains(expected),
+            "{expected}: {}",
+            inspected.stdout
+        );
     }
 }
 

@@ -1,4 +1,5 @@
 //! The main job, end to end and offline: a script, the OAuth plugin, our session, the sandbox.
+#![allow(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 
 mod support;
 
@@ -20,7 +21,11 @@ fn the_quickstart_ends_with_a_message_in_the_inbox_and_one_refusal_explained() {
 
     let arrived = files(&state.path().join("sandbox"), "eml");
     assert!(!arrived.is_empty(), "{}", ended.stdout);
-    assert!(ended.stdout.contains("Add-RecipientPermission"), "{}", ended.stdout);
+    assert!(
+        ended.stdout.contains("Add-RecipientPermission"),
+        "{}",
+        ended.stdout
+    );
     assert!(ended.stdout.contains(".eml"), "{}", ended.stdout);
     if let Some(message) = support::parse_with_python(&arrived[0]) {
         assert_eq!(message["defects"], serde_json::json!([]));
@@ -39,9 +44,13 @@ fn arrivals(script: &str, files_beside: &[(&str, &[u8])]) -> Option<Vec<serde_js
         fs::write(home.join(name), octets).unwrap();
     }
     fs::write(home.join("script.lua"), format!("{ACCOUNT}\n{script}")).unwrap();
-    run(postrider()
-        .current_dir(home)
-        .args(["--state-dir", "state", "run", "--sandbox", "script.lua"]))
+    run(postrider().current_dir(home).args([
+        "--state-dir",
+        "state",
+        "run",
+        "--sandbox",
+        "script.lua",
+    ]))
     .expect_status(0);
     files(&home.join("state/sandbox"), "eml")
         .iter()
@@ -85,8 +94,16 @@ fn every_octet_of_a_difficult_message_arrives() {
 
     let message = &arrived[0];
     assert_eq!(message["defects"], serde_json::json!([]));
-    assert!(message["subject"].as_str().unwrap().starts_with("Störung am Gerät №5 – lang lang"));
-    assert_eq!(message["to"], serde_json::json!(["jörg@contoso.com", "jane@contoso.com"]));
+    assert!(
+        message["subject"]
+            .as_str()
+            .unwrap()
+            .starts_with("Störung am Gerät №5 – lang lang")
+    );
+    assert_eq!(
+        message["to"],
+        serde_json::json!(["jörg@contoso.com", "jane@contoso.com"])
+    );
     assert_eq!(message["bcc"], false, "Bcc is never a header");
     let text = message["text"].as_str().unwrap().replace("\r\n", "\n");
     let expected = [
@@ -118,12 +135,18 @@ fn nothing_that_breaks_a_line_reaches_the_wire() {
         ("reply_to", r#"reply_to = "a@contoso.com\r\nX: y""#),
         ("sender", r#"sender = "a@contoso.com\0""#),
         ("headers", r#"headers = { ["X-A\r\nBcc"] = "b" }"#),
-        ("headers", r#"headers = { ["X-A"] = "b\r\nBcc: x@contoso.com" }"#),
+        (
+            "headers",
+            r#"headers = { ["X-A"] = "b\r\nBcc: x@contoso.com" }"#,
+        ),
         ("headers", r#"headers = { ["Bcc"] = "x@contoso.com" }"#),
         ("in_reply_to", r#"in_reply_to = "<a@b>\r\nX: y""#),
         ("message_id", r#"message_id = "<a@b>\r\nX: y""#),
         ("attach", r#"attach = { { data = "x", name = "a\r\nb" } }"#),
-        ("attach", r#"attach = { { data = "x", name = "a", type = "text/plain\r\nX: y" } }"#),
+        (
+            "attach",
+            r#"attach = { { data = "x", name = "a", type = "text/plain\r\nX: y" } }"#,
+        ),
         ("subject", r#"subject = ("x"):rep(100000)"#),
         ("to", r#"to = ("x"):rep(400) .. "@contoso.com""#),
     ] {
@@ -139,13 +162,21 @@ fn nothing_that_breaks_a_line_reaches_the_wire() {
         );
         fs::write(home.join("script.lua"), script).unwrap();
 
-        let ended = run(postrider()
-            .current_dir(home)
-            .args(["--state-dir", "state", "run", "--sandbox", "script.lua"]))
+        let ended = run(postrider().current_dir(home).args([
+            "--state-dir",
+            "state",
+            "run",
+            "--sandbox",
+            "script.lua",
+        ]))
         .expect_status(0);
 
         assert!(ended.stdout.contains(field), "{table}: {}", ended.stdout);
-        assert_eq!(files(&home.join("state/sandbox"), "eml").len(), 0, "{table}");
+        assert_eq!(
+            files(&home.join("state/sandbox"), "eml").len(),
+            0,
+            "{table}"
+        );
     }
 }
 
@@ -153,7 +184,8 @@ fn nothing_that_breaks_a_line_reaches_the_wire() {
 fn a_thousand_sends_at_once_all_arrive() {
     let directory = tempfile::tempdir().unwrap();
     let home = directory.path();
-    let scenario = fs::read_to_string(root().join("crates/sandbox/scenarios/default.toml")).unwrap();
+    let scenario =
+        fs::read_to_string(root().join("crates/sandbox/scenarios/default.toml")).unwrap();
     let mut scenario: toml_edit::DocumentMut = scenario.parse().unwrap();
     scenario["limits"]["messages_per_minute"] = toml_edit::value(100_000);
     fs::write(home.join("scenario.toml"), scenario.to_string()).unwrap();
@@ -207,19 +239,34 @@ fn no_secret_reaches_a_log_or_an_error() {
     )
     .unwrap();
     write_private(&home.join("empty.toml"), "");
-    write_private(&home.join("postrider.toml"), format!("[account.a]\nclient_secret = \"{CANARY}\"\n"));
+    write_private(
+        &home.join("postrider.toml"),
+        format!("[account.a]\nclient_secret = \"{CANARY}\"\n"),
+    );
 
     // The sandbox refuses the canary as a client secret, so every error path sees it.
     let script = run(postrider()
         .current_dir(home)
         .env("CANARY", CANARY)
-        .args(["--config", "empty.toml", "--log", "trace", "--state-dir", "state"])
+        .args([
+            "--config",
+            "empty.toml",
+            "--log",
+            "trace",
+            "--state-dir",
+            "state",
+        ])
         .args(["run", "--sandbox", "script.lua"]));
     let check = run(postrider()
         .current_dir(home)
         .args(["--log", "trace", "check"]));
 
-    assert!(script.stdout.contains("7000215"), "{}\n{}", script.stdout, script.stderr);
+    assert!(
+        script.stdout.contains("7000215"),
+        "{}\n{}",
+        script.stdout,
+        script.stderr
+    );
     for (what, said) in [("script", &script), ("check", &check)] {
         assert_ne!(said.status, 0, "{what}");
         assert!(!said.stdout.contains(CANARY), "{what}: {}", said.stdout);
@@ -237,9 +284,15 @@ fn no_token_reaches_a_log() {
     )
     .unwrap();
 
-    let ended = run(postrider()
-        .current_dir(home)
-        .args(["--log", "trace", "--state-dir", "state", "run", "--sandbox", "script.lua"]))
+    let ended = run(postrider().current_dir(home).args([
+        "--log",
+        "trace",
+        "--state-dir",
+        "state",
+        "run",
+        "--sandbox",
+        "script.lua",
+    ]))
     .expect_status(0);
 
     // Every JSON Web Token begins like this, and so does its Base64 in an AUTH command.
@@ -259,8 +312,5 @@ fn subject(message: &Path) -> String {
 
 fn hex_sha256(octets: &[u8]) -> String {
     use sha2::{Digest as _, Sha256};
-    Sha256::digest(octets)
-        .iter()
-        .map(|octet| format!("{octet:02x}"))
-        .collect()
+    format!("{:x}", Sha256::digest(octets))
 }

@@ -1,5 +1,6 @@
 //! What the stories share: the real binary, and programs nobody here wrote.
 #![allow(dead_code, reason = "each story uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 
 use std::env;
 use std::ffi::OsStr;
@@ -34,14 +35,26 @@ pub(crate) fn postrider() -> Command {
             .args(["build", "--quiet"])
             .args(["--package", "postrider-plugin-oauth"])
             .args(["--package", "postrider-plugin-basic"]);
-        if binary.components().any(|part| part.as_os_str() == "release") {
+        if binary
+            .components()
+            .any(|part| part.as_os_str() == "release")
+        {
             build.arg("--release");
         }
-        assert!(build.status().unwrap().success(), "the plugins do not build");
+        assert!(
+            build.status().unwrap().success(),
+            "the plugins do not build"
+        );
     });
     let mut command = Command::new(binary);
     command.stdin(Stdio::null());
-    for name in ["HTTPS_PROXY", "https_proxy", "POSTRIDER_CONFIG", "POSTRIDER_STATE_DIR", "POSTRIDER_LOG"] {
+    for name in [
+        "HTTPS_PROXY",
+        "https_proxy",
+        "POSTRIDER_CONFIG",
+        "POSTRIDER_STATE_DIR",
+        "POSTRIDER_LOG",
+    ] {
         command.env_remove(name);
     }
     command
@@ -59,7 +72,11 @@ pub(crate) struct Ended {
 
 /// Runs `command` to its end.
 pub(crate) fn run(command: &mut Command) -> Ended {
-    let Output { status, stdout, stderr } = command.output().unwrap();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().unwrap();
     Ended {
         status: status.code().unwrap_or(-1),
         stdout: String::from_utf8(stdout).unwrap(),
@@ -177,7 +194,11 @@ pub(crate) fn parse_with_python(message: &Path) -> Option<Value> {
         .arg(message)
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Some(serde_json::from_slice(&output.stdout).unwrap())
 }
 

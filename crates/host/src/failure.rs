@@ -32,9 +32,9 @@ pub struct Failure {
     /// More, by operation: for a send, each recipient's verdict.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub details: Value,
-    /// Whether `message` is the whole report already, several lines of it.
+    /// What the command line prints instead, where people are better served by more lines.
     #[serde(skip)]
-    pub is_report: bool,
+    pub report: Option<String>,
 }
 
 /// A server's reply as part of a [`Failure`].
@@ -62,15 +62,7 @@ impl Failure {
             smtp: None,
             at: None,
             details: Value::Null,
-            is_report: false,
-        }
-    }
-
-    /// A failure whose text is a finished report, printed as it stands.
-    pub fn rendered(code: impl Into<String>, report: impl Into<String>) -> Self {
-        Self {
-            is_report: true,
-            ..Self::new(code, report)
+            report: None,
         }
     }
 
@@ -141,8 +133,8 @@ pub mod exit {
 /// The form in which the command line says it: what, where, what to do.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_report {
-            return f.write_str(&self.message);
+        if let Some(report) = &self.report {
+            return f.write_str(report);
         }
         f.write_str("error: ")?;
         if let Some(account) = &self.account {

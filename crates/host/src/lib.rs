@@ -3,6 +3,10 @@
 //! Alone in knowing all the other crates: it turns settings into credentials and sessions,
 //! and what went wrong into advice.
 #![deny(unsafe_code)]
+#![allow(
+    clippy::result_large_err,
+    reason = "a failure is made once, at the end of an operation, and says all there is to say"
+)]
 
 pub mod app;
 pub mod cli;

@@ -38,7 +38,11 @@ pub fn start(level: LogLevel) {
     let filter = EnvFilter::new(format!(
         "{},postrider={level},postrider_host={level},postrider_auth={level},\
          postrider_smtp={level},postrider_sandbox={level}",
-        if level == LogLevel::Error { "error" } else { "warn" },
+        if level == LogLevel::Error {
+            "error"
+        } else {
+            "warn"
+        },
         level = level.name(),
     ));
     let builder = tracing_subscriber::fmt()

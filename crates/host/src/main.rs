@@ -1,5 +1,6 @@
 //! The `postrider` binary.
 
+use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
         }
     };
     log::start(cli.log_level());
+    std::panic::set_hook(Box::new(report_panic));
     let output = Output::new(cli.json());
 
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -39,4 +41,15 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// A defect is said in two lines: no backtrace, and not the panic's own words, which may hold
+/// what was being worked on.
+fn report_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic
+        .location()
+        .map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
+    eprintln!(
+        "error: internal error{place}\n  try: report it, with this line and the command that led to it"
+    );
 }

@@ -19,8 +19,11 @@ pub(crate) fn directory(given: Option<&Path>) -> Result<PathBuf, Failure> {
         None => ProjectDirs::from("", "", "postrider")
             .and_then(|dirs| dirs.state_dir().map(Path::to_owned))
             .ok_or_else(|| {
-                Failure::new("config.no_state_dir", "this user has no directory for state")
-                    .with_remedy("name one with --state-dir")
+                Failure::new(
+                    "config.no_state_dir",
+                    "this user has no directory for state",
+                )
+                .with_remedy("name one with --state-dir")
             })?,
     };
     env::current_dir()

@@ -45,11 +45,7 @@ impl Interaction for Terminal {
         }
     }
 
-    fn prompt<'a>(
-        &'a self,
-        account: &'a str,
-        prompt: &'a Prompt,
-    ) -> BoxFuture<'a, Option<Secret>> {
+    fn prompt<'a>(&'a self, account: &'a str, prompt: &'a Prompt) -> BoxFuture<'a, Option<Secret>> {
         let question = format!("{} (account \"{account}\"): ", prompt.label);
         let secret = prompt.secret;
         async move {

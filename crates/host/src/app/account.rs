@@ -9,8 +9,8 @@ use postrider_auth::{
 };
 use postrider_config::{Account as Settings, Mailbox, TlsMode as ConfiguredTls};
 use postrider_smtp::{
-    EhloName, Outgoing, Pool, PoolLimits, Receipt, ServerSettings, StageDetail,
-    StageReport, Timeouts, TlsMode, Verdict, tls,
+    EhloName, Outgoing, Pool, PoolLimits, Receipt, ServerSettings, StageDetail, StageReport,
+    Timeouts, TlsMode, Verdict, tls,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::bridge::CredentialAuthenticator;
 use super::{compose, failures};
 use crate::failure::{Failure, exit};
-use crate::lua::{AccountHandle, SendRequest};
+use crate::lua::{AccountHandle, SendRequest, Sent};
 use crate::terminal;
 
 /// An account that is set up. Nothing is connected before the first send.
@@ -150,10 +150,9 @@ impl Account {
             .clone()
             .unwrap_or_else(|| self.settings.sender.email.to_string());
         let settings = self.settings.clone();
-        let outgoing =
-            tokio::task::spawn_blocking(move || compose::outgoing(&settings, request))
-                .await
-                .map_err(|_| Failure::new("internal", "building the message was interrupted"))??;
+        let outgoing = tokio::task::spawn_blocking(move || compose::outgoing(&settings, request))
+            .await
+            .map_err(|_| Failure::new("internal", "building the message was interrupted"))??;
         self.sign_in_if_somebody_is_there().await?;
         self.submit(&outgoing, &sender).await
     }
@@ -187,7 +186,10 @@ impl Account {
     pub fn test_recipient(&self, given: Option<&str>) -> Result<Mailbox, Failure> {
         match given {
             Some(address) => address.parse().map_err(|_| {
-                Failure::new("usage.address", format!("\"{address}\" is not a mail address"))
+                Failure::new(
+                    "usage.address",
+                    format!("\"{address}\" is not a mail address"),
+                )
             }),
             None => self.settings.test_recipient.clone().ok_or_else(|| {
                 Failure::new("usage.no_recipient", "nobody to send a test message to")
@@ -288,15 +290,20 @@ impl Account {
         if !terminal::is_attended() {
             return Ok(());
         }
-        let needs_person = |kind| {
-            matches!(kind, AuthErrorKind::NeedsUser | AuthErrorKind::InvalidGrant)
-        };
+        let needs_person =
+            |kind| matches!(kind, AuthErrorKind::NeedsUser | AuthErrorKind::InvalidGrant);
         match self.credential.access_token().await {
             Err(error) if needs_person(error.kind) => {}
             // Whatever else is wrong shows where the token is used.
             _ => return Ok(()),
         }
-        let method = match self.settings.auth.settings.get("flow").and_then(Value::as_str) {
+        let method = match self
+            .settings
+            .auth
+            .settings
+            .get("flow")
+            .and_then(Value::as_str)
+        {
             Some("device_code") => LoginMethod::DeviceCode,
             _ => LoginMethod::Browser,
         };
@@ -358,30 +365,6 @@ impl Account {
             },
         }
     }
-
-    /// What a script's `err` says of a message that only some recipients got.
-    fn partial_failure(outcome: &SendOutcome) -> Option<Failure> {
-        let refused: Vec<_> = outcome
-            .recipients
-            .iter()
-            .filter(|recipient| recipient.verdict != "accepted")
-            .collect();
-        let first = refused.first()?;
-        let mut failure = Failure::new(
-            "smtp.partial",
-            format!(
-                "{} of {} recipients refused; {}: {}",
-                refused.len(),
-                outcome.recipients.len(),
-                first.address,
-                first.reply
-            ),
-        )
-        .with_account(&outcome.account);
-        failure.remedy.clone_from(&first.remedy);
-        failure.retryable = refused.iter().any(|recipient| recipient.verdict == "retry");
-        Some(failure)
-    }
 }
 
 impl AccountHandle for Account {
@@ -389,18 +372,45 @@ impl AccountHandle for Account {
         &self.settings.name
     }
 
-    fn send<'a>(&'a self, message: SendRequest) -> BoxFuture<'a, Result<Value, Failure>> {
+    fn send(&self, message: SendRequest) -> BoxFuture<'_, Result<Sent, Failure>> {
         async move {
             let outcome = Account::send(self, message).await?;
-            serde_json::to_value(&outcome)
-                .map_err(|problem| Failure::new("internal", problem.to_string()))
+            Ok(Sent {
+                refused: partial_failure(&outcome),
+                receipt: serde_json::to_value(&outcome)
+                    .map_err(|problem| Failure::new("internal", problem.to_string()))?,
+            })
         }
         .boxed()
     }
 
-    fn check<'a>(&'a self) -> BoxFuture<'a, Value> {
+    fn check(&self) -> BoxFuture<'_, Value> {
         async move { serde_json::to_value(Account::check(self).await).unwrap_or_default() }.boxed()
     }
+}
+
+/// What a script's `err` says of a message that only some recipients got.
+fn partial_failure(outcome: &SendOutcome) -> Option<Failure> {
+    let refused: Vec<_> = outcome
+        .recipients
+        .iter()
+        .filter(|recipient| recipient.verdict != "accepted")
+        .collect();
+    let first = refused.first()?;
+    let mut failure = Failure::new(
+        "smtp.partial",
+        format!(
+            "{} of {} recipients refused; {}: {}",
+            refused.len(),
+            outcome.recipients.len(),
+            first.address,
+            first.reply
+        ),
+    )
+    .with_account(&outcome.account);
+    failure.remedy.clone_from(&first.remedy);
+    failure.retryable = refused.iter().any(|recipient| recipient.verdict == "retry");
+    Some(failure)
 }
 
 fn server_settings(

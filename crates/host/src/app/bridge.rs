@@ -56,7 +56,13 @@ impl SaslExchange for Exchange {
     }
 
     fn respond<'a>(&'a mut self, challenge: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, SaslError>> {
-        async move { self.0.respond(challenge).await.map_err(SaslError::caused_by) }.boxed()
+        async move {
+            self.0
+                .respond(challenge)
+                .await
+                .map_err(SaslError::caused_by)
+        }
+        .boxed()
     }
 }
 

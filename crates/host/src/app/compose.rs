@@ -85,8 +85,11 @@ fn envelope(
         text.parse::<Mailbox>()
             .map(|mailbox| mailbox.email)
             .map_err(|_| {
-                Failure::new("message.invalid", format!("{field}: not a mail address: {text:?}"))
-                    .with_account(&account.name)
+                Failure::new(
+                    "message.invalid",
+                    format!("{field}: not a mail address: {text:?}"),
+                )
+                .with_account(&account.name)
             })
     };
     Ok(Some(Envelope {
@@ -120,7 +123,9 @@ fn read_file(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
     let mut octets = Vec::new();
     File::open(path)
         .and_then(|file| file.take(limit as u64 + 1).read_to_end(&mut octets))
-        .map_err(|problem| Failure::new("file.unreadable", format!("{}: {problem}", path.display())))?;
+        .map_err(|problem| {
+            Failure::new("file.unreadable", format!("{}: {problem}", path.display()))
+        })?;
     Ok(octets)
 }
 
@@ -130,13 +135,17 @@ fn unique() -> Result<String, Failure> {
     SystemRandom::new()
         .fill(&mut octets)
         .map_err(|_| Failure::new("internal", "the system has no randomness"))?;
-    Ok(octets.iter().map(|octet| format!("{octet:02x}")).collect())
+    Ok(format!("{:032x}", u128::from_be_bytes(octets)))
 }
 
 /// Scripts call the list `attach` and the content id `inline`.
 fn as_written(mut error: MessageError) -> MessageError {
     if let Some(rest) = error.field.strip_prefix("attachments") {
-        error.field = format!("attach{}", rest.replace(".cid", ".inline").replace(".mime_type", ".type"));
+        error.field = format!(
+            "attach{}",
+            rest.replace(".cid", ".inline")
+                .replace(".mime_type", ".type")
+        );
     }
     error
 }

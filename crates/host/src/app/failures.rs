@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use postrider_auth::{AuthError, AuthErrorKind, SettingsProblem};
-use postrider_config::{Account, ConfigErrors, Problem, edit::EditError};
+use postrider_config::{Account, Config, ConfigErrors, Problem, edit::EditError};
 use postrider_diagnose::{self as diagnose, Diagnosis, Subject, Verdict as Meaning, Who};
 use postrider_smtp::message::MessageError;
 use postrider_smtp::{Reply, SendError, SendErrorKind, Stage, TlsFailure, tls::TlsError};
@@ -14,17 +14,58 @@ use crate::failure::{Failure, SmtpFailure};
 
 /// Every problem of a configuration file, as the config crate prints them.
 pub(super) fn config(errors: &ConfigErrors) -> Failure {
-    Failure::rendered("config.invalid", errors.to_string())
+    let mut failure = problem_list("config.invalid", &errors.problems);
+    failure.at = errors.path.as_ref().map(|path| path.display().to_string());
+    failure.report = Some(errors.to_string());
+    failure
+}
+
+fn problem_list(code: &str, problems: &[Problem]) -> Failure {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let mut failure = Failure::new(code, lines.join("; "));
+    failure.details = problems
+        .iter()
+        .map(|problem| {
+            json!({
+                "key": problem.key,
+                "message": problem.message,
+                "suggestion": problem.suggestion,
+                "line": problem.line(),
+                "column": problem.column(),
+            })
+        })
+        .collect();
+    failure
 }
 
 /// Every problem of a table that a script gave.
 pub(super) fn problems(account: &str, problems: &[Problem]) -> Failure {
-    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    Failure::new("config.invalid", lines.join("; ")).with_account(account)
+    problem_list("config.invalid", problems).with_account(account)
 }
 
-/// What a plugin's schema does not accept.
-pub(super) fn settings(account: &Account, problems: &[SettingsProblem]) -> Failure {
+/// What a plugin's schema does not accept, with its place in the file if it stands in one.
+pub(super) fn settings(
+    config: &Config,
+    account: &Account,
+    problems: &[SettingsProblem],
+) -> Failure {
+    let advice = format!(
+        "postrider plugin inspect {} lists its settings",
+        account.auth.plugin
+    );
+    let located: Vec<Problem> = problems
+        .iter()
+        .map(|problem| {
+            let key = format!("account.{}.auth.{}", account.name, problem.key);
+            config.problem(key.trim_end_matches('.'), &problem.message, Some(&advice))
+        })
+        .collect();
+    if located.iter().any(|problem| problem.location.is_some()) {
+        return self::config(&ConfigErrors {
+            path: config.path.clone(),
+            problems: located,
+        });
+    }
     let lines: Vec<String> = problems
         .iter()
         .map(|problem| {
@@ -37,15 +78,18 @@ pub(super) fn settings(account: &Account, problems: &[SettingsProblem]) -> Failu
         .collect();
     Failure::new("config.invalid", lines.join("; "))
         .with_account(&account.name)
-        .with_remedy(format!(
-            "postrider plugin inspect {} lists its settings",
-            account.auth.plugin
-        ))
+        .with_remedy(advice)
 }
 
 /// A change of the configuration that was not made.
 pub(super) fn edit(error: &EditError) -> Failure {
-    Failure::new("config.not_changed", error.to_string())
+    let mut failure = Failure::new("config.not_changed", with_source(error));
+    if let EditError::Invalid(errors) = error {
+        let problems = problem_list("config.not_changed", &errors.problems);
+        failure.message = format!("{error}: {}", problems.message);
+        failure.details = problems.details;
+    }
+    failure
 }
 
 /// A trust store that cannot be used.
@@ -69,24 +113,21 @@ pub(super) fn message(account: &Account, error: &MessageError) -> Failure {
 
 /// A credential that was not obtained.
 pub(super) fn auth(account: &Account, error: &AuthError) -> Failure {
-    let mut failure = match &error.oauth_error {
-        Some(oauth_error) => {
-            let found = diagnose::oauth(
-                oauth_error,
-                error.oauth_suberror.as_deref(),
-                error.oauth_description.as_deref(),
-                subject(account),
-            );
-            let message = format!("{}: {}", found.cause, error.message);
-            diagnosed(Failure::new(&found.code, message), &found)
-        }
-        None => {
-            let (code, remedy) = by_kind(error.kind);
-            let failure = Failure::new(code, &error.message);
-            match remedy {
-                Some(remedy) => failure.with_remedy(remedy),
-                None => failure,
-            }
+    let mut failure = if let Some(oauth_error) = &error.oauth_error {
+        let found = diagnose::oauth(
+            oauth_error,
+            error.oauth_suberror.as_deref(),
+            error.oauth_description.as_deref(),
+            subject(account),
+        );
+        let message = format!("{}: {}", found.cause, error.message);
+        diagnosed(Failure::new(&found.code, message), &found)
+    } else {
+        let (code, remedy) = by_kind(error.kind);
+        let failure = Failure::new(code, &error.message);
+        match remedy {
+            Some(remedy) => failure.with_remedy(remedy),
+            None => failure,
         }
     };
     failure.account = Some(account.name.clone());

@@ -65,7 +65,7 @@ impl App {
     ///
     /// # Errors
     /// Everything wrong with it.
-    pub fn open(settings: AppSettings) -> Result<Self, Failure> {
+    pub fn open(settings: &AppSettings) -> Result<Self, Failure> {
         Self::open_with(settings, Presets::builtin(), BTreeMap::new())
     }
 
@@ -74,11 +74,11 @@ impl App {
     /// # Errors
     /// Everything wrong with the configuration.
     pub fn open_with(
-        settings: AppSettings,
+        settings: &AppSettings,
         presets: Presets,
         stand_ins: BTreeMap<String, SecretString>,
     ) -> Result<Self, Failure> {
-        let config = load_config(&settings, &presets)?;
+        let config = load_config(settings, &presets)?;
         Ok(Self(Arc::new(Inner {
             loader: plugins::loader(&config),
             config,
@@ -154,7 +154,7 @@ impl App {
             .map_err(|error| plugins::load_failure(&error).with_account(&settings.name))?;
         plugin
             .check_settings(&self.instance_settings(settings))
-            .map_err(|problems| failures::settings(settings, &problems))
+            .map_err(|problems| failures::settings(&self.0.config, settings, &problems))
     }
 
     /// Ends every session.
@@ -187,9 +187,8 @@ impl App {
             let instance = app.instance_settings(&settings);
             plugin
                 .check_settings(&instance)
-                .map_err(|problems| failures::settings(&settings, &problems))?;
-            Account::new(settings, plugin, instance, &network.environment, server_tls)
-                .map(Arc::new)
+                .map_err(|problems| failures::settings(&app.0.config, &settings, &problems))?;
+            Account::new(settings, plugin, instance, &network.environment, server_tls).map(Arc::new)
         })
         .await
         .map_err(|_| Failure::new("internal", "setting the account up was interrupted"))?
@@ -267,10 +266,10 @@ impl Backend for App {
         .boxed()
     }
 
-    fn account_from_table<'a>(
-        &'a self,
+    fn account_from_table(
+        &self,
         table: Value,
-    ) -> BoxFuture<'a, Result<Arc<dyn AccountHandle>, Failure>> {
+    ) -> BoxFuture<'_, Result<Arc<dyn AccountHandle>, Failure>> {
         async move {
             let name = table
                 .get("name")
@@ -293,17 +292,14 @@ impl Backend for App {
         config::edit::get(path, key).map_err(|error| failures::edit(&error))
     }
 
-    fn config_set<'a>(
-        &'a self,
-        key: &'a str,
-        value: Value,
-    ) -> BoxFuture<'a, Result<(), Failure>> {
+    fn config_set<'a>(&'a self, key: &'a str, value: Value) -> BoxFuture<'a, Result<(), Failure>> {
         async move {
             let Some(path) = self.config_path().map(Path::to_owned) else {
-                return Err(
-                    Failure::new("config.no_file", "there is no configuration file to change")
-                        .with_remedy("name one with --config, or create ./postrider.toml"),
-                );
+                return Err(Failure::new(
+                    "config.no_file",
+                    "there is no configuration file to change",
+                )
+                .with_remedy("name one with --config, or create ./postrider.toml"));
             };
             let (key, app) = (key.to_owned(), self.clone());
             tokio::task::spawn_blocking(move || {

@@ -12,8 +12,8 @@ use super::{AppSettings, load_config};
 use crate::failure::Failure;
 
 /// A loader for the shipped directories and those of the configuration.
-pub fn open(settings: AppSettings) -> Result<Loader, Failure> {
-    let config = load_config(&settings, &postrider_config::Presets::builtin())?;
+pub fn open(settings: &AppSettings) -> Result<Loader, Failure> {
+    let config = load_config(settings, &postrider_config::Presets::builtin())?;
     Ok(loader(&config))
 }
 
@@ -52,19 +52,18 @@ pub fn inspect(loader: &Loader, plugin: &Path) -> Result<Arc<LoadedPlugin>, Fail
     let name = plugin
         .to_str()
         .filter(|name| !name.contains(std::path::MAIN_SEPARATOR));
-    match name {
-        Some(name) => loader.load(name),
-        None => {
-            let path = plugin.canonicalize().map_err(|problem| {
-                Failure::new(
-                    "file.unreadable",
-                    format!("{}: {problem}", plugin.display()),
-                )
-            })?;
-            loader.load_file(&path, None)
-        }
-    }
-    .map_err(|error| load_failure(&error))
+    let outcome = if let Some(name) = name {
+        loader.load(name)
+    } else {
+        let path = plugin.canonicalize().map_err(|problem| {
+            Failure::new(
+                "file.unreadable",
+                format!("{}: {problem}", plugin.display()),
+            )
+        })?;
+        loader.load_file(&path, None)
+    };
+    outcome.map_err(|error| load_failure(&error))
 }
 
 /// A [`LoadError`] with advice.

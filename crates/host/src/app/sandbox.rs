@@ -36,10 +36,7 @@ pub async fn start(settings: &AppSettings, options: Options) -> Result<Sandbox, 
     let scenario = match &options.scenario {
         Some(path) => {
             let text = fs::read_to_string(path).map_err(|problem| {
-                Failure::new(
-                    "file.unreadable",
-                    format!("{}: {problem}", path.display()),
-                )
+                Failure::new("file.unreadable", format!("{}: {problem}", path.display()))
             })?;
             Scenario::from_toml(&text).map_err(|error| {
                 Failure::new("config.scenario", error.to_string()).at(path.display().to_string())
@@ -78,7 +75,9 @@ impl Embedded {
             scenario: scenario.map(Path::to_owned),
             ..Options::default()
         };
-        start(settings, options).await.map(|sandbox| Self { sandbox })
+        start(settings, options)
+            .await
+            .map(|sandbox| Self { sandbox })
     }
 
     /// The presets, with every Microsoft 365 pointed here.

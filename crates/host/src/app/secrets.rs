@@ -9,7 +9,7 @@ use secrecy::SecretString;
 
 /// Secret references by the name of their setting.
 pub(super) struct References {
-    references: BTreeMap<String, SecretRef>,
+    by_setting: BTreeMap<String, SecretRef>,
     stand_ins: BTreeMap<String, SecretString>,
     base_dir: PathBuf,
 }
@@ -18,12 +18,12 @@ impl References {
     /// `stand_ins` are looked up before the environment is; relative paths start at
     /// `base_dir`.
     pub(super) fn new(
-        references: BTreeMap<String, SecretRef>,
+        by_setting: BTreeMap<String, SecretRef>,
         stand_ins: BTreeMap<String, SecretString>,
         base_dir: PathBuf,
     ) -> Self {
         Self {
-            references,
+            by_setting,
             stand_ins,
             base_dir,
         }
@@ -33,7 +33,7 @@ impl References {
 impl SecretSource for References {
     fn secret(&self, name: &str) -> Result<SecretString, String> {
         let reference = self
-            .references
+            .by_setting
             .get(name)
             .ok_or_else(|| format!("the account has no {name}"))?;
         if let SecretRef::Env(variable) = reference
@@ -47,6 +47,6 @@ impl SecretSource for References {
     }
 
     fn names(&self) -> Vec<String> {
-        self.references.keys().cloned().collect()
+        self.by_setting.keys().cloned().collect()
     }
 }

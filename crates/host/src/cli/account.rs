@@ -33,7 +33,7 @@ Examples:
 pub(super) struct TestArguments {
     /// The account's name
     name: String,
-    /// Who gets the test message [default: the account's test_recipient]
+    /// Who gets the test message [default: the account's `test_recipient`]
     #[arg(long, value_name = "ADDRESS")]
     to: Option<String>,
     /// Check only, send nothing

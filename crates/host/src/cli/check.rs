@@ -26,7 +26,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(
     arguments: &Arguments,
-    settings: AppSettings,
+    settings: &AppSettings,
     output: &Output,
 ) -> Result<ExitCode, Failure> {
     let app = App::open(settings)?;

@@ -72,7 +72,7 @@ enum Command {
     /// Run a Lua script to its end
     Run(run::Arguments),
     /// Send one message
-    Send(send::Arguments),
+    Send(Box<send::Arguments>),
     /// List, show and test accounts
     #[command(subcommand)]
     Account(account::Command),
@@ -114,11 +114,13 @@ impl Cli {
             state_dir: self.state_dir,
         };
         match self.command {
-            Command::Run(arguments) => run::run(arguments, settings, &output).await,
-            Command::Send(arguments) => send::run(arguments, App::open(settings)?, &output).await,
-            Command::Account(command) => account::run(command, App::open(settings)?, &output).await,
-            Command::Check(arguments) => check::run(&arguments, settings, &output),
-            Command::Plugin(command) => plugin::run(command, settings, &output),
+            Command::Run(arguments) => run::run(arguments, &settings, &output).await,
+            Command::Send(arguments) => send::run(*arguments, App::open(&settings)?, &output).await,
+            Command::Account(command) => {
+                account::run(command, App::open(&settings)?, &output).await
+            }
+            Command::Check(arguments) => check::run(&arguments, &settings, &output),
+            Command::Plugin(command) => plugin::run(command, &settings, &output),
             Command::Sandbox(arguments) => sandbox::run(arguments, &settings, &output).await,
             Command::Completions { shell } => {
                 let mut command = <Self as clap::CommandFactory>::command();

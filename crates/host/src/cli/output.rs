@@ -83,7 +83,9 @@ impl Output {
     }
 
     fn branch(&self, value: &Value, depth: usize) {
-        let Value::Object(entries) = value else { return };
+        let Value::Object(entries) = value else {
+            return;
+        };
         for (key, value) in entries.iter().filter(|(_, value)| !value.is_null()) {
             let indent = "  ".repeat(depth);
             match value {

@@ -31,7 +31,7 @@ Loading a file runs its code. A path is only loaded when its SHA-256 is pinned u
 
 pub(super) fn run(
     command: Command,
-    settings: AppSettings,
+    settings: &AppSettings,
     output: &Output,
 ) -> Result<ExitCode, Failure> {
     let catalogue = plugins::open(settings)?;

@@ -29,17 +29,21 @@ pub(super) struct Arguments {
     /// The script
     script: PathBuf,
     /// What the script finds in `pr.args`
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    arguments: Vec<String>,
+    #[arg(
+        value_name = "ARGUMENTS",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    args: Vec<String>,
 }
 
 pub(super) async fn run(
     arguments: Arguments,
-    settings: AppSettings,
+    settings: &AppSettings,
     output: &Output,
 ) -> Result<ExitCode, Failure> {
     let embedded = if arguments.sandbox {
-        Some(Embedded::start(&settings, arguments.scenario.as_deref()).await?)
+        Some(Embedded::start(settings, arguments.scenario.as_deref()).await?)
     } else {
         None
     };
@@ -50,7 +54,7 @@ pub(super) async fn run(
 
     let outcome = lua::run(
         &arguments.script,
-        &arguments.arguments,
+        &arguments.args,
         Arc::new(app.clone()),
         lua::Limits::default(),
     )

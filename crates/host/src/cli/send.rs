@@ -120,9 +120,8 @@ fn request(arguments: Arguments) -> Result<SendRequest, Failure> {
             }
             let octets = standard_input()?;
             Some(String::from_utf8(octets).map_err(|_| {
-                Failure::new("message.invalid", "text: standard input is not UTF-8").with_remedy(
-                    "convert it with iconv, or attach it: --text '…' --attach FILE",
-                )
+                Failure::new("message.invalid", "text: standard input is not UTF-8")
+                    .with_remedy("convert it with iconv, or attach it: --text '…' --attach FILE")
             })?)
         }
         text => text,

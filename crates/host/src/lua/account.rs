@@ -61,8 +61,11 @@ pub(crate) fn register(registrar: &Registrar<'_>, backend: &Arc<dyn Backend>) ->
         args.end()?;
         let message = message::parse(&table)?;
         Ok(Box::pin(async move {
-            let receipt = account.0.send(message).await.map_err(Fault::failed)?;
-            Ok(Reply::Json(receipt))
+            let sent = account.0.send(message).await.map_err(Fault::failed)?;
+            Ok(match sent.refused {
+                None => Reply::Json(sent.receipt),
+                Some(refused) => Reply::Partly(sent.receipt, Box::new(refused)),
+            })
         }))
     })?;
     registrar.add_waiting("account:check", |_, mut args| {

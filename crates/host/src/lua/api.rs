@@ -206,7 +206,7 @@ local ops = pr.account {
             ],
             waits: true,
         },
-        doc: "Sends one message and waits for the server's answer. A field nobody knows raises an error with the nearest name; a message that cannot be sent answers `nil, err`.",
+        doc: "Sends one message and waits for the server's answer. A field nobody knows raises an error with the nearest name; a message that cannot be sent answers `nil, err`. One that was taken for some recipients only answers both: `receipt, err`, where `err.code` is `smtp.partial`.",
         since: "0.1",
         example: r#"local receipt, err = account:send {
   to = { "ops@example.net", "Night shift <night@example.net>" },

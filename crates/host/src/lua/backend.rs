@@ -38,11 +38,20 @@ pub trait AccountHandle: Send + Sync {
     /// The name in the configuration or in the script's table.
     fn name(&self) -> &str;
 
-    /// Sends one message; the receipt is what the script gets.
-    fn send(&self, message: SendRequest) -> BoxFuture<'_, Result<Value, Failure>>;
+    /// Sends one message; an error when nobody got it.
+    fn send(&self, message: SendRequest) -> BoxFuture<'_, Result<Sent, Failure>>;
 
     /// Goes through all of it without sending: `{ok, stages = […]}`.
     fn check(&self) -> BoxFuture<'_, Value>;
+}
+
+/// A message that the server took for somebody.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// What the script gets.
+    pub receipt: Value,
+    /// Why it was not taken for everybody; the script gets it beside the receipt.
+    pub refused: Option<Failure>,
 }
 
 /// A message as the script described it: shapes are checked, contents are not.

@@ -12,6 +12,7 @@ use mlua::{IntoLua, IntoLuaMulti, Lua, LuaString, MultiValue, Table, Value};
 use super::fault::{self, Fault};
 use super::json;
 use super::meter::{Counted, Meter, Tick};
+use crate::Failure;
 
 /// Makes API functions for one state.
 pub(crate) struct Registrar<'a> {
@@ -27,6 +28,8 @@ pub(crate) struct Registrar<'a> {
 pub(crate) enum Reply {
     /// JSON, whose nulls are absent fields.
     Json(serde_json::Value),
+    /// The same, and why it is not all that was asked for: `value, err`.
+    Partly(serde_json::Value, Box<Failure>),
     /// Anything else, made when Lua is at hand again.
     Made(Make),
 }
@@ -98,12 +101,16 @@ struct Waited {
 impl IntoLuaMulti for Waited {
     fn into_lua_multi(self, lua: &Lua) -> mlua::Result<MultiValue> {
         let answer = self.answer.and_then(|reply| {
-            Ok(match reply {
-                Reply::Json(value) => json::to_lua(lua, &value, json::Nulls::Absent)?,
-                Reply::Made(make) => make(lua)?,
-            })
+            let json = |value| json::to_lua(lua, value, json::Nulls::Absent);
+            Ok(MultiValue::from_iter(match reply {
+                Reply::Json(value) => vec![json(&value)?],
+                Reply::Partly(value, failure) => {
+                    let error = fault::error_table(lua, &failure, self.at.as_deref())?;
+                    vec![json(&value)?, Value::Table(error)]
+                }
+                Reply::Made(make) => vec![make(lua)?],
+            }))
         });
-        let answer = answer.map(|value| MultiValue::from_iter([value]));
         outcome(lua, self.name, answer, || self.at)
     }
 }

@@ -79,9 +79,6 @@ pub(crate) fn error_table(lua: &Lua, failure: &Failure, at: Option<&str>) -> mlu
     table.raw_set("account", failure.account.as_deref())?;
     table.raw_set("at", at)?;
     table.raw_set("place", failure.at.as_deref())?;
-    if failure.is_report {
-        table.raw_set("report", true)?;
-    }
     if let Some(smtp) = &failure.smtp {
         let reply = lua.create_table()?;
         reply.raw_set("code", smtp.code)?;
@@ -166,9 +163,6 @@ impl ScriptError {
         if let Some(raised) = trace.iter().position(|frame| place(frame) == line) {
             trace.drain(..=raised);
         }
-        if failure.is_report {
-            failure.message = format!("{}\n   at: {at}", failure.message.trim_end());
-        }
         Self { failure, trace }
     }
 
@@ -224,7 +218,6 @@ fn from_table(table: &Table) -> Failure {
         .unwrap_or_else(|| "script.raised".to_owned());
     let message = text("message").unwrap_or_else(|| "the script raised a table".to_owned());
     let mut failure = Failure::new(code, message);
-    failure.is_report = matches!(table.raw_get("report"), Ok(Value::Boolean(true)));
     failure.remedy = text("remedy");
     failure.who = text("who");
     failure.account = text("account");

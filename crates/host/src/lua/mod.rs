@@ -29,7 +29,7 @@ mod task;
 mod text;
 mod time;
 
-pub use backend::{AccountHandle, Attachment, Backend, Priority, SendRequest, Source};
+pub use backend::{AccountHandle, Attachment, Backend, Priority, SendRequest, Sent, Source};
 pub use fault::ScriptError;
 pub use reference::reference;
 

@@ -58,17 +58,6 @@ async fn an_account_that_is_not_there_is_raised_with_advice() {
 }
 
 #[tokio::test]
-async fn a_report_on_the_configuration_stays_as_it_is() {
-    let run = run("local x = require 'postrider'.account 'misspelt'").await;
-
-    assert_eq!(
-        run.error().to_string(),
-        "error: unknown key 'sendr'\n  --> postrider.toml:3:1\n   at: script.lua:1"
-    );
-    assert_eq!(run.error().exit_code(), 78);
-}
-
-#[tokio::test]
 async fn misuse_is_raised_at_the_callers_line_with_a_suggestion() {
     let cases = [
         (

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use postrider_host::lua::{AccountHandle, Backend, Limits, Script, ScriptError, SendRequest};
+use postrider_host::lua::{AccountHandle, Backend, Limits, Script, ScriptError, SendRequest, Sent};
 use postrider_host::{Failure, SmtpFailure};
 use serde_json::{Value, json};
 
@@ -138,7 +138,7 @@ impl AccountHandle for Account {
     }
 
     /// Takes 50 ms, and refuses the CEO.
-    fn send(&self, message: SendRequest) -> BoxFuture<'_, Result<Value, Failure>> {
+    fn send(&self, message: SendRequest) -> BoxFuture<'_, Result<Sent, Failure>> {
         Box::pin(async move {
             let _sending = Sending::new(&self.host);
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -160,8 +160,12 @@ impl AccountHandle for Account {
                 "recipients": message.to.clone(),
                 "queued": null,
             });
+            let refused = message
+                .cc
+                .contains(&"nobody@contoso.com".to_owned())
+                .then(|| Failure::new("smtp.partial", "1 of 2 recipients refused"));
             self.host.sent.lock().unwrap().push(message);
-            Ok(receipt)
+            Ok(Sent { receipt, refused })
         })
     }
 
@@ -181,10 +185,6 @@ impl Backend for Hands {
         Box::pin(async move {
             if name == "alerts" {
                 return Ok(Account::handle(name, Arc::clone(&self.0)));
-            }
-            if name == "misspelt" {
-                let report = "error: unknown key 'sendr'\n  --> postrider.toml:3:1\n";
-                return Err(Failure::rendered("config.invalid", report));
             }
             let message = format!("no account is called \"{name}\"");
             Err(Failure::new("config.unknown_account", message)

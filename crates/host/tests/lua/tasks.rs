@@ -234,3 +234,17 @@ async fn dropping_the_run_ends_the_script() {
     assert_eq!(host.sending(), 0);
     assert_eq!(Arc::strong_count(&host), 1, "the state outlived its script");
 }
+
+#[tokio::test]
+async fn a_message_that_only_some_got_answers_a_receipt_and_an_error() {
+    let run = run(r#"
+        local pr = require "postrider"
+        local receipt, err = pr.account("alerts"):send {
+          to = "a@contoso.com", cc = "nobody@contoso.com", subject = "s", text = "t",
+        }
+        print(receipt.message_id, err.code)
+    "#)
+    .await;
+
+    assert_eq!(run.lines(), ["<s@contoso.com>\tsmtp.partial"]);
+}
