@@ -18,5 +18,8 @@ fn round_trip<T: Serialize + DeserializeOwned>(data: &[u8]) {
     };
     let written = serde_json::to_vec(&value).expect("what was read can be written");
     let again: T = serde_json::from_slice(&written).expect("what was written can be read");
-    assert_eq!(written, serde_json::to_vec(&again).expect("and written again"));
+    assert_eq!(
+        written,
+        serde_json::to_vec(&again).expect("and written again")
+    );
 }

@@ -4,7 +4,11 @@ use postrider_smtp::{Capabilities, Reply, ReplyError, ReplyParser};
 
 pub(crate) fn run(data: &[u8]) {
     let whole = replies([data]);
-    assert_eq!(whole, replies(data.chunks(1)), "cut into octets it reads differently");
+    assert_eq!(
+        whole,
+        replies(data.chunks(1)),
+        "cut into octets it reads differently"
+    );
     for reply in whole.iter().flatten() {
         assert!((200..600).contains(&reply.code));
         let _ = Capabilities::from_reply(reply);
