@@ -211,6 +211,9 @@ fn another_plugin_keeps_its_settings_and_its_secrets_stay_references() {
     assert_eq!(auth.allow_hosts, ["id.example.org:8443"]);
     for bad in [
         json!({ "plugin": "acme", "api_key": "hunter2" }),
+        json!({ "plugin": "acme", "login": { "password": "hunter2" } }),
+        json!({ "plugin": "acme", "logins": [{ "password": "hunter2" }] }),
+        json!({ "plugin": "acme", "login": { "password": { "env": "P" } } }),
         json!({ "plugin": "acme", "allow_hosts": ["x/y"] }),
         json!({ "plugin": "../acme" }),
         json!({ "region": "eu" }),

@@ -295,3 +295,34 @@ fn another_provider_needs_its_endpoints() {
     microsoft["auth"]["issuer"] = json!("https://id.example.org");
     assert!(problems(microsoft)[0].contains("has endpoints of its own"));
 }
+
+#[test]
+fn a_graph_scope_is_refused_however_the_provider_is_named() {
+    for provider in [
+        json!({ "issuer": "https://login.microsoftonline.com/contoso.com/v2.0" }),
+        json!({ "token_endpoint": "https://login.microsoftonline.com/contoso.com/oauth2/v2.0/token" }),
+    ] {
+        for scope in [
+            "https://graph.microsoft.com/.default",
+            "https://graph.microsoft.us/Mail.Send",
+            "00000003-0000-0000-c000-000000000000/.default",
+        ] {
+            let mut value = json!({
+                "username": "svc-mail@contoso.com",
+                "server": { "host": "smtp.office365.com" },
+                "auth": {
+                    "plugin": "oauth", "flow": "client_credentials", "client_id": "0f1e",
+                    "client_secret": { "env": "S" }, "scopes": [scope],
+                },
+            });
+            for (key, url) in provider.as_object().unwrap() {
+                value["auth"][key] = url.clone();
+            }
+            let found = problems(value);
+            assert!(
+                found.len() == 1 && found[0].contains("tokens for Microsoft Graph"),
+                "{scope}: {found:?}"
+            );
+        }
+    }
+}

@@ -186,3 +186,24 @@ fn a_sandbox_stands_in_for_microsoft365_and_for_nothing_else() {
         ("smtp.gmail.com", None)
     );
 }
+
+#[test]
+fn under_a_sandbox_only_a_host_of_its_own_keeps_an_accounts_port() {
+    let mut presets = Presets::builtin();
+    presets.point_microsoft365_at(SandboxAddress {
+        smtp_host: "localhost".to_owned(),
+        smtp_port: 2525,
+        authority: "https://localhost:8443/".parse().unwrap(),
+        ca_file: "/tmp/ca.pem".into(),
+    });
+    for (server, expected) in [
+        (json!({ "port": 25 }), "localhost:2525"),
+        (json!({ "host": "127.0.0.1", "port": 25 }), "127.0.0.1:25"),
+    ] {
+        let mut value = on_preset("microsoft365", "client_credentials");
+        value["auth"]["tenant"] = json!("contoso.com");
+        value["server"] = server;
+        let server = Account::from_value("ops", value, &presets).unwrap().server;
+        assert_eq!(format!("{}:{}", server.host, server.port), expected);
+    }
+}

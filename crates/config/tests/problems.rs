@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::Path;
 
-use postrider_config::{Config, Presets};
+use postrider_config::{Config, Presets, edit};
 
 /// `UPDATE_SNAPSHOTS=1` writes what is said now into the file it is compared with.
 fn assert_said(settings: &str, snapshot: &str) {
@@ -57,6 +57,13 @@ fn files_that_cannot_be_settings_are_refused_with_the_reason() {
     };
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(load(dir.path()), "is not a regular file");
+    // A pipe that nobody writes to must not keep anybody waiting.
+    let pipe = dir.path().join("pipe.toml");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    assert_eq!(load(&pipe), "is not a regular file");
+    let refused = edit::get(&pipe, "account").unwrap_err().to_string();
+    assert!(refused.ends_with("is not a regular file"), "{refused}");
     let missing = load(&dir.path().join("none.toml"));
     assert!(
         missing.starts_with("cannot be read: No such file"),
@@ -102,5 +109,21 @@ fn deep_nesting_is_refused_before_it_hurts() {
         format!("x = {}", "{x=".repeat(deep)),
     ] {
         assert!(said(text.as_bytes()).contains("recurs"), "{}", &text[..20]);
+    }
+}
+
+#[test]
+fn a_password_in_a_url_is_not_shown() {
+    for value in [
+        "token_endpoint = \"https://u:hunter2@id.example.org/token\"",
+        "issuer = \"http://hunter2@id.example.org\"",
+        "redirect_uri = \"x://u:hunter2@localhost\"",
+        "allow_hosts = [\"https://u:hunter2@id.example.org\"]",
+        "flow = \"https://u:hunter2@id.example.org",
+    ] {
+        let text = format!("[account.a.auth]\nplugin = \"oauth\"\n{value}\n");
+        let errors = Config::parse(&text, None, &Presets::builtin()).unwrap_err();
+        let shown = format!("{errors} {errors:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
     }
 }

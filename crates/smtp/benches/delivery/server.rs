@@ -17,9 +17,11 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// How new sessions may transmit.
+/// What a session may do.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Offer {
+    /// Nothing, before TLS.
+    Starttls,
     Pipelining,
     /// `BDAT` as well.
     Chunking,
@@ -111,22 +113,20 @@ async fn session(
 ) -> Option<()> {
     const GREETING: &[u8] = b"220 bench\r\n";
     stream.set_nodelay(true).expect("a socket");
-    let chunking = state.chunking.load(Ordering::Relaxed);
+    let offer = if state.chunking.load(Ordering::Relaxed) {
+        Offer::Chunking
+    } else {
+        Offer::Pipelining
+    };
     let greeting = if tls == TlsMode::Implicit {
         GREETING
     } else {
-        let mut peer = Peer::new(false, chunking);
+        let mut peer = Peer::new(Offer::Starttls);
         converse(&mut stream, &mut peer, GREETING, &state).await?;
         b""
     };
     let mut stream = acceptor.accept(stream).await.ok()?;
-    converse(
-        &mut stream,
-        &mut Peer::new(true, chunking),
-        greeting,
-        &state,
-    )
-    .await
+    converse(&mut stream, &mut Peer::new(offer), greeting, &state).await
 }
 
 /// Answers until `STARTTLS` has been.
@@ -160,18 +160,16 @@ async fn converse(
 
 /// The server's half of one session.
 struct Peer {
-    secured: bool,
-    chunking: bool,
+    offer: Offer,
     unread: Vec<u8>,
     in_data: bool,
     starts_tls: bool,
 }
 
 impl Peer {
-    fn new(secured: bool, chunking: bool) -> Self {
+    fn new(offer: Offer) -> Self {
         Self {
-            secured,
-            chunking,
+            offer,
             unread: Vec::new(),
             in_data: false,
             starts_tls: false,
@@ -208,11 +206,15 @@ impl Peer {
             }
             used += end + 1;
             let answer: &[u8] = match &line[..4.min(line.len())] {
-                b"EHLO" if !self.secured => b"250-bench\r\n250-PIPELINING\r\n250 STARTTLS\r\n",
-                b"EHLO" if self.chunking => {
-                    b"250-bench\r\n250-PIPELINING\r\n250-CHUNKING\r\n250 AUTH PLAIN XOAUTH2\r\n"
-                }
-                b"EHLO" => b"250-bench\r\n250-PIPELINING\r\n250 AUTH PLAIN XOAUTH2\r\n",
+                b"EHLO" => match self.offer {
+                    Offer::Starttls => b"250-bench\r\n250-PIPELINING\r\n250 STARTTLS\r\n",
+                    Offer::Pipelining => {
+                        b"250-bench\r\n250-PIPELINING\r\n250 AUTH PLAIN XOAUTH2\r\n"
+                    }
+                    Offer::Chunking => {
+                        b"250-bench\r\n250-PIPELINING\r\n250-CHUNKING\r\n250 AUTH PLAIN XOAUTH2\r\n"
+                    }
+                },
                 b"STAR" => {
                     self.starts_tls = true;
                     b"220 go on\r\n"
