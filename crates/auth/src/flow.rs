@@ -203,7 +203,6 @@ impl Context {
 }
 
 /// One flow, between two calls into the plugin.
-#[derive(Debug)]
 pub(crate) struct Flow {
     context: Arc<Context>,
     op: Op,
@@ -216,7 +215,6 @@ pub(crate) struct Flow {
 }
 
 /// What the plugin said last.
-#[derive(Debug)]
 enum Turn {
     Act(Box<Action>),
     Finished(Octets),
@@ -225,7 +223,6 @@ enum Turn {
 }
 
 /// Where a flow comes to rest.
-#[derive(Debug)]
 pub(crate) enum Rest {
     /// It has its result.
     Finished(Octets),
@@ -354,7 +351,7 @@ impl Flow {
     fn report(&self, failure: &Failure) {
         let context = &self.context;
         let message = context.scrubber.clean(&failure.message, MESSAGE_CHARS);
-        tracing::warn!(
+        tracing::info!(
             plugin = context.plugin.name(),
             account = context.account,
             op = name_of(self.op),

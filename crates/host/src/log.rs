@@ -32,18 +32,17 @@ impl LogLevel {
     }
 }
 
-/// Starts logging. Only Postrider's own events are logged beyond warnings: other crates'
-/// debug output may hold what they send and receive.
-pub fn start(level: LogLevel) {
+/// Starts logging at `level`; without one, warnings, and what scripts say from information up.
+///
+/// Only Postrider's own events are logged beyond warnings: other crates' debug output may hold
+/// what they send and receive.
+pub fn start(level: Option<LogLevel>) {
+    let own = level.unwrap_or(LogLevel::Warn).name();
+    let scripts = level.unwrap_or(LogLevel::Info).name();
+    let others = if own == "error" { "error" } else { "warn" };
     let filter = EnvFilter::new(format!(
-        "{},postrider={level},postrider_host={level},postrider_auth={level},\
-         postrider_smtp={level},postrider_sandbox={level}",
-        if level == LogLevel::Error {
-            "error"
-        } else {
-            "warn"
-        },
-        level = level.name(),
+        "{others},postrider={own},postrider_host={own},postrider_auth={own},\
+         postrider_smtp={own},postrider_sandbox={own},postrider::script={scripts}",
     ));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -49,15 +49,9 @@ pub struct Cli {
     #[arg(long, global = true, env = "POSTRIDER_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
 
-    /// How much to log on standard error: error, warn, info, debug, trace
-    #[arg(
-        long,
-        global = true,
-        env = "POSTRIDER_LOG",
-        value_name = "LEVEL",
-        default_value = "warn"
-    )]
-    log: LogLevel,
+    /// How much to log on standard error [default: warn, and info from scripts]
+    #[arg(long, global = true, env = "POSTRIDER_LOG", value_name = "LEVEL")]
+    log: Option<LogLevel>,
 
     /// Print JSON instead of text
     #[arg(long, global = true)]
@@ -93,8 +87,8 @@ enum Command {
 }
 
 impl Cli {
-    /// How much to log.
-    pub fn log_level(&self) -> LogLevel {
+    /// How much to log, if it was said.
+    pub fn log_level(&self) -> Option<LogLevel> {
         self.log
     }
 
