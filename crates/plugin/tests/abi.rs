@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::cell::RefCell;
 use std::ffi::c_void;
 use std::ptr::{null, null_mut};
 use std::sync::Mutex;
@@ -14,6 +15,11 @@ use postrider_plugin::{Error, ErrorKind, Io, Level, Plugin};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use support::call;
+
+thread_local! {
+    /// An [`Io`] may be kept for longer than its flow: nothing in its type forbids it.
+    static KEPT: RefCell<Option<Io>> = const { RefCell::new(None) };
+}
 
 struct Sample;
 
@@ -40,6 +46,7 @@ impl Plugin for Sample {
 
     async fn obtain(&self, io: Io, _: ObtainInput) -> Result<Tokens, Error> {
         io.log(Level::Info, "waiting");
+        KEPT.with_borrow_mut(|kept| *kept = Some(io.clone()));
         io.sleep(Duration::from_secs(1)).await?;
         Ok(Tokens::default())
     }
@@ -145,6 +152,20 @@ fn an_instance_runs_from_create_to_destroy() {
     end(flow);
     destroy(inst);
     assert_eq!(*log.lock().unwrap(), ["3 waiting"]);
+}
+
+#[test]
+fn an_io_that_outlives_its_instance_no_longer_reaches_the_host() {
+    let log = Log::default();
+    let host = host(&log);
+    let (_, _, inst) = create(&raw const host, &config("a"));
+    let (_, _, flow) = begin(inst, Op::Obtain as u32, Bytes::new(INPUT));
+    let kept = KEPT.take().unwrap();
+    end(flow);
+    kept.log(Level::Info, "between flows");
+    destroy(inst);
+    kept.log(Level::Info, "too late");
+    assert_eq!(*log.lock().unwrap(), ["3 waiting", "3 between flows"]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::io::Write;
 use std::mem::offset_of;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Once, PoisonError, RwLock};
 
 use serde::Serialize;
 
@@ -79,7 +79,9 @@ unsafe extern "C" fn destroy<P: Plugin>(inst: *mut c_void) {
     if !inst.is_null() {
         // SAFETY: `create` made it from a box of this type, and gives it back once.
         let instance = unsafe { Box::from_raw(inst.cast::<Instance<P>>()) };
+        let log = Arc::clone(&instance.log);
         discard(instance);
+        log.close();
     }
 }
 
@@ -164,7 +166,7 @@ unsafe fn instance<P: Plugin>(host: *const Host, config: Bytes) -> Result<Instan
     Ok(Instance {
         plugin,
         features,
-        log,
+        log: Arc::new(log),
         poisoned: Arc::new(AtomicBool::new(false)),
     })
 }
@@ -320,17 +322,20 @@ impl Write for SinkWriter<'_> {
     }
 }
 
-/// The host's log, as `create` received it.
-#[derive(Clone, Copy)]
-pub(super) struct HostLog {
+/// The host's log, from `create` until `destroy`. The author may keep an
+/// [`Io`](super::Io) for longer than that; what is logged then goes nowhere.
+pub(super) struct HostLog(RwLock<Option<Line>>);
+
+/// The host's function and its context.
+struct Line {
     ctx: *mut c_void,
-    log: Option<unsafe extern "C" fn(*mut c_void, i32, Bytes)>,
+    log: unsafe extern "C" fn(*mut c_void, i32, Bytes),
 }
 
 // SAFETY: the header lets `log` be called with `ctx` from any thread.
-unsafe impl Send for HostLog {}
+unsafe impl Send for Line {}
 // SAFETY: as above.
-unsafe impl Sync for HostLog {}
+unsafe impl Sync for Line {}
 
 impl HostLog {
     /// # Safety
@@ -353,21 +358,23 @@ impl HostLog {
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
         if (size as usize) < offset_of!(Host, log) + size_of::<usize>() {
-            return Ok(Self {
-                ctx: std::ptr::null_mut(),
-                log: None,
-            });
+            return Ok(Self(RwLock::new(None)));
         }
         // SAFETY: `size` says that these two are there.
         let (ctx, log) = unsafe { ((*host).ctx, (*host).log) };
-        Ok(Self { ctx, log })
+        Ok(Self(RwLock::new(log.map(|log| Line { ctx, log }))))
     }
 
-    pub(super) fn write(self, level: Level, message: &str) {
-        if let Some(log) = self.log {
-            // SAFETY: the host's own function and context, alive until `destroy` returns;
-            // flows end before that.
-            unsafe { log(self.ctx, level as i32, Bytes::new(message.as_bytes())) };
+    pub(super) fn write(&self, level: Level, message: &str) {
+        if let Some(Line { ctx, log }) = &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
+            // SAFETY: the host's own function and context, alive until `destroy` returns,
+            // which waits in `close` until this is done.
+            unsafe { log(*ctx, level as i32, Bytes::new(message.as_bytes())) };
         }
+    }
+
+    /// Lets go of the host, once nobody is writing.
+    fn close(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

@@ -48,7 +48,7 @@ impl Output {
 pub(super) struct Instance<P> {
     pub(super) plugin: Arc<P>,
     pub(super) features: Arc<BTreeSet<String>>,
-    pub(super) log: HostLog,
+    pub(super) log: Arc<HostLog>,
     pub(super) poisoned: Arc<AtomicBool>,
 }
 
@@ -106,7 +106,11 @@ impl Flow {
     where
         F: Future<Output = Result<Output, Error>> + Send + 'static,
     {
-        let shared = Shared::new(now_ms, Arc::clone(&instance.features), instance.log);
+        let shared = Shared::new(
+            now_ms,
+            Arc::clone(&instance.features),
+            Arc::clone(&instance.log),
+        );
         let future = run(Arc::clone(&instance.plugin), shared.io());
         Self {
             running: Some(Box::pin(future)),

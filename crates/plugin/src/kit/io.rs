@@ -202,7 +202,7 @@ impl Io {
 pub(super) struct Shared {
     slot: Mutex<Slot>,
     features: Arc<BTreeSet<String>>,
-    log: HostLog,
+    log: Arc<HostLog>,
 }
 
 struct Slot {
@@ -222,7 +222,11 @@ enum SlotState {
 }
 
 impl Shared {
-    pub(super) fn new(now_ms: u64, features: Arc<BTreeSet<String>>, log: HostLog) -> Arc<Self> {
+    pub(super) fn new(
+        now_ms: u64,
+        features: Arc<BTreeSet<String>>,
+        log: Arc<HostLog>,
+    ) -> Arc<Self> {
         let slot = Mutex::new(Slot {
             now_ms,
             state: SlotState::Idle,
