@@ -25,6 +25,8 @@ use crate::sasl::Mechanism;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "oauth")]
+// An application's own token is the application's, whichever mailbox it is used for.
+#[schemars(extend("x-postrider-shared-grant" = {"flow": "client_credentials"}))]
 pub(crate) struct Settings {
     /// How the first token is obtained: `client_credentials` for an application of its own,
     /// `authorization_code` for a person at a browser, `device_code` for a person elsewhere.

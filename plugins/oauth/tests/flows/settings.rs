@@ -44,6 +44,15 @@ fn the_schema_marks_secrets_and_describes_every_setting() {
 }
 
 #[test]
+fn an_applications_own_token_is_the_same_for_all_its_accounts() {
+    let schema = Driver::<OAuth>::describe().config_schema;
+    assert_eq!(
+        schema.pointer("/x-postrider-shared-grant"),
+        Some(&json!({ "flow": "client_credentials" }))
+    );
+}
+
+#[test]
 fn the_schema_takes_good_settings_and_refuses_unknown_ones() {
     let schema = Driver::<OAuth>::describe().config_schema;
     let validator = jsonschema::validator_for(schema.as_value()).unwrap();
