@@ -48,6 +48,9 @@ const RANDOM_OCTETS: u32 = 1024;
 /// Length bound of a provider's own words, in characters: Entra ID's run to several lines.
 const DESCRIPTION_CHARS: usize = 2000;
 
+/// Tokens learnt from one response: more would crowd out the secrets that are in use.
+const TOKENS_LEARNT: usize = 8;
+
 /// What stays the same for all flows of one account.
 pub(crate) struct Context {
     pub(crate) account: String,
@@ -406,12 +409,13 @@ impl Flow {
         let Ok(Value::Object(fields)) = serde_json::from_slice(body) else {
             return;
         };
-        for (name, value) in fields {
-            if (name.ends_with("_token") || name == "device_code")
-                && let Value::String(value) = value
-            {
-                self.context.scrubber.learn(&Zeroizing::new(value));
-            }
+        let is_token = |name: &str| name.ends_with("_token") || name == "device_code";
+        let tokens = fields.into_iter().filter_map(|(name, value)| match value {
+            Value::String(value) if is_token(&name) => Some(Zeroizing::new(value)),
+            _ => None,
+        });
+        for token in tokens.take(TOKENS_LEARNT) {
+            self.context.scrubber.learn(&token);
         }
     }
 

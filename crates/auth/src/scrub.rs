@@ -47,16 +47,15 @@ impl Known {
 }
 
 impl Scrubber {
-    /// Remembers `secret`.
+    /// Remembers `secret` as the one used last.
     pub(crate) fn learn(&self, secret: &str) {
         if secret.is_empty() {
             return;
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.iter().any(|old| *old.0[0] == *secret) {
-            return;
-        }
-        known.push_front(Known::new(secret));
+        let old = known.iter().position(|old| *old.0[0] == *secret);
+        let this = old.and_then(|at| known.remove(at));
+        known.push_front(this.unwrap_or_else(|| Known::new(secret)));
         known.truncate(REMEMBERED);
     }
 
@@ -79,10 +78,10 @@ impl Scrubber {
             }
             // Whoever cut the text before us may have cut a secret at its end.
             let cut = |text: &str, way: &str| {
-                let from = text.len().saturating_sub(way.len());
-                let starts = text.char_indices().map(|(at, _)| at);
+                let from = text.ceil_char_boundary(text.len().saturating_sub(way.len()));
+                let starts = text[from..].char_indices().map(|(at, _)| from + at);
                 starts
-                    .filter(|at| *at >= from && text.len() - at >= PARTIAL)
+                    .take_while(|at| text.len() - at >= PARTIAL)
                     .find(|at| way.starts_with(&text[*at..]))
             };
             if let Some(at) = ways.iter().filter_map(|way| cut(&text, way)).min() {
@@ -149,6 +148,22 @@ mod tests {
             let clean = scrubber.clean(text, 100);
             assert!(clean.starts_with("refused [secret]"), "{clean}");
         }
+    }
+
+    #[test]
+    fn a_secret_that_is_still_in_use_does_not_age_out() {
+        let scrubber = Scrubber::default();
+        scrubber.learn("client-secret");
+        for n in 1..REMEMBERED {
+            scrubber.learn(&format!("old-token-{n}"));
+        }
+        scrubber.learn("client-secret");
+        scrubber.learn("new-token");
+
+        assert_eq!(
+            scrubber.clean("client-secret, new-token", 100),
+            "[secret], [secret]"
+        );
     }
 
     #[test]

@@ -341,8 +341,14 @@ async fn no_secret_is_ever_shown() {
     writeln!(shown, "{error} {error:?} {flow:?} {credential:?}").unwrap();
 
     // Whatever a provider answers, the probe repeats it with what it sent.
+    let many = (0..100).map(|n| (format!("n{n}_token"), format!("token-{n}")));
     for (status, body) in [
         (400, json!({"error": "client-secret-canary"})),
+        (
+            400,
+            many.map(|(name, token)| (name, Value::from(token)))
+                .collect(),
+        ),
         (401, json!({"access_token": "access-canary-x"})),
         (500, json!({"refresh_token": "refresh-canary-x"})),
         (
