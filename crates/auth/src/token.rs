@@ -159,10 +159,7 @@ impl State {
 
     fn publish(&mut self, obtained: Obtained) -> AccessToken {
         self.generation += 1;
-        // RFC 6749 §6: without a new refresh token the old one stays.
-        if obtained.refresh.is_some() {
-            self.refresh = obtained.refresh;
-        }
+        self.refresh = obtained.refresh;
         let token = AccessToken {
             value: obtained.access,
             issued_at: obtained.requested_at,
@@ -258,7 +255,11 @@ impl Grant {
             return Ok(current.clone());
         }
         match result {
-            Ok(obtained) => Ok(state.publish(obtained)),
+            Ok(mut obtained) => {
+                // RFC 6749 §6: without a new refresh token the old one stays.
+                obtained.refresh = obtained.refresh.or_else(|| state.refresh.take());
+                Ok(state.publish(obtained))
+            }
             Err(error) => {
                 if error.kind == AuthErrorKind::InvalidGrant {
                     state.void = Some(error.clone());
@@ -272,7 +273,8 @@ impl Grant {
         }
     }
 
-    /// Takes in what a login brought.
+    /// Takes in what a login brought, in place of everything from before: that may be
+    /// another person's.
     pub(crate) fn adopt(&self, obtained: Obtained) -> AccessToken {
         self.lock().publish(obtained)
     }
@@ -546,6 +548,22 @@ mod tests {
             };
             grant.token(|| at(0), flight).await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn a_login_that_brings_no_refresh_token_leaves_none_of_whoever_signed_in_before() {
+        let grant = Arc::new(Grant::default());
+        grant.adopt(Obtained {
+            refresh: Some(Secret::new("of another person")),
+            ..obtained("first", at(0), HOUR)
+        });
+        grant.adopt(obtained("second", at(0), Duration::ZERO));
+
+        let flight = |refresh: Option<Secret>| {
+            assert_eq!(refresh, None);
+            ready(Ok(obtained("third", at(0), HOUR)))
+        };
+        grant.token(|| at(0), flight).await.unwrap();
     }
 
     #[tokio::test]
