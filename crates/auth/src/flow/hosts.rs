@@ -58,7 +58,8 @@ impl AllowList {
             if let Some(Value::String(value)) = settings.get(name) {
                 // An address in a setting says where; `allow_hosts` alone says whether
                 // without TLS.
-                let (_, host, port) = parse(value, true)?;
+                let (_, host, port) =
+                    parse(value, true).map_err(|_| format!("setting {name} names no host"))?;
                 add(("https", host, port), Reach::Anywhere);
             }
         }
@@ -120,7 +121,9 @@ fn setting_name(template: &str) -> Option<&str> {
 /// `path_too`.
 fn parse(text: &str, path_too: bool) -> Result<(&'static str, Host<String>, u16), String> {
     let bad = || {
-        let shown: String = text.chars().take(80).collect();
+        // Not what may be a user and password.
+        let place = text.rsplit('@').next().unwrap_or_default();
+        let shown: String = place.chars().take(80).collect();
         format!("{shown:?} names no host")
     };
     let url = if text.contains("://") {
@@ -318,6 +321,22 @@ mod tests {
             "[2001:db8::1]:1",
         ] {
             assert!(check_template(good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_host_is_told_without_a_password() {
+        let Value::Object(settings) = json!({"authority": "https://ann:hunter2@login.example/"})
+        else {
+            panic!("an object")
+        };
+        let setting = AllowList::new(&["{authority}".into()], &settings, &[]).unwrap_err();
+        assert_eq!(setting, "setting authority names no host");
+
+        let none = Map::new();
+        for allowed in ["https://ann:hunter2@login.example", "ann:hunter2@a b"] {
+            let told = AllowList::new(&[], &none, &[allowed.into()]).unwrap_err();
+            assert!(!told.contains("hunter2"), "{told}");
         }
     }
 
