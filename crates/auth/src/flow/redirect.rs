@@ -5,6 +5,7 @@
 //! `state`), and says nothing of what it was sent.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use postrider_plugin::wire::Secret;
@@ -41,13 +42,15 @@ impl Listener {
         if url.query().is_some() || url.fragment().is_some() {
             return Err("the redirect uri has a query or fragment".into());
         }
-        let addresses: &[&str] = match url.host() {
-            Some(Host::Domain("localhost")) => &["127.0.0.1", "::1"],
-            Some(Host::Ipv4(address)) if address.is_loopback() => &["127.0.0.1"],
-            Some(Host::Ipv6(address)) if address.is_loopback() => &["::1"],
+        let addresses: Vec<IpAddr> = match url.host() {
+            Some(Host::Domain("localhost")) => {
+                vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+            }
+            Some(Host::Ipv4(address)) if address.is_loopback() => vec![address.into()],
+            Some(Host::Ipv6(address)) if address.is_loopback() => vec![address.into()],
             _ => return Err("the redirect uri does not lead to this machine's loopback".into()),
         };
-        let sockets = bind_all(addresses, url.port())
+        let sockets = bind_all(&addresses, url.port())
             .await
             .map_err(|error| format!("cannot listen for the redirect: {error}"))?;
         let port = sockets
@@ -104,7 +107,7 @@ impl Listener {
 ///
 /// A browser may try either family of `localhost`, and what listens on the other one would
 /// receive the code.
-async fn bind_all(addresses: &[&str], port: Option<u16>) -> io::Result<Vec<TcpListener>> {
+async fn bind_all(addresses: &[IpAddr], port: Option<u16>) -> io::Result<Vec<TcpListener>> {
     let mut tries = 0;
     loop {
         tries += 1;
@@ -325,6 +328,18 @@ mod tests {
         );
         let has_v6 = std::net::TcpListener::bind("[::1]:0").is_ok();
         assert_eq!(ports.len(), if has_v6 { 2 } else { 1 });
+    }
+
+    #[cfg(target_os = "linux")] // elsewhere 127.0.0.1 is the only address there is
+    #[tokio::test]
+    async fn an_address_is_listened_on_itself_and_not_another_one() {
+        let listener = Listener::bind("http://127.0.0.2/").await.unwrap();
+        let address = listener.sockets[0].local_addr().unwrap();
+        assert_eq!(
+            listener.redirect_uri(),
+            format!("http://127.0.0.2:{}/", address.port())
+        );
+        assert_eq!(address.ip().to_string(), "127.0.0.2");
     }
 
     #[tokio::test]
