@@ -183,15 +183,20 @@ fn private_group(us: u32, passwd: &str, group: &str) -> Option<u32> {
     let shared = users
         .iter()
         .any(|(_, uid, primary)| *primary == gid && *uid != us);
-    let members = group.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let id: u32 = fields.nth(2)?.parse().ok()?;
-        (id == gid).then(|| fields.next().unwrap_or(""))
-    })?;
+    // A group may go by several names, each with members of its own.
+    let members: Vec<&str> = group
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(':');
+            let id: u32 = fields.nth(2)?.parse().ok()?;
+            (id == gid).then(|| fields.next().unwrap_or(""))
+        })
+        .collect();
     let only_us = members
-        .split(',')
+        .iter()
+        .flat_map(|members| members.split(','))
         .all(|member| member.is_empty() || member == name);
-    (!shared && only_us).then_some(gid)
+    (!members.is_empty() && !shared && only_us).then_some(gid)
 }
 
 #[cfg(test)]
@@ -354,5 +359,12 @@ mod tests {
         let shared = format!("{passwd}eve:x:1002:1000::/:/bin/sh\n");
         assert_eq!(private_group(1000, &shared, group), None, "eve's primary");
         assert_eq!(private_group(1000, passwd, "root:x:0:\n"), None);
+
+        let twice = format!("{group}staff:x:1000:bob\n");
+        assert_eq!(
+            private_group(1000, passwd, &twice),
+            None,
+            "bob, by its other name"
+        );
     }
 }
