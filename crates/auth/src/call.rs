@@ -30,7 +30,7 @@ use zeroize::Zeroizing;
 pub(crate) use log::Log;
 
 /// How long a call may take. A step computes and returns; whatever waits is an action.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(2);
+pub(crate) const DEADLINE: Duration = abi::STEP_LIMIT;
 
 /// Calls at once into one instance that allows more than one; each costs a thread.
 const CALLS_AT_ONCE: usize = 32;
@@ -97,10 +97,20 @@ pub(crate) enum CallError {
 }
 
 /// What a call returned, and what it wrote.
-#[derive(Debug)]
 pub(crate) struct Returned {
     pub(crate) code: i32,
     pub(crate) output: Result<Octets, Overflow>,
+}
+
+impl fmt::Debug for Returned {
+    /// Without the output itself, which may hold tokens.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Returned({}, ", self.code)?;
+        match &self.output {
+            Ok(octets) => write!(f, "{} octets)", octets.len()),
+            Err(Overflow) => f.write_str("overflow)"),
+        }
+    }
 }
 
 /// Runs `work` on a thread of its own and waits for it until `deadline`.

@@ -278,6 +278,17 @@ async fn a_call_that_does_not_return_costs_its_instance_and_no_other() {
 }
 
 #[test]
+fn what_a_call_wrote_is_not_shown() {
+    let returned = Returned {
+        code: abi::DONE,
+        output: Ok(Zeroizing::new(b"canary".to_vec())),
+    };
+    let shown = format!("{returned:?}");
+    assert!(shown.contains("6 octets"), "{shown}");
+    assert!(!shown.contains("99, 97, 110"), "{shown}");
+}
+
+#[test]
 fn work_that_is_late_is_reported_as_such_and_its_result_is_dropped() {
     struct Late(mpsc::Sender<()>);
     impl Drop for Late {
