@@ -41,8 +41,8 @@ pub struct Account {
     pub timeouts: Timeouts,
     /// How it authenticates.
     pub auth: Auth,
-    /// More trust anchors (PEM), for everything this account talks to: its server and its
-    /// token endpoints.
+    /// Trust anchors (PEM) in place of the platform's, for everything this account talks to:
+    /// its server and its token endpoints.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -55,7 +55,8 @@ pub struct Server {
     pub port: u16,
     /// How the session is secured.
     pub tls: TlsMode,
-    /// More trust anchors (PEM) for this server: its own, else the account's.
+    /// Trust anchors (PEM) in place of the platform's for this server: its own, else the
+    /// account's.
     pub ca_file: Option<PathBuf>,
     /// What to say in `EHLO`; `None` leaves it to the session.
     pub ehlo_name: Option<String>,

@@ -144,7 +144,7 @@ pub(crate) static ACCOUNT: &[Field] = &[
     field(
         "ca_file",
         Kind::Path,
-        "More trust anchors (PEM), for the server and for token endpoints.",
+        "Trust anchors (PEM) in place of the platform's, for the server and for token endpoints.",
     ),
     field(
         "ehlo_name",
@@ -197,7 +197,7 @@ pub(crate) static SERVER: &[Field] = &[
     field(
         "ca_file",
         Kind::Path,
-        "More trust anchors (PEM), for this server only.",
+        "Trust anchors (PEM) in place of the platform's, for this server only: a private server beside public token endpoints. Default: the account's `ca_file`.",
     ),
     field(
         "danger_send_credentials_in_clear",
