@@ -16,7 +16,7 @@ use crate::presets::Provider;
 use crate::problem::Problems;
 use crate::secret;
 use crate::section::{Section, report, show_key};
-use crate::tree::{Node, NodeKind};
+use crate::tree::{Entry, Node, NodeKind};
 
 /// Checks an account's `auth`. `None`, or any problem reported, means it may not be used.
 pub(crate) fn check(
@@ -120,6 +120,12 @@ fn third_party(
     }
 }
 
+/// Whether an entry of a nested table is a secret, or a reference that nobody would resolve.
+fn holds_secret(entry: &Entry) -> bool {
+    keys::looks_secret(&entry.key)
+        && (entry.node.text().is_some() || secret::is_reference(&entry.node))
+}
+
 /// Whether all text below `node` may be handed to a plugin.
 fn plain(key: &str, node: &Node, problems: &mut Problems) -> bool {
     let mut sound = true;
@@ -133,7 +139,16 @@ fn plain(key: &str, node: &Node, problems: &mut Problems) -> bool {
         NodeKind::Table(entries) => {
             for entry in entries {
                 let key = format!("{key}.{}", show_key(&entry.key));
-                sound &= plain(&key, &entry.node, problems);
+                if holds_secret(entry) {
+                    let fault = Fault::with(
+                        "a secret stands directly under `auth`, as a reference",
+                        format!("write {}", keys::REFERENCE_FORMS),
+                    );
+                    report(key, entry.node.span.clone(), fault, problems);
+                    sound = false;
+                } else {
+                    sound &= plain(&key, &entry.node, problems);
+                }
             }
             None
         }

@@ -218,10 +218,13 @@ fn is_shallow(value: &Value, depth: usize) -> bool {
 
 /// Whether a secret itself, not a reference to it, stands anywhere below.
 fn holds_secret(node: &Node) -> bool {
-    node.entries().unwrap_or_default().iter().any(|entry| {
-        let literal = looks_secret(&entry.key) && !secret::is_reference(&entry.node);
-        literal || holds_secret(&entry.node)
-    })
+    let listed = node.list().unwrap_or_default().iter().any(holds_secret);
+    let mut entries = node.entries().unwrap_or_default().iter();
+    listed
+        || entries.any(|entry| {
+            let literal = looks_secret(&entry.key) && !secret::is_reference(&entry.node);
+            literal || holds_secret(&entry.node)
+        })
 }
 
 fn set_in(document: &mut DocumentMut, key: &str, value: &Value) -> Result<(), EditError> {

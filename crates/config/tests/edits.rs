@@ -202,9 +202,16 @@ fn values_are_read_back_as_written() {
 #[test]
 fn a_secret_that_stands_in_the_file_is_not_read_out() {
     let (_dir, path) = settings(
-        "[account.x.auth]\npassword = \"hunter2\"\n[account.y.auth]\nplugin = \"basic\"\n",
+        "[account.x.auth]\npassword = \"hunter2\"\n[account.y.auth]\nplugin = \"basic\"\n\
+         logins = [{ password = \"hunter2\" }]\n",
     );
-    for key in ["account.x.auth.password", "account.x.auth", "account"] {
+    for key in [
+        "account.x.auth.password",
+        "account.x.auth",
+        "account",
+        "account.y.auth.logins",
+        "account.y",
+    ] {
         let error = edit::get(&path, key).unwrap_err();
         assert!(matches!(error, EditError::Secret { .. }), "{error:?}");
     }
