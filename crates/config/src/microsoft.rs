@@ -20,12 +20,15 @@ const SHARED_TENANTS: [&str; 4] = [
     "9188040d-6c67-4c5b-b112-36a304b66dad",
 ];
 /// Microsoft Graph in each cloud: not what a mail server accepts.
-const GRAPH: [&str; 4] = [
+const GRAPH: [&str; 5] = [
     "https://graph.microsoft.com",
     "https://graph.microsoft.us",
     "https://dod-graph.microsoft.us",
     "https://microsoftgraph.chinacloudapi.cn",
+    "00000003-0000-0000-c000-000000000000",
 ];
+
+const NOT_FOR_MAIL: &str = "the mail server refuses tokens for Microsoft Graph (535 5.7.3)";
 
 /// What a preset knows.
 pub(crate) struct Known {
@@ -129,7 +132,20 @@ fn tenant(section: &Section<'_>, flow: &str, known: &Known, problems: &mut Probl
     }
 }
 
+/// Reports scopes of Microsoft Graph where the provider is known by its endpoints only: no
+/// other provider has such scopes.
+pub(crate) fn refuse_graph(section: &Section<'_>, problems: &mut Problems) {
+    let list = section.node("scopes").and_then(|node| node.list());
+    for node in list.unwrap_or_default() {
+        if node.text().map(Meaning::of) == Some(Meaning::Graph) {
+            let fault = Fault::with(NOT_FOR_MAIL, "write the mail service's own scope");
+            report(section.key("scopes"), node.span.clone(), fault, problems);
+        }
+    }
+}
+
 /// What a scope asks for.
+#[derive(PartialEq)]
 enum Meaning<'s> {
     /// Something of the sign-in itself.
     OpenId,
@@ -175,10 +191,7 @@ impl<'s> Meaning<'s> {
                 ),
                 known.instead(flow),
             )),
-            Self::Graph => Some(Fault::with(
-                "the mail server refuses tokens for Microsoft Graph (535 5.7.3)",
-                known.instead(flow),
-            )),
+            Self::Graph => Some(Fault::with(NOT_FOR_MAIL, known.instead(flow))),
             Self::Named(resource, _) if is_app_only(flow) => Some(Fault::with(
                 "client_credentials takes a resource's `/.default` only",
                 match known.scope(flow) {

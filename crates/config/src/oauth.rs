@@ -193,6 +193,7 @@ fn endpoints(
     problems: &mut Problems,
 ) {
     let has = |name: &str| settings.contains_key(name) || section.has(name);
+    microsoft::refuse_graph(section, problems);
     if section.has("tenant") {
         let fault = Fault::with(
             "a tenant means nothing to this provider",
