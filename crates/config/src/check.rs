@@ -176,6 +176,16 @@ fn server(
         let fault = Fault::new("`host` is missing");
         section.missing(fault, problems);
     }
+    if let Some((host, port, tls)) = preset_server.filter(|_| provider.is_sandboxed()) {
+        // The port and TLS written are those of the real server.
+        return Some(Server {
+            host: host.to_owned(),
+            port,
+            tls,
+            ca_file: section.path("ca_file", context.base).or(ca_file),
+            ehlo_name,
+        });
+    }
     let own_port: Option<u16> = section.number("port");
     let own_tls = section.text("tls").map(|text| match text {
         "implicit" => TlsMode::Implicit,

@@ -239,7 +239,8 @@ impl Presets {
     /// Lets a sandbox stand in for every `microsoft365*` provider: server, trust anchor,
     /// authority.
     ///
-    /// An account that names a `host`, `authority` or `ca_file` of its own keeps that.
+    /// An account that names a `host`, `authority` or `ca_file` of its own keeps that. A port or
+    /// TLS mode without a host is the real server's and gives way.
     pub fn point_microsoft365_at(&mut self, sandbox: SandboxAddress) {
         self.sandbox = Some(sandbox);
     }
@@ -273,6 +274,10 @@ impl<'p> Provider<'p> {
             Some(sandbox) => Some((&sandbox.smtp_host, sandbox.smtp_port, Starttls)),
             None => self.preset.server,
         }
+    }
+
+    pub(crate) fn is_sandboxed(&self) -> bool {
+        self.sandbox.is_some()
     }
 
     pub(crate) fn ca_file(&self) -> Option<&'p Path> {
