@@ -1,7 +1,6 @@
 //! A settings file as a whole: text to [`Config`].
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -16,6 +15,7 @@ use crate::grammar;
 use crate::keys;
 use crate::presets::Presets;
 use crate::problem::{ConfigErrors, Problem, Problems, Source};
+use crate::regular::{self, NOT_REGULAR};
 use crate::section::{Place, Section, report, show_key};
 use crate::tree::Node;
 
@@ -212,10 +212,9 @@ fn plugins(
 /// At most [`LIMIT_OCTETS`] of a regular file.
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
-    let file = File::open(path).map_err(unreadable)?;
-    if !file.metadata().map_err(unreadable)?.is_file() {
-        return Err("is not a regular file".to_owned());
-    }
+    let Some(file) = regular::open(path).map_err(unreadable)? else {
+        return Err(NOT_REGULAR.to_owned());
+    };
     let mut octets = Vec::new();
     let most = u64::try_from(LIMIT_OCTETS).unwrap_or(u64::MAX) + 1;
     file.take(most)

@@ -86,7 +86,9 @@ pub(crate) fn host(text: &str) -> Check {
             .to_owned()
     };
     if let Some((scheme, rest)) = text.split_once("://") {
-        let host = rest.split(['/', ':', '?']).next().unwrap_or_default();
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        let host = host.split(':').next().unwrap_or_default();
         return Err(Fault::with(
             format!("{} is a URL, not a host name", quote(text)),
             if scheme.is_empty() || host.is_empty() {

@@ -25,6 +25,7 @@ mod oauth;
 mod presets;
 mod problem;
 mod program;
+mod regular;
 mod replace;
 mod secret;
 mod section;

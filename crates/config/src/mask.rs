@@ -2,7 +2,8 @@
 //!
 //! Worked out from tokens, not from the parsed tree: a file that does not parse is shown in
 //! an error too, and a password with a missing quote is a password. What follows a key that
-//! looks like a secret's ([`looks_secret`]) is masked up to where its value ends; only the
+//! looks like a secret's ([`looks_secret`]) is masked up to where its value ends, and so is
+//! what stands before the `@` of a URL; only the
 //! names inside a reference (`{ env = "NAME" }`) stay readable. In doubt it masks.
 
 use std::ops::Range;
@@ -29,7 +30,29 @@ pub(crate) fn secret_ranges(text: &str) -> Vec<Range<usize>> {
         ranges: Vec::new(),
     };
     scan.run();
-    scan.ranges
+    let mut ranges = scan.ranges;
+    ranges.extend(userinfo(text));
+    ranges.sort_by_key(|range| range.start);
+    ranges.dedup_by(|next, last| {
+        let touch = next.start <= last.end;
+        if touch {
+            last.end = last.end.max(next.end);
+        }
+        touch
+    });
+    ranges
+}
+
+/// User names and passwords in URLs (RFC 3986 §3.2.1), ascending and apart.
+pub(crate) fn userinfo(text: &str) -> impl Iterator<Item = Range<usize>> {
+    text.match_indices("://").filter_map(|(at, mark)| {
+        let start = at + mark.len();
+        let rest = &text[start..];
+        let ends = |c: char| matches!(c, '/' | '?' | '#' | '"' | '\'') || c.is_whitespace();
+        let authority = &rest[..rest.find(ends).unwrap_or(rest.len())];
+        let length = authority.rfind('@')?;
+        (length > 0).then_some(start..start + length)
+    })
 }
 
 struct Scan<'a> {

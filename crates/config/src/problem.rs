@@ -312,15 +312,23 @@ fn cut(line: &str, mark: Range<usize>) -> (String, Range<usize>) {
     (shown.into_iter().collect(), start..end)
 }
 
-/// `text` as it may stand inside a message: quoted, one line, not long.
+/// `text` as it may stand inside a message: quoted, one line, not long, no password of a URL.
 pub(crate) fn quote(text: &str) -> String {
     const LIMIT: usize = 64;
-    let mut shown: String = text
+    let mut open = String::new();
+    let mut from = 0;
+    for userinfo in mask::userinfo(text) {
+        open.push_str(&text[from..userinfo.start]);
+        open.push(ELLIPSIS);
+        from = userinfo.end;
+    }
+    open.push_str(&text[from..]);
+    let mut shown: String = open
         .chars()
         .take(LIMIT)
         .flat_map(char::escape_debug)
         .collect();
-    if text.chars().nth(LIMIT).is_some() {
+    if open.chars().nth(LIMIT).is_some() {
         shown.push(ELLIPSIS);
     }
     format!("\"{shown}\"")

@@ -17,6 +17,7 @@ use tempfile::NamedTempFile;
 
 use crate::config::LIMIT_OCTETS;
 use crate::edit::EditError;
+use crate::regular::{self, NOT_REGULAR};
 
 /// Another process holds the lock for milliseconds.
 const LOCK_TIME: Duration = Duration::from_secs(10);
@@ -28,8 +29,9 @@ const LINKS: usize = 40;
 
 /// The file's text; `None` if there is no such file.
 pub(crate) fn read(path: &Path) -> Result<Option<String>, EditError> {
-    match File::open(path) {
-        Ok(file) => text(path, &file).map(Some),
+    match regular::open(path) {
+        Ok(Some(file)) => text(path, &file).map(Some),
+        Ok(None) => Err(refused(path, NOT_REGULAR)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(path, "cannot be read", error)),
     }
@@ -125,7 +127,7 @@ fn follow(path: &Path) -> Result<PathBuf, EditError> {
             return Ok(target);
         }
         if !metadata.is_symlink() {
-            return Err(refused(&target, "is not a regular file"));
+            return Err(refused(&target, NOT_REGULAR));
         }
         if metadata.uid() != 0 && metadata.uid() != geteuid().as_raw() {
             return Err(refused(&target, "is a link made by another user"));

@@ -6,9 +6,8 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::OpenOptions;
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use crate::grammar::Fault;
 use crate::keys::{self, REFERENCE_FORMS};
 use crate::problem::Problems;
 use crate::program;
+use crate::regular::{self, NOT_REGULAR};
 use crate::section::{Place, Section};
 use crate::tree::Node;
 
@@ -322,22 +322,9 @@ fn read(path: &Path) -> Fetched {
     read_open(open(path)?)
 }
 
-/// Opens a regular file; a FIFO or a device would block or never end.
 fn open(path: &Path) -> Result<std::fs::File, (SecretErrorKind, String)> {
-    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(nonblocking)
-        .open(path)
-        .map_err(|error| unreadable(&error))?;
-    let metadata = file.metadata().map_err(|error| unreadable(&error))?;
-    if !metadata.is_file() {
-        return Err((
-            SecretErrorKind::Malformed,
-            "is not a regular file".to_owned(),
-        ));
-    }
-    Ok(file)
+    let opened = regular::open(path).map_err(|error| unreadable(&error))?;
+    opened.ok_or_else(|| (SecretErrorKind::Malformed, NOT_REGULAR.to_owned()))
 }
 
 fn read_open(file: std::fs::File) -> Fetched {
