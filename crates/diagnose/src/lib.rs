@@ -222,12 +222,10 @@ struct SmtpEntry {
 impl SmtpEntry {
     fn matches(&self, reply: u16, enhanced: Option<&str>, lower_text: &str) -> bool {
         self.reply.is_none_or(|wanted| wanted == reply)
-            && self.enhanced.as_deref().is_none_or(|wanted| {
-                enhanced.is_some_and(|given| match wanted.strip_suffix('*') {
-                    Some(prefix) => given.starts_with(prefix),
-                    None => given == wanted,
-                })
-            })
+            && self
+                .enhanced
+                .as_deref()
+                .is_none_or(|wanted| wanted.split(' ').any(|one| enhanced == Some(one)))
             && self
                 .contains
                 .as_deref()
@@ -275,8 +273,14 @@ mod tests {
     #[test]
     fn every_entry_has_a_condition_and_can_be_reached() {
         for (index, entry) in CATALOGUE.smtp.iter().enumerate() {
+            assert!(
+                entry.reply.is_some() || entry.enhanced.is_some() || entry.contains.is_some(),
+                "no condition: {}",
+                entry.meaning.code
+            );
             let reply = entry.reply.unwrap_or(550);
-            let enhanced = entry.enhanced.as_deref().map(|e| e.replace('*', "1"));
+            let enhanced = entry.enhanced.clone();
+            let enhanced = enhanced.map(|e| e.split(' ').next().unwrap_or_default().to_owned());
             let text = entry.contains.clone().unwrap_or_default().to_lowercase();
             let first = CATALOGUE
                 .smtp
@@ -285,6 +289,11 @@ mod tests {
             assert_eq!(first, Some(index), "shadowed: {}", entry.meaning.code);
         }
         for (index, entry) in CATALOGUE.oauth.iter().enumerate() {
+            assert!(
+                entry.error.is_some() || entry.suberror.is_some() || entry.aadsts.is_some(),
+                "no condition: {}",
+                entry.meaning.code
+            );
             let error = entry.error.as_deref().unwrap_or("x");
             let first = CATALOGUE
                 .oauth
@@ -318,6 +327,93 @@ mod tests {
 
         assert_eq!(tenant.code, "auth.smtp_disabled_tenant");
         assert_eq!(mailbox.code, "auth.smtp_disabled_mailbox");
+    }
+
+    /// The replies of the fact table, A2 and A3, in its order.
+    #[test]
+    fn every_reply_of_exchange_that_is_known_has_its_meaning() {
+        let store = "STOREDRV.Submission.Exception:";
+        for (reply, enhanced, text, code, verdict) in [
+            (535, "5.7.139", "SmtpClientAuthentication is disabled for the Tenant.", "auth.smtp_disabled_tenant", Verdict::Permanent),
+            (535, "5.7.139", "SmtpClientAuthentication is disabled for the Mailbox.", "auth.smtp_disabled_mailbox", Verdict::Permanent),
+            (535, "5.7.139", "user is locked by your organization's security defaults policy.", "auth.security_defaults", Verdict::Permanent),
+            (535, "5.7.139", "basic authentication is disabled.", "auth.basic_disabled", Verdict::Permanent),
+            (535, "5.7.139", "the user credentials were incorrect.", "auth.wrong_password", Verdict::Permanent),
+            (535, "5.7.139", "the request did not meet the criteria to be authenticated successfully.", "auth.policy", Verdict::Permanent),
+            (535, "5.7.3", "Authentication unsuccessful", "auth.token_refused", Verdict::Credential),
+            (550, "5.7.30", "Basic authentication is not supported for Client Submission.", "auth.basic_retired", Verdict::Permanent),
+            (421, "4.7.66", "TLS 1.0 and 1.1 are not supported.", "tls.too_old", Verdict::Permanent),
+            (501, "5.5.124", "Invalid XOAUTH2 auth data", "auth.xoauth2_address", Verdict::Permanent),
+            (554, "5.2.252", "SendAsDenied; a not allowed to send as b; …", "smtp.send_as_denied", Verdict::Permanent),
+            (550, "5.7.60", "SMTP; Client does not have permissions to send as this sender", "smtp.send_as_denied", Verdict::Permanent),
+            (432, "4.3.2", "Concurrent connections limit exceeded.", "smtp.concurrency", Verdict::Retry),
+            (432, "4.3.2", "STOREDRV.ClientSubmit; sender thread limit exceeded", "smtp.concurrency", Verdict::Retry),
+            (554, "5.2.0", &format!("{store}SubmissionQuotaExceededException"), "smtp.daily_quota", Verdict::Retry),
+            (550, "5.1.90", "", "smtp.daily_quota", Verdict::Retry),
+            (554, "5.2.2", &format!("mailbox full; {store}QuotaExceededException.MapiExceptionShutoffQuotaExceeded"), "smtp.mailbox_full", Verdict::Permanent),
+            (554, "5.2.0", "MessageSubmissionExceededException.MapiExceptionMaxSubmissionExceeded", "smtp.too_large", Verdict::Permanent),
+            (552, "5.3.4", "Header size exceeds fixed maximum size", "smtp.header_too_large", Verdict::Permanent),
+            (550, "5.2.251", "", "smtp.blocked_after_errors", Verdict::Permanent),
+            (550, "5.2.252", "", "smtp.blocked_after_errors", Verdict::Permanent),
+            (550, "5.2.255", "", "smtp.blocked_after_errors", Verdict::Permanent),
+            (550, "5.1.8", "Access denied, bad outbound sender", "smtp.sender_blocked", Verdict::Permanent),
+            (550, "5.7.501", "", "smtp.reputation", Verdict::Permanent),
+            (550, "5.7.503", "", "smtp.reputation", Verdict::Permanent),
+            (550, "5.7.705", "", "smtp.tenant_threshold", Verdict::Permanent),
+            (550, "5.7.708", "", "smtp.address_blocked", Verdict::Permanent),
+            (550, "5.7.750", "", "smtp.unregistered_domain", Verdict::Permanent),
+            (452, "4.5.3", "", "smtp.too_many_recipients", Verdict::Retry),
+            (550, "5.6.11", "", "smtp.bare_lf", Verdict::Permanent),
+            (451, "4.7.0", "Temporary server error", "smtp.server_trouble", Verdict::Retry),
+            (451, "4.3.2", "Temporary server error", "smtp.server_trouble", Verdict::Retry),
+            (421, "4.3.2", "Service not active", "smtp.unavailable", Verdict::Retry),
+            (421, "4.4.1", "Connection timed out.", "smtp.idle", Verdict::Retry),
+            (421, "4.4.2", "Message submission rate", "smtp.rate", Verdict::Retry),
+        ] {
+            let found = smtp(reply, Some(enhanced), text, SUBJECT);
+            assert_eq!((found.code.as_str(), found.verdict), (code, verdict), "{reply} {enhanced} {text}");
+        }
+        let other = smtp(550, Some("5.7.509"), "", SUBJECT);
+        assert_eq!(other.code, "smtp.rejected", "nothing is known about it");
+    }
+
+    /// The codes of the fact table, B3, in its order: what to do (R, A, C, X), and each with a
+    /// meaning of its own.
+    #[test]
+    fn every_aadsts_code_that_is_known_has_its_meaning() {
+        use Verdict::{Permanent, Reauthorize, Retry};
+        for (aadsts, verdict) in [
+            (7_000_215, Permanent), (7_000_222, Permanent), (700_016, Permanent), (7_000_218, Permanent),
+            (700_025, Permanent), (700_027, Permanent), (65_001, Reauthorize), (65_004, Reauthorize),
+            (90_094, Reauthorize), (28_000, Permanent), (70_011, Permanent), (500_011, Permanent),
+            (650_057, Permanent), (50_011, Permanent), (50_020, Reauthorize), (50_034, Reauthorize),
+            (50_194, Permanent), (50_076, Reauthorize), (50_079, Reauthorize), (53_003, Reauthorize),
+            (530_035, Reauthorize), (50_126, Reauthorize), (50_053, Reauthorize), (50_055, Reauthorize),
+            (50_057, Reauthorize), (50_105, Reauthorize), (70_008, Reauthorize), (700_082, Reauthorize),
+            (700_084, Reauthorize), (70_043, Reauthorize), (50_173, Reauthorize), (54_005, Reauthorize),
+            (501_481, Reauthorize), (9_002_313, Permanent), (90_002, Permanent), (900_439, Permanent),
+            (70_016, Retry), (70_018, Reauthorize), (70_019, Reauthorize), (50_196, Retry),
+            (90_033, Retry), (50_033, Retry), (50_087, Retry), (90_006, Retry), (90_024, Retry),
+            (135_010, Permanent),
+        ] {
+            let found = oauth("teapot", None, Some(&format!("AADSTS{aadsts}: …")), SUBJECT);
+            assert_ne!(found.code, "auth.failed", "{aadsts}");
+            assert_eq!(found.verdict, verdict, "{aadsts}");
+        }
+    }
+
+    #[test]
+    fn a_device_flows_errors_need_no_code_to_be_understood() {
+        for (error, code) in [
+            ("authorization_pending", "auth.pending"),
+            ("authorization_declined", "auth.denied"),
+            ("expired_token", "auth.device_code_expired"),
+            ("bad_verification_code", "auth.device_code_unknown"),
+            ("invalid_resource", "auth.no_exchange"),
+            ("invalid_tenant", "auth.tenant_unknown"),
+        ] {
+            assert_eq!(oauth(error, None, None, SUBJECT).code, code);
+        }
     }
 
     #[test]

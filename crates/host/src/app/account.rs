@@ -14,6 +14,8 @@ use postrider_smtp::{
 };
 use serde::Serialize;
 use serde_json::Value;
+use tokio::runtime::Handle;
+use tokio::sync::RwLock;
 
 use super::bridge::CredentialAuthenticator;
 use super::{compose, failures};
@@ -26,7 +28,12 @@ pub struct Account {
     settings: Settings,
     credential: Arc<Credential>,
     pool: Pool,
+    leaving: Leaving,
 }
+
+/// Held for reading by every account that takes leave of its server, so that the end of the
+/// program can wait for all of them.
+pub(super) type Leaving = Arc<RwLock<()>>;
 
 /// What became of a message that the server took for at least one recipient.
 #[derive(Clone, Debug, Serialize)]
@@ -115,6 +122,7 @@ impl Account {
         instance: InstanceSettings,
         environment: &Arc<Environment>,
         server_tls: Arc<rustls::ClientConfig>,
+        leaving: Leaving,
     ) -> Result<Self, Failure> {
         let credential = Credential::new(plugin, instance, Arc::clone(environment))
             .map(Arc::new)
@@ -131,6 +139,7 @@ impl Account {
             settings,
             credential,
             pool,
+            leaving,
         })
     }
 
@@ -225,11 +234,6 @@ impl Account {
             ok: stages.iter().all(|stage| stage.failure.is_none()),
             stages,
         }
-    }
-
-    /// Ends the account's sessions.
-    pub async fn close(&self) {
-        self.pool.close().await;
     }
 
     fn stage(&self, report: &StageReport) -> CheckStage {
@@ -363,6 +367,20 @@ impl Account {
                 }
                 _ => None,
             },
+        }
+    }
+}
+
+/// Takes leave of the server, in the background.
+impl Drop for Account {
+    fn drop(&mut self) {
+        let leaving = Arc::clone(&self.leaving).try_read_owned();
+        if let (Ok(leaving), Ok(runtime)) = (leaving, Handle::try_current()) {
+            let pool = self.pool.clone();
+            runtime.spawn(async move {
+                pool.close().await;
+                drop(leaving);
+            });
         }
     }
 }

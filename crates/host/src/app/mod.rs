@@ -11,6 +11,7 @@ mod secrets;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use postrider_auth::{
@@ -26,6 +27,9 @@ use crate::lua::{AccountHandle, Backend};
 use crate::terminal;
 
 pub use account::{Account, CheckReport, CheckStage, RecipientOutcome, SendOutcome};
+
+/// How long the end of the program waits for servers to answer `QUIT`.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Where settings and state are.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +55,7 @@ struct Inner {
     networks: Mutex<HashMap<Option<PathBuf>, Network>>,
     /// Accounts of the configuration that are in use; a script's own live in the script.
     accounts: Mutex<HashMap<String, Arc<Account>>>,
+    leaving: account::Leaving,
 }
 
 /// TLS with one set of trust anchors, and HTTP over it.
@@ -87,6 +92,7 @@ impl App {
             stand_ins,
             networks: Mutex::default(),
             accounts: Mutex::default(),
+            leaving: account::Leaving::default(),
         })))
     }
 
@@ -157,15 +163,12 @@ impl App {
             .map_err(|problems| failures::settings(&self.0.config, settings, &problems))
     }
 
-    /// Ends every session.
+    /// Takes leave of every server. Accounts that somebody still holds keep their sessions.
     pub async fn close(&self) {
-        let accounts: Vec<_> = self
-            .lock_accounts()
-            .drain()
-            .map(|(_, account)| account)
-            .collect();
-        for account in accounts {
-            account.close().await;
+        self.lock_accounts().clear();
+        let everyone_left = self.0.leaving.write();
+        if tokio::time::timeout(FAREWELL, everyone_left).await.is_err() {
+            tracing::debug!("a server did not answer QUIT in time");
         }
     }
 
@@ -188,7 +191,15 @@ impl App {
             plugin
                 .check_settings(&instance)
                 .map_err(|problems| failures::settings(&app.0.config, &settings, &problems))?;
-            Account::new(settings, plugin, instance, &network.environment, server_tls).map(Arc::new)
+            Account::new(
+                settings,
+                plugin,
+                instance,
+                &network.environment,
+                server_tls,
+                Arc::clone(&app.0.leaving),
+            )
+            .map(Arc::new)
         })
         .await
         .map_err(|_| Failure::new("internal", "setting the account up was interrupted"))?

@@ -53,7 +53,11 @@ pub(super) async fn run(command: Command, app: App, output: &Output) -> Result<E
             output.tree(settings);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Test(arguments) => test(&arguments, &app, output).await,
+        Command::Test(arguments) => {
+            let outcome = test(&arguments, &app, output).await;
+            app.close().await;
+            outcome
+        }
     }
 }
 

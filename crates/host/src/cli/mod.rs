@@ -23,6 +23,8 @@ use crate::log::LogLevel;
 
 pub use output::Output;
 
+const GLOBAL: &str = "Options of every command";
+
 /// Mail that servers send, with OAuth, unattended.
 #[derive(Debug, Parser)]
 #[command(
@@ -37,24 +39,33 @@ Examples:
   postrider account test alerts             check every step, then send a test message
   echo 'disk full' | postrider send --account alerts --to ops@example.org --subject Disk
 
-Exit status: 0 done, 64 usage, 65 bad message or script, 66 no such file, 69 refused or
-unreachable, 70 internal, 75 try again later, 77 credentials refused, 78 configuration."
+Exit status: 0 done, 1 the script raised an error, 64 usage, 65 bad message or script, 66 no
+such file, 69 refused, 70 internal or over a limit, 75 try again later, 77 credentials refused,
+78 configuration."
 )]
 pub struct Cli {
     /// Configuration file [default: ./postrider.toml, the user's, then /etc/postrider/postrider.toml]
-    #[arg(long, global = true, env = "POSTRIDER_CONFIG", value_name = "FILE")]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "POSTRIDER_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 
     /// Where state is kept [default: the platform's state directory]
-    #[arg(long, global = true, env = "POSTRIDER_STATE_DIR", value_name = "DIR")]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "POSTRIDER_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
 
-    /// How much to log on standard error [default: warn, and info from scripts]
-    #[arg(long, global = true, env = "POSTRIDER_LOG", value_name = "LEVEL")]
+    /// How much to log on standard error: error, warn, info, debug or trace [default: warn, and
+    /// info from scripts]
+    #[arg(
+        long,
+        global = true,
+        help_heading = GLOBAL,
+        env = "POSTRIDER_LOG",
+        value_name = "LEVEL",
+        hide_possible_values = true
+    )]
     log: Option<LogLevel>,
 
     /// Print JSON instead of text
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     json: bool,
 
     #[command(subcommand)]

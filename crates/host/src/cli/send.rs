@@ -84,7 +84,10 @@ pub(super) async fn run(
     let request = tokio::task::spawn_blocking(move || request(arguments))
         .await
         .map_err(|_| Failure::new("internal", "reading the message was interrupted"))??;
-    let receipt = account.send(request).await?;
+    let outcome = account.send(request).await;
+    drop(account);
+    app.close().await;
+    let receipt = outcome?;
     output.json(&receipt);
     print_receipt(&receipt, output);
     Ok(ExitCode::from(receipt.exit_code()))
