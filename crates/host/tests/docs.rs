@@ -275,7 +275,7 @@ fn meaning(entry: &Table) -> String {
         "permanent" => "the same again fails again",
         "retry" => "`retryable`",
         "reauthorize" => "somebody has to sign in",
-        "credential" => "tried once more with a fresh token",
+        "credential" => "a fresh token may do, the same one will not",
         other => panic!("what does {other} mean?"),
     };
     format!(

@@ -117,7 +117,7 @@ impl Engine {
         match ended {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(raised)) => match &raised.value {
-                Value::String(text) if *text == OUT_OF_MEMORY => {
+                Value::String(text) if text.as_bytes().ends_with(OUT_OF_MEMORY.as_bytes()) => {
                     let mut error = self.out_of_memory();
                     let traced = ScriptError::uncaught(&raised.value, &raised.traceback);
                     error.failure.at = traced.failure.at.or_else(|| self.meter.seen());

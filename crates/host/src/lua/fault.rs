@@ -163,6 +163,8 @@ impl ScriptError {
         if let Some(raised) = trace.iter().position(|frame| place(frame) == line) {
             trace.drain(..=raised);
         }
+        // A function that calls itself is named once.
+        trace.dedup();
         Self { failure, trace }
     }
 
@@ -170,7 +172,11 @@ impl ScriptError {
     pub(crate) fn syntax(error: &mlua::Error, script: &str) -> Self {
         let (at, message) = split_place(&plain(error), &[script]);
         let mut failure = Failure::new("script.syntax", message);
-        failure.at = at;
+        if failure.message.contains("binary chunk") {
+            failure = Failure::new("script.syntax", "this is compiled Lua")
+                .with_remedy("give its source: compiled Lua cannot be checked and is not run");
+        }
+        failure.at = Some(at.unwrap_or_else(|| script.to_owned()));
         Self::new(failure)
     }
 }
@@ -196,7 +202,8 @@ impl From<ScriptError> for Failure {
 fn from_text(text: &str, scripts: &[&str]) -> Failure {
     let (at, message) = split_place(text, scripts);
     let mut failure = Failure::new("script.raised", message);
-    if failure.message == "stack overflow" || failure.message.starts_with("stack overflow ") {
+    // "C stack overflow", or one that our own prelude ran into, are the script's doing too.
+    if failure.message.ends_with("stack overflow") || failure.message.contains("stack overflow (") {
         failure = Failure::new("script.stack_limit", "calls nest too deep (stack overflow)")
             .with_remedy("look for a function that calls itself without end");
     }

@@ -172,3 +172,29 @@ async fn recursion_has_an_end() {
         let _ = crate::host::run(script).await.ended;
     }
 }
+
+#[tokio::test]
+async fn depth_and_memory_have_one_error_each_however_they_are_used_up() {
+    for (script, code) in [
+        (
+            "local t = setmetatable({}, {})
+             getmetatable(t).__index = function(t, k) return t[k + 1] end
+             print(t[1])",
+            "script.stack_limit",
+        ),
+        (
+            "local function f(s) return (string.gsub(s, '.', f)) end f 'abc'",
+            "script.stack_limit",
+        ),
+        (
+            "local t = {} while true do t[#t + 1] = string.rep('x', 1e6) .. #t end",
+            "script.memory_limit",
+        ),
+    ] {
+        let run = run(script).await;
+        let error = run.error();
+        assert_eq!(error.failure.code, code, "{error}");
+        assert_eq!(error.exit_code(), 70, "{error}");
+        assert!(error.trace.len() < 8, "{error}");
+    }
+}
