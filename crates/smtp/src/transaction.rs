@@ -16,7 +16,7 @@ use crate::{
     Capabilities, Class, Dsn, Notify, Outgoing, Receipt, Reply, Return, SendErrorKind, Stage,
     Timeouts, Verdict,
     flight::{self, Flight},
-    wire::{Cause, Then, WireError},
+    wire::{self, Cause, Then, WireError},
 };
 
 /// The largest message that travels before its envelope is accepted, and the size of a chunk.
@@ -66,6 +66,8 @@ pub(crate) struct Transaction<'a> {
     rcpt: Vec<Option<Reply>>,
     data: Option<Reply>,
     message: Option<Reply>,
+    /// The flight that ends with the message's last octet has been taken out.
+    message_in_flight: bool,
     /// A reply that makes no sense where it came.
     unexpected: Option<(Stage, Reply)>,
     /// A 421: the server is about to close, whatever it was asked.
@@ -102,6 +104,7 @@ impl<'a> Transaction<'a> {
             rcpt: vec![None; outgoing.envelope().recipients.len()],
             data: None,
             message: None,
+            message_in_flight: false,
             unexpected: None,
             closing: None,
         })
@@ -197,10 +200,12 @@ impl<'a> Transaction<'a> {
                 owed.push_back((Owed::Chunk, self.timeouts.data_end));
             }
             owed.push_back((Owed::Message, self.timeouts.data_end));
+            self.message_in_flight = true;
             self.next = Next::Nothing;
         } else if self.data_accepted() {
             flight.add_stuffed(message);
             owed.push_back((Owed::Message, self.timeouts.data_end));
+            self.message_in_flight = true;
             self.next = Next::Nothing;
         } else {
             flight.head.extend_from_slice(b"DATA\r\n");
@@ -390,8 +395,10 @@ impl Transaction<'_> {
             }
         }
         if let Some((stage, reply)) = &self.unexpected {
-            if *stage == Stage::Message {
-                return self.unknown(format!("the server answered it with {reply}"));
+            // From here on replies and commands are out of step: the one that decides may be
+            // on its way.
+            if self.message_in_flight {
+                return self.unknown(format!("the server answered {stage} with {reply}"));
             }
             let (stage, reply) = (*stage, reply.clone());
             let recipients = self.verdicts(|_| None);
@@ -410,18 +417,16 @@ impl Transaction<'_> {
             );
         }
         let (error, first_unanswered) = lost.unwrap_or_else(|| {
-            let surplus = std::io::Error::other("the server answered more than it was asked");
             (
                 WireError {
-                    cause: Cause::Lost(surplus),
+                    cause: Cause::Lost(wire::surplus()),
                     sent_all: false,
                     written_octets: 0,
                 },
                 None,
             )
         });
-        let message_in_flight = matches!(self.next, Next::Nothing);
-        if error.sent_all && message_in_flight {
+        if error.sent_all && self.message_in_flight {
             return self.unknown(explain(&error.cause));
         }
         let stage = first_unanswered.map_or(Stage::Message, Owed::stage);

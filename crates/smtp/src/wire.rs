@@ -16,7 +16,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 use tokio_rustls::client::TlsStream;
 
@@ -148,7 +148,9 @@ impl Wire {
         Ok(reply.expect("an exchange that succeeds has answered all it was owed"))
     }
 
-    /// Writes a flight while reading the replies owed for it, each with its own patience.
+    /// Writes a flight while reading the replies owed for it, each with its own patience: it
+    /// begins anew with each block the connection takes and with each complete reply, not with
+    /// the octets of one.
     ///
     /// What is left in `owed` afterwards was not answered.
     pub(crate) async fn exchange<Owed>(
@@ -159,6 +161,8 @@ impl Wire {
     ) -> Result<(), WireError> {
         self.clean = false;
         let mut out = Outbox::default();
+        let mut since = Instant::now();
+        let mut settled = (owed.len(), out.written_octets, out.done);
         let result = loop {
             match self.settle(owed, &mut answered) {
                 Ok(Then::GoOn) => {}
@@ -168,15 +172,25 @@ impl Wire {
                 }
                 Err(error) => break Err(Cause::Protocol(error)),
             }
-            if owed.is_empty() && out.done {
-                break Ok(());
+            if owed.is_empty() {
+                if out.done {
+                    break Ok(());
+                }
+                // Held back until the flight is out, this could be any amount.
+                if !self.parser.is_empty() {
+                    break Err(Cause::Lost(surplus()));
+                }
+            }
+            let state = (owed.len(), out.written_octets, out.done);
+            if state != settled {
+                (settled, since) = (state, Instant::now());
             }
             let patience = match owed.front() {
                 Some((_, patience)) if out.done => *patience,
                 _ => flight.block_timeout,
             };
-            match timeout(
-                patience,
+            match timeout_at(
+                since + patience,
                 poll_fn(|cx| self.poll_progress(cx, flight, &mut out)),
             )
             .await
@@ -254,6 +268,11 @@ impl Wire {
             Poll::Pending
         }
     }
+}
+
+/// The connection is of no further use: replies and commands can no longer be matched.
+pub(crate) fn surplus() -> io::Error {
+    io::Error::other("the server answered more than it was asked")
 }
 
 fn end_of_stream() -> io::Error {

@@ -470,15 +470,24 @@ async fn a_421_ends_the_session_whatever_it_answers() {
 
 #[tokio::test]
 async fn a_reply_that_makes_no_sense_is_no_acceptance() {
-    for (replies, unknown) in [
-        ("S: 354 go on", false),
-        ("S: 250 ok\nS: 334 more", false),
-        ("S: 250 ok\nS: 250 ok\nS: 251 hm", true),
-        ("S: 250 ok\nS: 250 ok\nS: hello", true),
+    let chunk = "C: BDAT *\n";
+    for (extensions, chunk, replies, unknown) in [
+        // Replies and commands are out of step, and the message has left.
+        (ALL, chunk, "S: 354 go on", true),
+        (ALL, chunk, "S: 250 ok\nS: 334 more", true),
+        (ALL, chunk, "S: 250 ok\nS: 250 ok\nS: 251 hm", true),
+        (ALL, chunk, "S: 250 ok\nS: 250 ok\nS: hello", true),
+        ("PIPELINING", "C: DATA\n", "S: 250 ok\nS: 334 more", false),
+        (
+            "PIPELINING",
+            "C: DATA\n",
+            "S: 250 ok\nS: 250 ok\nS: 250 hm",
+            false,
+        ),
     ] {
         let server = Dialogue::new(&format!(
-            "{}C: MAIL FROM:<a@example.org>\nC: RCPT TO:<b@example.net>\nC: BDAT *\n{replies}\n",
-            session(ALL)
+            "{}C: MAIL FROM:<a@example.org>\nC: RCPT TO:<b@example.net>\n{chunk}{replies}\n",
+            session(extensions)
         ));
         let pool = server.pool(TlsMode::DangerPlaintext);
 
@@ -487,6 +496,46 @@ async fn a_reply_that_makes_no_sense_is_no_acceptance() {
         let is_unknown = matches!(&*error.kind, SendErrorKind::Unknown(_));
         assert_eq!(is_unknown, unknown, "{replies}: {error}");
     }
+}
+
+#[tokio::test]
+async fn a_reset_that_fails_leaves_the_message_behind_it_unknown() {
+    let server = Dialogue::new(
+        &(session(ALL)
+            + "C: MAIL *
+        C: RCPT *
+        C: BDAT *
+        S: 250 ok
+        S: 550 5.1.1 unknown
+        S: 503 5.5.1 no recipients
+        C: RSET
+        C: MAIL *
+        C: RCPT *
+        C: BDAT *
+        S: 502 5.5.1 not implemented
+        S: 250 ok
+        S: 250 ok
+        S: 250 queued"),
+    );
+    let pool = server.pool(TlsMode::DangerPlaintext);
+    pool.send(&message()).await.unwrap_err();
+
+    let error = pool.send(&message()).await.unwrap_err();
+
+    assert!(matches!(&*error.kind, SendErrorKind::Unknown(_)), "{error}");
+    assert_eq!(codes(&error.recipients), ["b unknown"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_trickles_does_not_renew_the_patience_with_it() {
+    let trickle = "S: 250-hm\nP: 200\n".repeat(4);
+    let server = Dialogue::new(&(session(ALL) + "C: MAIL *\nC: RCPT *\nC: BDAT *\n" + &trickle));
+    let pool = server.pool(TlsMode::DangerPlaintext);
+    let start = Instant::now();
+
+    pool.send(&message()).await.unwrap_err();
+
+    assert_eq!(start.elapsed(), Timeouts::default().mail);
 }
 
 #[tokio::test(start_paused = true)]

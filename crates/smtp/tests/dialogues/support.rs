@@ -10,6 +10,7 @@
 //! T:                         a TLS handshake
 //! R: 1000                    reads this many octets, whatever they are
 //! P:                         the client has its turn; what follows is another write
+//! P: 200                     the same, after so many seconds
 //! X:                         the server closes
 //! W:                         the server waits for ever
 //! LOOP:                      the rest is played again and again until the client leaves
@@ -30,6 +31,7 @@ use std::{
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_util::future::{BoxFuture, FutureExt};
@@ -347,7 +349,14 @@ impl Connection {
                     }
                     self.unread.drain(..octets);
                 }
-                ("P:", _) => tokio::task::yield_now().await,
+                ("P:", "") => tokio::task::yield_now().await,
+                ("P:", seconds) => {
+                    let seconds = seconds
+                        .trim()
+                        .parse()
+                        .map_err(|_| format!("not a number: {line}"))?;
+                    tokio::time::sleep(Duration::from_secs(seconds)).await;
+                }
                 ("X:", _) => return Ok(false),
                 ("W:", _) => std::future::pending().await,
                 _ => return Err(format!("not a line of a dialogue: {line}")),
