@@ -29,7 +29,8 @@ const MAX_COMMAND_OCTETS: usize = 512;
 const MAX_CHALLENGES: usize = 16;
 /// RFC 4422 §3.1.
 const MAX_MECHANISM_OCTETS: usize = 20;
-/// A word of a reply this long that was also in our credentials is an echo of them.
+/// A word of a reply this long that was also in a response is an echo of it; a shorter one only
+/// if it is all of a response.
 const ECHO_OCTETS: usize = 12;
 
 pub(crate) struct Session {
@@ -413,8 +414,8 @@ impl<'a> Opening<'a> {
                 [] => "=".to_owned(),
                 response => BASE64.encode(response),
             });
+        sent.extend(initial.clone());
         let (line, mut held_back) = auth_command(mechanism, initial);
-        sent.push(line.clone());
         let mut reply = self.auth_line(line, limit, &sent).await?;
         let mut explained = None;
         for _ in 0..MAX_CHALLENGES {
@@ -425,6 +426,7 @@ impl<'a> Opening<'a> {
                 initial
             } else {
                 let Ok(challenge) = BASE64.decode(reply.text().trim()) else {
+                    remove_echo(&mut reply, &sent);
                     return Err(self.fail(Stage::Auth, SendErrorKind::Unexpected(reply)));
                 };
                 explained = explanation(&challenge).or(explained);
@@ -441,9 +443,10 @@ impl<'a> Opening<'a> {
                 }
             };
             let line = format!("{response}\r\n");
-            sent.push(line.clone());
+            sent.push(response);
             reply = self.auth_line(line, limit, &sent).await?;
         }
+        remove_echo(&mut reply, &sent);
         Err(self.fail(Stage::Auth, SendErrorKind::Unexpected(reply)))
     }
 
@@ -527,10 +530,29 @@ fn remove_echo(reply: &mut Reply, sent: &[String]) {
             rest = &rest[start..];
             let end = rest.find(|c| !is_base64(c)).unwrap_or(rest.len());
             let word = &rest[..end];
-            let echoed = word.len() >= ECHO_OCTETS && sent.iter().any(|sent| sent.contains(word));
+            let echoed = sent
+                .iter()
+                .any(|sent| word == sent || word.len() >= ECHO_OCTETS && sent.contains(word));
             clean.push_str(if echoed { "…" } else { word });
             rest = &rest[end..];
         }
         *line = clean;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_echo_is_removed_however_short_the_password() {
+        let sent = ["YWJj".to_owned(), "dXNlcj1hAWF1dGg9QmVhcmVyIHQ=".to_owned()];
+        let mut reply = Reply {
+            code: 535,
+            enhanced: None,
+            lines: vec!["YWJj? 'dXNlcj1hAWF1' LOGIN YWJ refused".to_owned()],
+        };
+        remove_echo(&mut reply, &sent);
+        assert_eq!(reply.text(), "…? '…' LOGIN YWJ refused");
     }
 }

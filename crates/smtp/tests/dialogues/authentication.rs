@@ -132,6 +132,28 @@ async fn credentials_that_the_server_repeats_are_not_passed_on() {
 }
 
 #[tokio::test]
+async fn credentials_in_a_challenge_are_not_passed_on() {
+    for answer in ["S: 334 what is /", "S: 334\nC:\nS: 334 what is /"] {
+        let token = "t";
+        let secret = response(token);
+        let server = Dialogue::new(&format!(
+            "{GREETING}{HELLO}C: AUTH XOAUTH2 *\n{}",
+            answer.replace('/', &secret)
+        ));
+        let pool = server.pool_with(
+            TlsMode::DangerPlaintext,
+            Arc::new(Tokens::new("a", &[token])),
+            1,
+        );
+
+        let error = pool.send(&message()).await.unwrap_err();
+
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains(&secret) && shown.contains('…'), "{shown}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_without_auth_gets_no_credentials() {
     let server = Dialogue::new(&format!("{GREETING}S: 250-mx.example\nS: 250 PIPELINING"));
     let tokens = Arc::new(Tokens::new("a", &["one"]));
