@@ -336,19 +336,23 @@ impl Inner {
 async fn reap(pool: Weak<Inner>, idle: Duration) {
     loop {
         let Some(inner) = pool.upgrade() else { return };
+        // Until it is gone it is one of the account's sessions, so it takes a permit to close it.
+        let Ok(permit) = inner.permits.acquire().await else {
+            return;
+        };
         let (expired, next) = {
             let mut waiting = inner.waiting();
-            let young = waiting
-                .sessions
-                .partition_point(|(_, since)| since.elapsed() >= idle);
-            let expired: Vec<_> = waiting.sessions.drain(..young).collect();
-            let next = waiting.sessions.first().map(|(_, since)| *since + idle);
-            waiting.reaper_runs = next.is_some();
-            (expired, next)
+            let oldest = waiting.sessions.first().map(|(_, since)| *since + idle);
+            let expired = oldest.is_some_and(|end| end <= Instant::now());
+            waiting.reaper_runs = oldest.is_some();
+            (expired.then(|| waiting.sessions.remove(0)), oldest)
         };
+        if let Some((session, _)) = expired {
+            session.quit().await;
+            continue;
+        }
+        drop(permit);
         drop(inner);
-        futures_util::future::join_all(expired.into_iter().map(|(session, _)| session.quit()))
-            .await;
         let Some(next) = next else { return };
         tokio::time::sleep_until(next).await;
     }

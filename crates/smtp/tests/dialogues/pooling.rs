@@ -44,6 +44,24 @@ async fn a_session_that_waits_too_long_takes_its_leave() {
     server.finish().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_session_that_takes_its_leave_still_counts() {
+    let server = dialogue(&[
+        format!("{SESSION}{MESSAGE}C: QUIT\nP: 3\nS: 221 bye"),
+        format!("{SESSION}{MESSAGE}"),
+    ]);
+    let pool = server.pool(TlsMode::DangerPlaintext);
+    pool.send(&message()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    let start = tokio::time::Instant::now();
+
+    pool.send(&message()).await.unwrap();
+
+    assert_eq!(start.elapsed(), Duration::from_secs(2), "one at a time");
+    drop(pool);
+    server.finish().await;
+}
+
 #[tokio::test]
 async fn a_session_with_an_older_credential_is_retired() {
     let server = dialogue(&[
