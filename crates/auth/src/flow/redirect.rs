@@ -28,14 +28,16 @@ const PORTS_TRIED: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Listener {
     redirect_uri: Url,
+    /// The same as it was given but for the port: providers compare it with what is
+    /// registered, and to some of them `http://localhost` is not `http://localhost/`.
+    as_given: String,
     sockets: Vec<TcpListener>,
 }
 
 impl Listener {
-    /// Listens where `redirect_uri` says, on a free port if it names none.
-    pub(crate) async fn bind(redirect_uri: &str) -> Result<Self, String> {
-        let url =
-            Url::parse(redirect_uri).map_err(|_| "the redirect uri is not a url".to_owned())?;
+    /// Listens where the redirect URI `given` says, on a free port if it names none.
+    pub(crate) async fn bind(given: &str) -> Result<Self, String> {
+        let url = Url::parse(given).map_err(|_| "the redirect uri is not a url".to_owned())?;
         if url.scheme() != "http" || !url.username().is_empty() || url.password().is_some() {
             return Err("the redirect uri is not a plain http url".into());
         }
@@ -61,7 +63,12 @@ impl Listener {
         if redirect_uri.set_port(port).is_err() || port.is_none() {
             return Err("cannot listen for the redirect".into());
         }
+        let as_given = match redirect_uri.as_str() {
+            with if given.ends_with('/') => with,
+            with => with.trim_end_matches('/'),
+        };
         Ok(Self {
+            as_given: as_given.to_owned(),
             redirect_uri,
             sockets,
         })
@@ -69,7 +76,7 @@ impl Listener {
 
     /// The redirect URI with its port.
     pub(crate) fn redirect_uri(&self) -> &str {
-        self.redirect_uri.as_str()
+        &self.as_given
     }
 
     /// The URL the browser comes back to, for a request made with this `state`.
@@ -288,7 +295,6 @@ mod tests {
     async fn the_redirect_arrives_whatever_the_browser_asks_before() {
         let listener = Listener::bind("http://localhost").await.unwrap();
         let uri = listener.redirect_uri().to_owned();
-        assert!(uri.starts_with("http://localhost:") && uri.ends_with('/'));
 
         let browser = async {
             // Opened ahead, and silent.
@@ -308,7 +314,23 @@ mod tests {
         };
         let (url, ()) = tokio::join!(listener.redirected(Some("s")), browser);
 
-        assert_eq!(url.expose(), format!("{uri}?code=c-1&state=s"));
+        assert_eq!(url.expose(), format!("{uri}/?code=c-1&state=s"));
+    }
+
+    #[tokio::test]
+    async fn the_redirect_uri_is_as_it_was_registered_but_for_the_port() {
+        for registered in [
+            "http://localhost",
+            "http://localhost/",
+            "http://127.0.0.1/Back",
+            "http://localhost/back/",
+        ] {
+            let listener = Listener::bind(registered).await.unwrap();
+            let uri = listener.redirect_uri();
+            let port = listener.sockets[0].local_addr().unwrap().port();
+            assert_eq!(uri.replace(&format!(":{port}"), ""), registered);
+            assert_ne!(uri, registered);
+        }
     }
 
     #[tokio::test]
