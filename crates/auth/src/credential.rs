@@ -271,7 +271,10 @@ impl Shared {
         }
         Ok(Obtained {
             access: SecretString::from(access),
-            refresh: tokens.refresh_token,
+            // Some providers send an empty one where they issue none.
+            refresh: tokens
+                .refresh_token
+                .filter(|token| !token.expose().is_empty()),
             scope: tokens.scope.map(|scope| one_line(&scope, 2000)),
             requested_at: flow.requested_at(),
             lifetime: tokens
