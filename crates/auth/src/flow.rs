@@ -38,9 +38,9 @@ use crate::settings::{InstanceSettings, SecretSource};
 use hosts::AllowList;
 use redirect::Listener;
 
-/// Actions one flow may ask for. A device login polls every five seconds for fifteen
-/// minutes: 360 actions.
-const ACTIONS: u32 = 1000;
+/// Actions one flow may ask for. A device login may poll every second of its twenty minutes,
+/// each time with a pause, two secrets and randomness for an assertion, and a request.
+const ACTIONS: u32 = 6000;
 
 /// Random octets for one action.
 const RANDOM_OCTETS: u32 = 1024;

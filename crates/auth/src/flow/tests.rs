@@ -17,7 +17,7 @@ async fn obtain_with(act: &str) -> crate::AuthError {
 async fn a_flow_without_end_is_ended() {
     let error = obtain_with("endless").await;
     assert_eq!(error.kind, AuthErrorKind::Protocol);
-    assert!(error.message.contains("more than 1000 actions"), "{error}");
+    assert!(error.message.contains("more than 6000 actions"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
