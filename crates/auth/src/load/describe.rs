@@ -132,6 +132,11 @@ mod tests {
                 json!({"type": "nonsense"}),
                 "config_schema",
             ),
+            (
+                "config_schema",
+                json!({"$ref": "file:///etc/hostname"}),
+                "config_schema",
+            ),
         ] {
             let mut description = plain();
             description[key] = value;
