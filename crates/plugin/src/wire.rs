@@ -15,7 +15,7 @@ use base64::{Engine as _, display::Base64Display, engine::general_purpose::STAND
 use schemars::Schema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Octets, base64 on the wire.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -42,9 +42,9 @@ impl Serialize for Octets {
 
 impl<'de> Deserialize<'de> for Octets {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        let text = Zeroizing::new(String::deserialize(deserializer)?);
         STANDARD
-            .decode(&text)
+            .decode(&*text)
             .map(Octets)
             .map_err(|_| serde::de::Error::custom("not base64 (RFC 4648 §4)"))
     }
