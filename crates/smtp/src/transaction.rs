@@ -361,8 +361,10 @@ impl Transaction<'_> {
         self,
         lost: Option<(WireError, Option<Owed>)>,
     ) -> Result<Receipt, Failed> {
+        let heard_out = lost.as_ref().is_none_or(|(error, _)| error.sent_all);
         if let Some(message) = self.message.as_ref().filter(|reply| reply.is_positive())
             && self.is_wanted()
+            && heard_out
         {
             let message = message.clone();
             return Ok(Receipt {

@@ -176,8 +176,8 @@ impl Wire {
                 if out.done {
                     break Ok(());
                 }
-                // Held back until the flight is out, this could be any amount.
-                if !self.parser.is_empty() {
+                // Answered before it was said: whatever these replies are for, it is not this.
+                if !out.sent_all() {
                     break Err(Cause::Lost(surplus()));
                 }
             }

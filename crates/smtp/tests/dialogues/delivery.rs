@@ -236,6 +236,30 @@ async fn a_loss_before_the_last_octet_is_no_delivery() {
 }
 
 #[tokio::test]
+async fn a_verdict_before_the_last_octet_is_no_acceptance() {
+    let server = Dialogue::new(
+        &(session(ALL)
+            + "C: MAIL FROM:<a@example.org>
+        C: RCPT TO:<b@example.net>
+        S: 250 ok
+        S: 250 ok
+        R: 100000
+        S: 250 ok
+        S: 250 queued
+        R: 1500000"),
+    );
+    let pool = server.pool(TlsMode::DangerPlaintext);
+
+    let error = pool
+        .send(&message_to(&["b@example.net"], &b"x\r\n".repeat(600_000)))
+        .await
+        .unwrap_err();
+
+    assert!(matches!(&*error.kind, SendErrorKind::Lost(_)), "{error}");
+    assert_eq!(error.stage, Stage::Message);
+}
+
+#[tokio::test]
 async fn all_or_nothing_sends_to_nobody_when_one_is_refused() {
     let envelope = "C: MAIL FROM:<a@example.org>
         C: RCPT TO:<b@example.net>
