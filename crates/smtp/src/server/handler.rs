@@ -222,7 +222,9 @@ impl Problem {
     pub fn closes(&self) -> bool {
         matches!(
             self,
-            Self::ClearAfterStarttls
+            // The octets of a chunk whose size nobody knows would be read as commands.
+            Self::Arguments(Verb::Bdat)
+                | Self::ClearAfterStarttls
                 | Self::BareLineFeed
                 | Self::TooManyCommands
                 | Self::TooManyErrors

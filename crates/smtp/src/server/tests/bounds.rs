@@ -34,6 +34,15 @@ async fn a_line_feed_alone_ends_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_chunk_of_unknown_length_ends_the_connection() {
+    for size in ["x", "", "5 FIRST", "99999999999999999999"] {
+        let input = format!("EHLO a\r\nBDAT {size}\r\nMAIL FROM:<a@b>\r\n");
+        let said = codes_for(Limits::default(), input.as_bytes()).await;
+        assert_eq!(said, [220, 250, 501], "{size:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn bad_commands_and_endless_commands_end_the_connection() {
     let limits = || Limits {
         bad_commands: 3,
