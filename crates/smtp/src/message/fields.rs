@@ -75,7 +75,7 @@ fn check_controls(field: &str, value: &str) -> Result<(), MessageError> {
 /// One mailbox; its domain in ASCII, as every server understands it.
 pub(super) fn mailbox(field: &str, text: &str) -> Result<Mailbox, MessageError> {
     check_value(field, text)?;
-    let invalid = || MessageError::new(field, format!("not an address: {text:?}"));
+    let invalid = || MessageError::new(field, format!("not an address: {:?}", shorten(text)));
     let mailbox: Mailbox = text.trim().parse().map_err(|_| invalid())?;
     let email = ascii_domain(&mailbox.email)
         .filter(is_safe_path)
@@ -209,6 +209,8 @@ mod tests {
             assert!(custom("headers", value, "x").is_err());
         }
         assert!(check_value("subject", &"x".repeat(MAX_VALUE_OCTETS + 1)).is_err());
+        let error = mailbox("to[1]", &"x".repeat(MAX_VALUE_OCTETS)).unwrap_err();
+        assert!(error.message.len() < 200, "{error}");
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! A finished message, taken as it is as far as SMTP allows.
 //!
-//! Line ends become CRLF, `Bcc` goes, a missing `Date` or `Message-ID` comes (RFC 6409 §8).
+//! Line ends become CRLF, `Bcc` and `Resent-Bcc` go, a missing `Date` or `Message-ID` comes (RFC 6409 §8).
 //! Nothing else of it changes: it may be signed.
 
-use std::time::SystemTime;
+use std::{collections::HashSet, time::SystemTime};
 
 use lettre::message::header::{Date, Headers};
 
 use super::{MessageError, address_list, fields};
-use crate::{Address, Envelope, Outgoing};
+use crate::{Address, Envelope, Outgoing, address::is_safe_path};
 
 /// A header beyond this is none.
 const MAX_HEADER_OCTETS: usize = 1024 * 1024;
@@ -48,7 +48,7 @@ pub fn from_rfc5322(
         date.set(Date::new(now));
         built.extend_from_slice(date.to_string().as_bytes());
     }
-    for field in fields.iter().filter(|field| !field.is("Bcc")) {
+    for field in fields.iter().filter(|field| !field.is_hidden()) {
         built.extend_from_slice(field.octets);
     }
     built.extend_from_slice(b"\r\n");
@@ -89,13 +89,14 @@ fn envelope_of(fields: &[Field<'_>]) -> Result<Envelope, MessageError> {
     let find = |name: &str| fields.iter().find(|field| field.is(name));
     let from = find("Sender").or_else(|| find("From"));
     let from = from.ok_or_else(|| MessageError::new("From", "is missing"))?;
-    let mut recipients: Vec<Address> = Vec::new();
+    let mut seen = HashSet::new();
+    let mut recipients = Vec::new();
     for field in ["To", "Cc", "Bcc"]
         .iter()
         .flat_map(|name| fields.iter().filter(|field| field.is(name)))
     {
         for address in field.addresses()? {
-            if !recipients.contains(&address) {
+            if seen.insert(address.clone()) {
                 recipients.push(address);
             }
         }
@@ -117,6 +118,11 @@ impl Field<'_> {
         self.name.eq_ignore_ascii_case(name)
     }
 
+    /// Would tell everybody what it is there to hide.
+    fn is_hidden(&self) -> bool {
+        self.is("Bcc") || self.is("Resent-Bcc")
+    }
+
     /// The value, unfolded.
     fn value(&self) -> Result<String, MessageError> {
         let text = std::str::from_utf8(self.octets)
@@ -130,7 +136,8 @@ impl Field<'_> {
             let address = text
                 .parse()
                 .ok()
-                .and_then(|address| fields::ascii_domain(&address));
+                .and_then(|address| fields::ascii_domain(&address))
+                .filter(is_safe_path);
             let invalid = || format!("not an address: {:?}", fields::shorten(&text));
             address.ok_or_else(|| MessageError::new(self.name, invalid()))
         };
@@ -198,6 +205,25 @@ mod tests {
             .iter()
             .map(ToString::to_string)
             .collect()
+    }
+
+    #[test]
+    fn resent_bcc_goes_too() {
+        let outgoing =
+            build("From: a@b\nTo: c@d\nResent-Bcc: hidden@d,\n\tmore@d\nSubject: x\n\nhi").unwrap();
+        assert!(!text(&outgoing).contains("hidden@d"));
+        assert!(!text(&outgoing).contains("more@d"));
+        assert!(text(&outgoing).contains("Subject: x"));
+    }
+
+    #[test]
+    fn a_wrong_address_is_named_in_few_words() {
+        let long = "x".repeat(100_000);
+        for address in [long.clone(), format!("{long}@d"), format!("a@{long}")] {
+            let error = build(&format!("From: a@b\nTo: {address}\n\nhi")).unwrap_err();
+            assert_eq!(error.field, "To");
+            assert!(error.to_string().len() < 200, "{error}");
+        }
     }
 
     #[test]
