@@ -162,8 +162,8 @@ pub struct Dsn {
     pub notify: BTreeSet<Notify>,
     /// How much of the message comes back in a failure notice.
     pub ret: Option<Return>,
-    /// An identifier that comes back in each notice: printable ASCII, at most 100 octets;
-    /// anything else is left out.
+    /// An identifier that comes back in each notice: printable ASCII, at most 100 octets as
+    /// xtext, where a space, `+` and `=` take three; anything else is left out.
     pub envid: Option<String>,
 }
 

@@ -21,7 +21,7 @@ use crate::{
 
 /// The largest message that travels before its envelope is accepted, and the size of a chunk.
 pub(crate) const CHUNK_OCTETS: usize = 1024 * 1024;
-/// RFC 3461 §4.4.
+/// RFC 3461 §4.4; taken as the length on the wire, for servers count there.
 const MAX_ENVID_OCTETS: usize = 100;
 
 /// What a reply is an answer to.
@@ -312,12 +312,12 @@ impl<'a> Transaction<'a> {
                 None => {}
             }
             if let Some(envid) = &dsn.envid
-                && !envid.is_empty()
-                && envid.len() <= MAX_ENVID_OCTETS
                 && envid.bytes().all(|octet| (b' '..=b'~').contains(&octet))
+                && let coded = xtext(envid)
+                && (1..=MAX_ENVID_OCTETS).contains(&coded.len())
             {
                 command += " ENVID=";
-                command += &xtext(envid);
+                command += &coded;
             }
         }
         command + "\r\n"

@@ -409,6 +409,32 @@ async fn parameters_go_out_where_their_extension_is_offered() {
 }
 
 #[tokio::test]
+async fn an_envelope_id_that_no_server_would_take_is_left_out() {
+    for (envid, parameter) in [
+        ("a".repeat(100), format!(" ENVID={}", "a".repeat(100))),
+        ("a".repeat(101), String::new()),
+        ("+".repeat(34), String::new()),
+        ("é".to_owned(), String::new()),
+        (String::new(), String::new()),
+    ] {
+        let server = Dialogue::new(&format!(
+            "{}C: MAIL FROM:<a@example.org>{parameter}\nC: RCPT *\nC: BDAT *\n\
+             S: 250 ok\nS: 250 ok\nS: 250 ok",
+            session(ALL)
+        ));
+        let dsn = Dsn {
+            notify: [Notify::Failure].into(),
+            ret: None,
+            envid: Some(envid),
+        };
+        let pool = server.pool(TlsMode::DangerPlaintext);
+        pool.send(&message().with_dsn(dsn)).await.unwrap();
+        drop(pool);
+        server.finish().await;
+    }
+}
+
+#[tokio::test]
 async fn a_large_message_waits_for_its_envelope_and_goes_in_chunks() {
     let server = Dialogue::new(
         &(session(ALL)
