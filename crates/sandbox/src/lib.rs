@@ -13,6 +13,7 @@ pub mod ca;
 mod control;
 mod entra;
 pub mod exchange;
+mod html;
 pub mod inbox;
 mod jwt;
 mod sandbox;

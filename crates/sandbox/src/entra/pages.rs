@@ -10,6 +10,7 @@ use axum::extract::{RawQuery, State as Shared};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
+use crate::html::Escaped;
 use crate::scenario::{App, Permission, Scenario, User};
 
 use super::aadsts::Aadsts;
@@ -44,7 +45,7 @@ pub(crate) fn sign_in(
         u.password.is_some() && scenario.tenant_of(&u.upn).is_some_and(|t| path.admits(t))
     };
     for user in scenario.users.iter().filter(here) {
-        let _ = write!(names, "<option value=\"{}\">", escape(&user.upn));
+        let _ = write!(names, "<option value=\"{}\">", Escaped(&user.upn));
     }
     let body = format!(
         "<p>to continue to {app}</p>{alert}\
@@ -55,12 +56,12 @@ pub(crate) fn sign_in(
          <label for=\"passwd\">Password</label>\
          <input id=\"passwd\" name=\"passwd\" type=\"password\" autocomplete=\"current-password\">\
          <button id=\"submit\" type=\"submit\">Sign in</button></form>",
-        app = escape(app),
+        app = Escaped(app),
         alert = problem
             .map(|p| alert(entra, headers, p))
             .unwrap_or_default(),
         ctx = hidden("ctx", ctx),
-        login = escape(login.unwrap_or_default()),
+        login = Escaped(login.unwrap_or_default()),
     );
     page(StatusCode::OK, "Sign in", &body)
 }
@@ -69,7 +70,7 @@ pub(crate) fn sign_in(
 pub(crate) fn choose_account(ctx: &str, app: &str, users: &[&User]) -> Response {
     let mut buttons = String::new();
     for user in users {
-        let upn = escape(&user.upn);
+        let upn = Escaped(&user.upn);
         let _ = write!(
             buttons,
             "<button name=\"account\" value=\"{upn}\">{upn}</button>"
@@ -78,7 +79,7 @@ pub(crate) fn choose_account(ctx: &str, app: &str, users: &[&User]) -> Response 
     let body = format!(
         "<p>to continue to {}</p><form method=\"post\" action=\"/sign-in\">{}{buttons}\
          <button id=\"other\" name=\"account\" value=\"\">Use another account</button></form>",
-        escape(app),
+        Escaped(app),
         hidden("ctx", ctx),
     );
     page(StatusCode::OK, "Pick an account", &body)
@@ -90,7 +91,7 @@ pub(crate) fn second_step(ctx: &str, user: &User) -> Response {
         "<p>{} has a second step. In the sandbox it is one button.</p>\
          <form method=\"post\" action=\"/sign-in\">{}\
          <button id=\"approve\" name=\"mfa\" value=\"approve\">Approve</button></form>",
-        escape(&user.upn),
+        Escaped(&user.upn),
         hidden("ctx", ctx),
     );
     page(StatusCode::OK, "Approve sign in request", &body)
@@ -114,10 +115,10 @@ pub(crate) fn decide(ctx: &str, decision: &Decision<'_>) -> Response {
         let _ = write!(
             list,
             "<li><code>{}</code></li>",
-            escape(&permission.to_string())
+            Escaped(&permission.to_string())
         );
     }
-    let app = escape(&decision.app.name);
+    let app = Escaped(&decision.app.name);
     let question = match (decision.device, decision.for_everyone) {
         (true, _) => format!(
             "Are you trying to sign in to {app} on another device? Only go on if you started this yourself."
@@ -135,7 +136,7 @@ pub(crate) fn decide(ctx: &str, decision: &Decision<'_>) -> Response {
          <form method=\"post\" action=\"/sign-in\">{ctx}{everyone}\
          <button id=\"accept\" name=\"decision\" value=\"accept\">Accept</button>\
          <button id=\"cancel\" name=\"decision\" value=\"cancel\">Cancel</button></form>",
-        user = escape(&decision.user.upn),
+        user = Escaped(&decision.user.upn),
         ctx = hidden("ctx", ctx),
     );
     page(StatusCode::OK, "Permissions requested", &body)
@@ -159,7 +160,7 @@ pub(crate) fn enter_code(problem: bool) -> Response {
 
 /// A page that only says something.
 pub(crate) fn notice(title: &str, text: &str) -> Response {
-    page(StatusCode::OK, title, &format!("<p>{}</p>", escape(text)))
+    page(StatusCode::OK, title, &format!("<p>{}</p>", Escaped(text)))
 }
 
 /// An error that cannot travel to the client.
@@ -220,7 +221,7 @@ pub(crate) fn give_back(
                 .collect();
             let body = format!(
                 "<form method=\"post\" action=\"{}\">{fields}<button id=\"submit\" type=\"submit\" autofocus>Continue</button></form>",
-                escape(url.as_str())
+                Escaped(url.as_str())
             );
             page(StatusCode::OK, "Working…", &body)
         }
@@ -278,7 +279,7 @@ pub(crate) async fn front(Shared(entra): Shared<Entra>) -> Response {
         let _ = write!(
             rows,
             "<li>{} <a href=\"{configuration}\">configuration</a></li>",
-            escape(&tenant.name)
+            Escaped(&tenant.name)
         );
     }
     page(
@@ -303,15 +304,15 @@ fn alert(entra: &Entra, headers: &HeaderMap, error: &Aadsts) -> String {
     let description = Trailer::new(entra, headers).describe(error);
     format!(
         "<p role=\"alert\" id=\"error\">{}</p>",
-        escape(&description)
+        Escaped(&description)
     )
 }
 
 fn hidden(name: &str, value: &str) -> String {
     format!(
         "<input type=\"hidden\" name=\"{}\" value=\"{}\">",
-        escape(name),
-        escape(value)
+        Escaped(name),
+        Escaped(value)
     )
 }
 
@@ -320,7 +321,7 @@ fn page(status: StatusCode, title: &str, body: &str) -> Response {
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
          <title>{title}</title><style>{STYLE}</style></head><body><main><h1>{title}</h1>{body}</main>\
          <footer>Postrider sandbox. Type no real password here.</footer></body></html>",
-        title = escape(title),
+        title = Escaped(title),
     );
     let headers = [
         (
@@ -349,19 +350,4 @@ fn page(status: StatusCode, title: &str, body: &str) -> Response {
         ),
     ];
     (status, headers, html).into_response()
-}
-
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }

@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 
 use super::view::View;
 use super::{Inbox, StoredMessage};
+use crate::html::Escaped;
 use crate::state::{Area, LogEntry, Outcome, State};
 
 /// How times are shown.
@@ -360,25 +361,6 @@ fn download(name: &str, octets: Vec<u8>) -> Response {
             .insert(CONTENT_DISPOSITION, disposition);
     }
     response
-}
-
-/// Text, safe in HTML content and in quoted attributes.
-struct Escaped<'a>(&'a str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            match c {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                '\'' => f.write_str("&#39;")?,
-                other => f.write_char(other)?,
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The envelope's recipients, each a link to its mailbox.
