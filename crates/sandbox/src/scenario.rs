@@ -344,7 +344,8 @@ pub struct Limits {
     pub message_octets: u64,
     /// Largest message a mailbox may send unless it has its own `MaxSendSize`.
     pub mailbox_message_octets: u64,
-    /// An idle session is closed after this.
+    /// An idle session is closed after this. Five minutes are those of inbound hosts; the figure
+    /// for submission is unconfirmed.
     pub idle_timeout: Span,
 }
 

@@ -190,6 +190,12 @@ impl Scenario {
             problems.push("tokens: refresh_in_percent is not between 1 and 100".to_owned());
         }
         for fault in &self.faults {
+            if fault.only_for.is_some() && !fault.at.knows_subject() {
+                problems.push(format!(
+                    "fault: nobody is known at {:?} for whom alone it could happen",
+                    fault.at
+                ));
+            }
             let fits = match &fault.effect {
                 Effect::Delay(_) | Effect::Close => true,
                 Effect::Aadsts(_) => fault.at.is_http(),
@@ -343,6 +349,10 @@ mod tests {
             (
                 "[[fault]]\nat = \"smtp_auth\"\neffect = { reply = \"451 a\\r\\n250 b\" }",
                 "is no SMTP reply",
+            ),
+            (
+                "[[fault]]\nat = \"smtp_connect\"\nonly_for = \"admin@contoso.com\"\neffect = \"close\"",
+                "nobody is known at SmtpConnect",
             ),
             (
                 "[[app]]\nclient_id = \"nope\"\nname = \"n\"\ntenant = \"contoso.com\"",

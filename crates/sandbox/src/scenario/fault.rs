@@ -12,7 +12,8 @@ pub struct Fault {
     pub at: FaultPoint,
     /// What happens instead of, or before, the usual answer.
     pub effect: Effect,
-    /// Only for this user name, address or client id; absent: for everyone.
+    /// Only for this user name, address or client id; absent: for everyone, as it must be
+    /// where nobody is known yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only_for: Option<String>,
     /// How many times; absent: until it is removed.
@@ -53,6 +54,14 @@ pub enum FaultPoint {
 }
 
 impl FaultPoint {
+    /// Whether it is known there who asks, before there is an answer.
+    pub fn knows_subject(self) -> bool {
+        !matches!(
+            self,
+            Self::Discovery | Self::Keys | Self::SmtpConnect | Self::SmtpEhlo | Self::SmtpStarttls
+        )
+    }
+
     /// Whether Entra ID, rather than Exchange, meets it.
     pub fn is_http(self) -> bool {
         matches!(
