@@ -141,9 +141,12 @@ const CATALOGUE: &[Row] = &[
     // The client.
     client(7_000_215, "Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app '…'."),
     client(7_000_222, "The provided client secret keys for app '…' are expired. Visit the Azure portal to create new keys for your app: https://aka.ms/NewClientSecret, or consider using certificate credentials for added security: https://aka.ms/certCreds."),
+    // Unconfirmed: text.
     client(7_000_218, "The request body must contain the following parameter: 'client_assertion' or 'client_secret'."),
     client(700_025, "Client is public so neither 'client_assertion' nor 'client_secret' should be presented."),
     client(700_027, "Client assertion contains an invalid signature. [Reason - …]"),
+    // Unconfirmed: code and text for an assertion outside its time, or whose issuer, subject and
+    // audience no federated credential has.
     client(700_024, "Client assertion is not within its valid time range. Current time: …, assertion valid from …, expiry time of assertion …."),
     client(700_213, "No matching federated identity record found for presented assertion subject '…'. Check your federated identity credential Subject, Audience and Issuer against the presented assertion. https://learn.microsoft.com/entra/workload-id/workload-identity-federation"),
     // Unconfirmed: code and text for an assertion's wrong `aud`, `iss` or `sub`.
@@ -152,35 +155,38 @@ const CATALOGUE: &[Row] = &[
     row(700_016, "unauthorized_client", "Application with identifier '…' was not found in the directory '…'. This can happen if the application has not been installed by the administrator of the tenant or consented to by any user in the tenant. You may have sent your authentication request to the wrong tenant."),
     // Consent.
     sub(65_001, "invalid_grant", "consent_required", "The user or administrator has not consented to use the application with ID '…' named '…'. Send an interactive authorization request for this user and resource."),
+    // Unconfirmed: `error` and text of these two.
     row(65_004, "access_denied", "User declined to consent to access the app."),
-    // Unconfirmed: text.
     row(90_094, "access_denied", "An administrator must consent to the requested permissions."),
     // Scopes and resources.
     row(28_000, "invalid_request", "Provided value for the input parameter scope is not valid because it contains more than one resource. Scope … is not valid."),
     row(70_011, "invalid_scope", "The provided value for the input parameter 'scope' is not valid. The scope … is not valid."),
     row(500_011, "invalid_resource", "The resource principal named … was not found in the tenant named …. This can happen if the application has not been installed by the administrator of the tenant or consented to by any user in the tenant. You might have sent your authentication request to the wrong tenant."),
+    // Unconfirmed: `error`; the published text goes on.
     row(650_057, "invalid_resource", "Invalid resource. The client has requested access to a resource which is not listed in the requested permissions in the client's application registration."),
-    // The request.
+    // The request. Unconfirmed: `error` of the first, which is published as a page.
     row(50_011, "invalid_request", "The redirect URI '…' specified in the request does not match the redirect URIs configured for the application '…'. Make sure the redirect URI sent in the request matches one added to your application in the Azure portal. Navigate to https://aka.ms/redirectUriMismatchError to learn more about how to fix this."),
     row(50_194, "invalid_request", "Application '…'(…) is not configured as a multi-tenant application. Usage of the /common endpoint is not supported for such applications created after '10/15/2018'. Use a tenant-specific endpoint or configure the application to be multi-tenant."),
     row(90_002, "invalid_tenant", "Tenant '…' not found. Check to make sure you have the correct tenant ID and are signing into the correct cloud. Check with your subscription administrator, this may happen if there are no active subscriptions for the tenant."),
     row(9_002_313, "invalid_request", "Invalid request. Request is malformed or invalid."),
-    // Unconfirmed: text and `error` of these five.
+    // Unconfirmed: text and `error` of these six, and the codes of all but the last.
     row(900_144, "invalid_request", "The request body must contain the following parameter: '…'."),
     row(70_003, "unsupported_grant_type", "The app requested an unsupported grant type '…'."),
     row(70_005, "unsupported_response_type", "The app requested an unsupported response type '…'."),
     row(50_059, "invalid_request", "No tenant-identifying information found in either the request or implied by any provided credentials."),
     row(500_112, "invalid_grant", "The reply address '…' does not match the reply address '…' provided when requesting Authorization code."),
     row(900_439, "invalid_request", "The request was sent to the wrong cloud."),
-    // The user.
+    // The user. Unconfirmed: `error` of the first, which is published as a page.
     row(50_020, "invalid_grant", "User account '…' from identity provider '…' does not exist in tenant '…' and cannot access the application '…'(…) in that tenant. The account needs to be added as an external user in the tenant first. Sign out and sign in again with a different Azure Active Directory user account."),
     row(50_034, "invalid_grant", "The user account … does not exist in the … directory. To sign into this application, the account must be added to the directory."),
     row(50_126, "invalid_grant", "Error validating credentials due to invalid username or password."),
     sub(50_076, "invalid_grant", "basic_action", "Due to a configuration change made by your administrator, or because you moved to a new location, you must use multi-factor authentication to access '…'."),
+    // Unconfirmed: text.
     sub(50_079, "invalid_grant", "basic_action", "Due to a configuration change made by your administrator, or because you moved to a new location, you must enroll in multi-factor authentication to access '…'."),
     sub(53_003, "invalid_grant", "message_only", "Access has been blocked by Conditional Access policies. The access policy does not allow token issuance."),
+    // Unconfirmed: `error`; the published text goes on.
     row(530_035, "access_denied", "Access has been blocked by security defaults."),
-    // Unconfirmed: texts of these five.
+    // Unconfirmed: texts of these five, `error` of the first three, and the code of the last.
     row(50_053, "invalid_grant", "The account is locked."),
     row(50_055, "invalid_grant", "The password is expired."),
     row(50_057, "invalid_grant", "The user account is disabled."),
@@ -193,13 +199,14 @@ const CATALOGUE: &[Row] = &[
     // Unconfirmed: text of the first.
     sub(70_043, "invalid_grant", "token_expired", "The refresh token has expired due to a sign-in frequency policy."),
     sub(50_173, "invalid_grant", "bad_token", "The provided grant has expired due to it being revoked, a fresh auth token is needed."),
+    // Unconfirmed: `error`.
     row(54_005, "invalid_grant", "OAuth2 Authorization code was already redeemed, please retry with a new valid code or use an existing refresh token."),
     row(501_481, "invalid_grant", "The Code_Verifier does not match the code_challenge supplied in the authorization request."),
-    // Unconfirmed: the code; `client_mismatch` is published.
+    // Unconfirmed: code and text; `client_mismatch` is published.
     sub(70_000, "invalid_grant", "client_mismatch", "The provided grant was issued to another client."),
     // The device code flow.
     row(70_016, "authorization_pending", "OAuth 2.0 device flow error. Authorization is pending. Continue polling."),
-    // Unconfirmed: code and text of the first, text of the second.
+    // Unconfirmed: code and text of the first, text of the second, `error` of the third.
     row(70_017, "authorization_declined", "OAuth 2.0 device flow error. The end user denied the authorization request."),
     row(70_018, "bad_verification_code", "OAuth 2.0 device flow error. The verification code is not known."),
     row(70_019, "expired_token", "Verification code expired."),

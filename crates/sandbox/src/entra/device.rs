@@ -84,6 +84,7 @@ fn ask(entra: &Entra, tenant: &str, form: &Form) -> Result<Value, Aadsts> {
         "verification_uri": page,
         "expires_in": policy.device_code.duration().as_secs(),
         "interval": policy.device_interval.duration().as_secs(),
+        // Unconfirmed: the wording.
         "message": format!("To sign in, use a web browser to open the page {page} and enter the code {user_code} to authenticate."),
     }))
 }

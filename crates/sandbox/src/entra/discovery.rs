@@ -33,6 +33,7 @@ fn document(entra: &Entra, path: &TenantPath) -> Value {
         TenantPath::Consumers => ("consumers".to_owned(), CONSUMERS.to_owned()),
     };
     let at = |rest: &str| entra.url(&format!("{segment}/{rest}"));
+    // Unconfirmed: the values from `claims_supported` on; only their names are published.
     json!({
         "token_endpoint": at("oauth2/v2.0/token"),
         "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt", "client_secret_basic"],
