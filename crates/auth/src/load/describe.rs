@@ -14,6 +14,9 @@ const SUMMARY_CHARS: usize = 200;
 const MECHANISMS: usize = 16;
 const HOSTS: usize = 64;
 
+/// Marks a property of the schema as a secret setting.
+const SECRET: &str = "x-postrider-secret";
+
 /// The description in `octets`.
 pub(super) fn parse(octets: &[u8]) -> Result<Description, LoadError> {
     let bad = |reason: String| LoadError::Description {
@@ -53,6 +56,11 @@ pub(super) fn parse(octets: &[u8]) -> Result<Description, LoadError> {
         return Err(bad("config_schema is no JSON object".into()));
     }
     jsonschema::draft202012::new(schema).map_err(|error| bad(format!("config_schema: {error}")))?;
+    if marks(schema) != secret_names(schema).len() {
+        return Err(bad(format!(
+            "config_schema: {SECRET} is for the settings themselves, not for what lies in one"
+        )));
+    }
     description.version = one_line(&description.version, VERSION_CHARS);
     description.summary = one_line(&description.summary, SUMMARY_CHARS);
     Ok(description)
@@ -65,9 +73,24 @@ pub(crate) fn secret_names(schema: &Value) -> BTreeSet<String> {
     };
     properties
         .iter()
-        .filter(|(_, property)| property.get("x-postrider-secret") == Some(&Value::Bool(true)))
+        .filter(|(_, property)| is_marked(property))
         .map(|(name, _)| name.clone())
         .collect()
+}
+
+fn is_marked(schema: &Value) -> bool {
+    schema.get(SECRET) == Some(&Value::Bool(true))
+}
+
+/// How often the mark stands in `schema`, however deep. Below a setting nobody would heed
+/// it, and the secret would be kept in plain sight.
+fn marks(schema: &Value) -> usize {
+    let below: usize = match schema {
+        Value::Object(members) => members.values().map(marks).sum(),
+        Value::Array(items) => items.iter().map(marks).sum(),
+        _ => 0,
+    };
+    below + usize::from(is_marked(schema))
 }
 
 /// Whether `name` may name a plugin: it becomes part of a file name and a config key.
@@ -136,6 +159,12 @@ mod tests {
                 "config_schema",
                 json!({"$ref": "file:///etc/hostname"}),
                 "config_schema",
+            ),
+            (
+                "config_schema",
+                json!({"properties": {"login": {"properties": {
+                    "password": {"type": "string", "x-postrider-secret": true}}}}}),
+                "x-postrider-secret",
             ),
         ] {
             let mut description = plain();
