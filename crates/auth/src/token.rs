@@ -302,6 +302,7 @@ impl Grant {
 }
 
 /// What a flight knew when it left.
+#[derive(Clone, Copy)]
 struct Departed {
     generation: u64,
     with_refresh_token: bool,
