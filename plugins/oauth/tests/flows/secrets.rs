@@ -13,6 +13,10 @@ use crate::keys::key;
 
 const CANARY: &str = "canary";
 
+/// What a signed assertion, and what the host's randomness below, look like in base64.
+const ASSERTION: &str = "eyJ";
+const RANDOM: &str = "CQkJ";
+
 /// Plays the host with canaries for every secret, and meets the `nth` HTTP request with
 /// `hostile`.
 fn play(flow: &mut Flow, nth: usize, hostile: &dyn Fn(&str) -> Answer) {
@@ -151,7 +155,9 @@ fn no_error_and_no_log_line_holds_a_secret() {
                 };
                 failures += 1;
                 let texts = format!("{error} {error:?} {:?}", error.detail);
-                assert!(!texts.contains(CANARY), "{flow} {client_auth}: {texts}");
+                for secret in [CANARY, ASSERTION, RANDOM] {
+                    assert!(!texts.contains(secret), "{flow} {client_auth}: {texts}");
+                }
             }
             for (_, line) in driver.log() {
                 assert!(!line.contains(CANARY), "{line}");
