@@ -144,10 +144,13 @@ typedef struct pr_auth_v1 {
      * "mechanisms":[S,...],"config_schema":{...},"hosts":[S,...]}. At any time, also without an
      * instance. PR_DONE, or an error.
      *
-     * config_schema is JSON Schema 2020-12; a property with "x-postrider-secret":true reaches
-     * the plugin by secret_get alone. hosts are what http may reach, by HTTPS: "host",
-     * "host:port", or "{setting}" for the host and port of the URL in that setting. What else
-     * is reached, without TLS or on a private address, the operator allows. */
+     * config_schema is JSON Schema 2020-12; a property of its own (not a deeper one) with
+     * "x-postrider-secret":true reaches the plugin by secret_get alone. Beside "properties",
+     * "x-postrider-shared-grant":{SETTING:VALUE,...} says that with these values the user does
+     * not matter: accounts equal in settings and secrets share their tokens. hosts are what
+     * http may reach, by HTTPS: "host", "host:port", or "{setting}" for the host and port of
+     * the URL in that setting. What else is reached, without TLS or on a private address, the
+     * operator allows. */
     int32_t (*describe)(pr_sink *out);
 
     /* Makes an instance from {"account":S,"username":S,"settings":{...},"secrets":[NAME,...],
