@@ -21,7 +21,7 @@ use super::client::{Presented, Proof, find_app};
 use super::form::Form;
 use super::issue::{Delegated, app_only_answer, consented};
 use super::scope::{Requested, Target};
-use super::store::{Challenge, DeviceAnswer, Grant};
+use super::store::{Challenge, DeviceAnswer, Grant, Refresh};
 use super::{Entra, TenantPath, answer};
 
 /// `POST /{tenant}/oauth2/v2.0/token`
@@ -170,14 +170,13 @@ impl Request<'_> {
         if known.revoked {
             return Err(Aadsts::new(50_173, &[]).because("it was revoked"));
         }
-        if policy.rotation == Rotation::Strict
-            && known
-                .superseded
-                .is_some_and(|at| older(at, policy.reuse_grace.duration(), now))
-        {
-            self.entra.store().revoke_family(&known.grant.family);
-            return Err(Aadsts::new(50_173, &[])
-                .because("a refresh token was used again: the whole grant is revoked"));
+        let grace = policy.reuse_grace.duration();
+        let reused = |token: &Refresh| {
+            let too_late = |at| grace.is_zero() || older(at, grace, now);
+            policy.rotation == Rotation::Strict && token.superseded.is_some_and(too_late)
+        };
+        if reused(&known) {
+            return Err(self.revoke_reused(&known.grant));
         }
         if known.grant.spa && older(known.grant.began, SPA_LIFETIME, now) {
             return Err(Aadsts::new(700_084, &[]));
@@ -199,13 +198,25 @@ impl Request<'_> {
         if policy.rotation == Rotation::None {
             answer.keep_refresh = Some(presented.to_owned());
         }
+        // Two requests with one token: whoever comes second, however close, uses it again.
+        let mut reused_meanwhile = false;
         if let Some(old) = self.entra.store().refresh.get_mut(presented) {
+            reused_meanwhile = reused(old);
             old.used = now;
             if policy.rotation != Rotation::None {
                 old.superseded.get_or_insert(now);
             }
         }
+        if reused_meanwhile {
+            return Err(self.revoke_reused(&known.grant));
+        }
         self.finish(answer)
+    }
+
+    fn revoke_reused(&self, grant: &Grant) -> Aadsts {
+        self.entra.store().revoke_family(&grant.family);
+        Aadsts::new(50_173, &[])
+            .because("a refresh token was used again: the whole grant is revoked")
     }
 
     fn client_credentials(&self) -> Result<(Value, String), Aadsts> {

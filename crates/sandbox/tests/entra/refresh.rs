@@ -167,6 +167,16 @@ async fn a_strict_server_revokes_everything_when_an_old_one_comes_back() {
 }
 
 #[tokio::test]
+async fn a_strict_server_without_grace_gives_one_of_two_at_once_a_token() {
+    let site = Site::with(|s| s.tokens.rotation = Rotation::Strict).await;
+    let old = first(&site).await;
+    let (a, b) = tokio::join!(site.refresh(&old, &[]), site.refresh(&old, &[]));
+    let mut statuses = [a.status.as_u16(), b.status.as_u16()];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 400]);
+}
+
+#[tokio::test]
 async fn without_rotation_the_same_one_stays() {
     let site = Site::with(|s| s.tokens.rotation = Rotation::None).await;
     let token = first(&site).await;
