@@ -140,7 +140,8 @@ static TABLE: [Preset; 11] = [
             authority: GLOBAL,
             tenant: None,
             delegated_scope: None, // only an application permission is documented
-            // `Mail.Send` of Office 365 Exchange Online: that resource's application scope
+            // `Mail.Send` of Office 365 Exchange Online: that resource's application scope;
+            // unconfirmed for this service
             app_scope: Some("https://outlook.office365.com/.default"),
         },
         // A4's limits are those of mailboxes, which these are not.
