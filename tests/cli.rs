@@ -181,6 +181,7 @@ fn a_secret_that_is_not_there_is_named_by_its_reference() {
     write_private(&home.path().join("postrider.toml"), config);
 
     let ended = run(in_home(home.path())
+        .env_remove("SANDBOX_CLIENT_SECRET")
         .args(["account", "test", "--no-send"])
         .arg(account_in(config)));
 
@@ -282,6 +283,26 @@ fn every_script_that_ships_would_load() {
     assert!(!scripts.is_empty());
     let home = tempfile::tempdir().unwrap();
     run(in_home(home.path()).arg("check").args(scripts)).expect_status(0);
+}
+
+#[test]
+fn with_a_sandbox_nothing_is_sent_to_the_outside() {
+    let home = tempfile::tempdir().unwrap();
+    write_private(&home.path().join("postrider.toml"), CONFIG);
+    fs::write(
+        home.path().join("script.lua"),
+        "require 'postrider'.account 'printer':send { to = 'a@example.org', text = 't' }",
+    )
+    .unwrap();
+
+    let ended = run(in_home(home.path()).args(["run", "--sandbox", "script.lua"]));
+
+    assert_eq!(ended.status, 78, "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("smtp.example.org:587"),
+        "{}",
+        ended.stderr
+    );
 }
 
 /// The name of the first account in a configuration.

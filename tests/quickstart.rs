@@ -61,7 +61,7 @@ fn arrivals(script: &str, files_beside: &[(&str, &[u8])]) -> Option<Vec<serde_js
 const ACCOUNT: &str = r#"
 local pr = require "postrider"
 local ops = pr.account {
-  name = "ops", provider = "microsoft365",
+  name = "ops", provider = "microsoft365", messages_per_minute = 100000,
   username = "svc-mail@contoso.com", sender = "alerts@contoso.com",
   auth = { plugin = "oauth", flow = "client_credentials",
            tenant = "contoso.onmicrosoft.com",

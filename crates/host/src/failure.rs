@@ -99,6 +99,7 @@ impl Failure {
         let family = self.code.split('.').next().unwrap_or_default();
         match family {
             _ if self.retryable => exit::TEMPFAIL,
+            _ if self.code == "smtp.unknown" => exit::PROTOCOL,
             "usage" => exit::USAGE,
             "config" | "secret" | "plugin" => exit::CONFIG,
             "message" | "script" => exit::DATAERR,
@@ -122,8 +123,12 @@ pub mod exit {
     pub const UNAVAILABLE: u8 = 69;
     /// Something inside failed.
     pub const SOFTWARE: u8 = 70;
+    /// The answer could not be written.
+    pub const IOERR: u8 = 74;
     /// Try again later.
     pub const TEMPFAIL: u8 = 75;
+    /// The other side broke off: a message may have been delivered.
+    pub const PROTOCOL: u8 = 76;
     /// Credentials were refused.
     pub const NOPERM: u8 = 77;
     /// The configuration is wrong.

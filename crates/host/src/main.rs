@@ -4,7 +4,8 @@ use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use postrider_host::cli::{Cli, Output};
+use postrider_host::cli::Cli;
+use postrider_host::cli::output::{self, Output};
 use postrider_host::{failure::exit, log};
 
 fn main() -> ExitCode {
@@ -16,9 +17,15 @@ fn main() -> ExitCode {
             return ExitCode::from(status);
         }
     };
-    log::start(cli.log_level());
     std::panic::set_hook(Box::new(report_panic));
     let output = Output::new(cli.json());
+    match cli.log_level() {
+        Ok(level) => log::start(level),
+        Err(failure) => {
+            output.failure(&failure);
+            return ExitCode::from(failure.exit_code());
+        }
+    }
 
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -26,7 +33,7 @@ fn main() -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(problem) => {
-            eprintln!("error: cannot start: {problem}");
+            output::complain(&format!("error: cannot start: {problem}"));
             return ExitCode::from(exit::SOFTWARE);
         }
     };
@@ -49,7 +56,7 @@ fn report_panic(panic: &PanicHookInfo<'_>) {
     let place = panic
         .location()
         .map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
-    eprintln!(
+    output::complain(&format!(
         "error: internal error{place}\n  try: report it, with this line and the command that led to it"
-    );
+    ));
 }

@@ -5,19 +5,21 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use postrider_auth::{
-    AuthErrorKind, Credential, Environment, InstanceSettings, LoadedPlugin, LoginMethod,
+    AuthError, AuthErrorKind, Credential, Environment, InstanceSettings, LoadedPlugin, LoginMethod,
 };
 use postrider_config::{Account as Settings, Mailbox, TlsMode as ConfiguredTls};
 use postrider_smtp::{
-    EhloName, Outgoing, Pool, PoolLimits, Receipt, ServerSettings, StageDetail, StageReport,
-    Timeouts, TlsMode, Verdict, tls,
+    EhloName, Outgoing, Pool, PoolLimits, Receipt, SendError, SendErrorKind, ServerSettings,
+    StageDetail, StageReport, Timeouts, TlsMode, Verdict, tls,
 };
 use serde::Serialize;
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::RwLock;
 
-use super::bridge::CredentialAuthenticator;
+use super::bridge::{CredentialAuthenticator, auth_error};
+use super::pace::Pace;
+use super::secrets::References;
 use super::{compose, failures};
 use crate::failure::{Failure, exit};
 use crate::lua::{AccountHandle, SendRequest, Sent};
@@ -27,7 +29,9 @@ use crate::terminal;
 pub struct Account {
     settings: Settings,
     credential: Arc<Credential>,
+    secrets: Arc<References>,
     pool: Pool,
+    pace: Pace,
     leaving: Leaving,
 }
 
@@ -107,6 +111,30 @@ impl SendOutcome {
     }
 }
 
+impl CheckStage {
+    fn skipped(name: &'static str, why: &str) -> Self {
+        Self {
+            name,
+            ok: true,
+            skipped: true,
+            detail: why.to_owned(),
+            elapsed_ms: 0,
+            failure: None,
+        }
+    }
+
+    fn failed(name: &'static str, elapsed: Duration, failure: Failure) -> Self {
+        Self {
+            name,
+            ok: false,
+            skipped: false,
+            detail: String::new(),
+            elapsed_ms: milliseconds(elapsed),
+            failure: Some(failure),
+        }
+    }
+}
+
 impl CheckReport {
     /// The first failure.
     pub fn failure(&self) -> Option<&Failure> {
@@ -120,6 +148,7 @@ impl Account {
         settings: Settings,
         plugin: Arc<LoadedPlugin>,
         instance: InstanceSettings,
+        secrets: Arc<References>,
         environment: &Arc<Environment>,
         server_tls: Arc<rustls::ClientConfig>,
         leaving: Leaving,
@@ -136,8 +165,10 @@ impl Account {
             },
         );
         Ok(Self {
+            pace: Pace::new(settings.limits.messages_per_minute),
             settings,
             credential,
+            secrets,
             pool,
             leaving,
         })
@@ -154,16 +185,12 @@ impl Account {
     /// # Errors
     /// Nobody got it, or nobody knows: then the code is `smtp.unknown`.
     pub async fn send(&self, request: SendRequest) -> Result<SendOutcome, Failure> {
-        let sender = request
-            .from
-            .clone()
-            .unwrap_or_else(|| self.settings.sender.email.to_string());
         let settings = self.settings.clone();
         let outgoing = tokio::task::spawn_blocking(move || compose::outgoing(&settings, request))
             .await
             .map_err(|_| Failure::new("internal", "building the message was interrupted"))??;
         self.sign_in_if_somebody_is_there().await?;
-        self.submit(&outgoing, &sender).await
+        self.submit(&outgoing).await
     }
 
     /// Sends the test message of `postrider account test`.
@@ -211,24 +238,28 @@ impl Account {
     /// Connects, secures, authenticates and asks whether the sender is welcome; sends nothing.
     pub async fn check(&self) -> CheckReport {
         let sign_in = self.sign_in_if_somebody_is_there().await;
-        let token = self.token_stage(sign_in).await;
         let seen = self.pool.check(&self.settings.sender.email).await;
 
         let mut stages: Vec<CheckStage> = Vec::new();
+        let mut token = None;
         for report in &seen {
-            push_stage(&mut stages, self.stage(report));
+            match (&report.outcome, credential_error(report)) {
+                // AUTH failed for want of a token: said once, where it happened.
+                (Err(_), Some(error)) => {
+                    let failure = self.auth_failure(error);
+                    token = Some(CheckStage::failed("token", report.elapsed, failure));
+                }
+                _ => push_stage(&mut stages, self.stage(report)),
+            }
         }
-        let before_auth = stages
-            .iter()
-            .position(|stage| stage.name == "auth")
-            .unwrap_or(stages.len());
-        if let (false, Some(auth)) = (token.ok, stages.get_mut(before_auth)) {
-            // It failed for want of the token: said once, where it happened.
-            auth.failure = None;
-            auth.skipped = true;
-            "there is no token".clone_into(&mut auth.detail);
+        if let Some(token) = token {
+            stages.push(token);
+            stages.push(CheckStage::skipped("auth", "there is no token"));
+        } else {
+            let token = self.token_stage(sign_in).await;
+            let auth = stages.iter().position(|stage| stage.name == "auth");
+            stages.insert(auth.unwrap_or(stages.len()), token);
         }
-        stages.insert(before_auth, token);
         CheckReport {
             account: self.settings.name.clone(),
             ok: stages.iter().all(|stage| stage.failure.is_none()),
@@ -242,7 +273,7 @@ impl Account {
             .outcome
             .as_ref()
             .err()
-            .map(|error| failures::send(&self.settings, sender, error));
+            .map(|error| self.send_failure(sender, error));
         CheckStage {
             name: failures::stage_name(report.stage),
             ok: failure.is_none(),
@@ -253,6 +284,8 @@ impl Account {
         }
     }
 
+    /// The token as a stage of its own: the one that AUTH used, or, where AUTH was not
+    /// reached, one to see whether it would be had.
     async fn token_stage(&self, sign_in: Result<(), Failure>) -> CheckStage {
         let started = tokio::time::Instant::now();
         let outcome = match sign_in {
@@ -260,32 +293,23 @@ impl Account {
                 .credential
                 .access_token()
                 .await
-                .map_err(|error| failures::auth(&self.settings, &error)),
+                .map_err(|error| self.auth_failure(&error)),
             Err(failure) => Err(failure),
-        };
-        let stage = CheckStage {
-            name: "token",
-            ok: true,
-            skipped: false,
-            detail: String::new(),
-            elapsed_ms: milliseconds(started.elapsed()),
-            failure: None,
         };
         match outcome {
             Ok(Some(token)) => CheckStage {
+                name: "token",
+                ok: true,
+                skipped: false,
                 detail: token_detail(&token),
-                ..stage
+                elapsed_ms: milliseconds(started.elapsed()),
+                failure: None,
             },
-            Ok(None) => CheckStage {
-                skipped: true,
-                detail: format!("plugin {} uses none", self.settings.auth.plugin),
-                ..stage
-            },
-            Err(failure) => CheckStage {
-                ok: false,
-                failure: Some(failure),
-                ..stage
-            },
+            Ok(None) => {
+                let plugin = &self.settings.auth.plugin;
+                CheckStage::skipped("token", &format!("plugin {plugin} uses none"))
+            }
+            Err(failure) => CheckStage::failed("token", started.elapsed(), failure),
         }
     }
 
@@ -315,19 +339,44 @@ impl Account {
             .login(method)
             .await
             .map(|_| ())
-            .map_err(|error| failures::auth(&self.settings, &error))
+            .map_err(|error| self.auth_failure(&error))
     }
 
-    async fn submit(&self, outgoing: &Outgoing, sender: &str) -> Result<SendOutcome, Failure> {
+    async fn submit(&self, outgoing: &Outgoing) -> Result<SendOutcome, Failure> {
+        let account = &self.settings.name;
+        let envelope = outgoing.envelope();
+        let sender: &str = envelope.reverse_path.as_ref().map_or("", AsRef::as_ref);
+        let (message_id, recipients) = (outgoing.message_id(), envelope.recipients.len());
+        self.pace.turn(account).await;
+        tracing::debug!(
+            account,
+            message_id,
+            sender,
+            recipients,
+            octets = outgoing.message().len(),
+            "sends"
+        );
         match self.pool.send(outgoing).await {
-            Ok(receipt) => Ok(self.outcome(receipt)),
+            Ok(receipt) => {
+                let accepted = recipients - receipt.refused().count();
+                tracing::info!(account, message_id, recipients, accepted, reply = %receipt.reply, "sent");
+                Ok(self.outcome(receipt, sender))
+            }
             Err(error) => {
-                let mut failure = failures::send(&self.settings, sender, &error);
+                let mut failure = self.send_failure(sender, &error);
+                tracing::info!(
+                    account,
+                    message_id,
+                    recipients,
+                    code = failure.code,
+                    "not sent: {}",
+                    failure.message
+                );
                 if !error.recipients.is_empty() {
                     let recipients: Vec<_> = error
                         .recipients
                         .iter()
-                        .map(|(address, verdict)| self.recipient(address.as_ref(), verdict))
+                        .map(|(address, verdict)| self.recipient(address.as_ref(), verdict, sender))
                         .collect();
                     failure.details = serde_json::json!({ "recipients": recipients });
                 }
@@ -336,21 +385,39 @@ impl Account {
         }
     }
 
-    fn outcome(&self, receipt: Receipt) -> SendOutcome {
+    /// A secret that could not be had says more than the plugin that went without it.
+    fn auth_failure(&self, error: &AuthError) -> Failure {
+        match self.secrets.take_unresolved() {
+            Some((setting, unresolved)) => failures::secret(&self.settings, &setting, &unresolved),
+            None => failures::auth(&self.settings, error),
+        }
+    }
+
+    fn send_failure(&self, sender: &str, error: &SendError) -> Failure {
+        match &*error.kind {
+            SendErrorKind::Sasl(sasl) => match auth_error(sasl) {
+                Some(cause) => self.auth_failure(cause),
+                None => failures::send(&self.settings, sender, error),
+            },
+            _ => failures::send(&self.settings, sender, error),
+        }
+    }
+
+    fn outcome(&self, receipt: Receipt, sender: &str) -> SendOutcome {
         SendOutcome {
             complete: receipt.is_complete(),
             reply: failures::reply_line(&receipt.reply),
             recipients: receipt
                 .recipients
                 .iter()
-                .map(|(address, verdict)| self.recipient(address.as_ref(), verdict))
+                .map(|(address, verdict)| self.recipient(address.as_ref(), verdict, sender))
                 .collect(),
             message_id: receipt.message_id,
             account: self.settings.name.clone(),
         }
     }
 
-    fn recipient(&self, address: &str, verdict: &Verdict) -> RecipientOutcome {
+    fn recipient(&self, address: &str, verdict: &Verdict, sender: &str) -> RecipientOutcome {
         let (name, reply) = match verdict {
             Verdict::Accepted(reply) => ("accepted", failures::reply_line(reply)),
             Verdict::Retry(reply) => ("retry", failures::reply_line(reply)),
@@ -363,7 +430,7 @@ impl Account {
             reply,
             remedy: match verdict {
                 Verdict::Retry(reply) | Verdict::Rejected(reply) => {
-                    Some(failures::recipient_remedy(&self.settings, reply).remedy)
+                    Some(failures::recipient_remedy(&self.settings, sender, reply).remedy)
                 }
                 _ => None,
             },
@@ -469,6 +536,14 @@ fn server_settings(
     })
 }
 
+/// The credential's own error, where a stage failed for that.
+fn credential_error(report: &StageReport) -> Option<&AuthError> {
+    match report.outcome.as_ref().err().map(|error| &*error.kind) {
+        Some(SendErrorKind::Sasl(sasl)) => auth_error(sasl),
+        _ => None,
+    }
+}
+
 /// Adds a stage; one that the dialogue goes through twice (`EHLO` before and after TLS) or in
 /// two steps (the connection and its greeting) is one stage, at its last place.
 fn push_stage(stages: &mut Vec<CheckStage>, mut stage: CheckStage) {
@@ -476,7 +551,12 @@ fn push_stage(stages: &mut Vec<CheckStage>, mut stage: CheckStage) {
         let earlier = stages.remove(index);
         stage.elapsed_ms += earlier.elapsed_ms;
         if stage.name == "connect" {
-            stage.detail = format!("{}, {}", earlier.detail, stage.detail);
+            let details = [earlier.detail, stage.detail];
+            stage.detail = details
+                .into_iter()
+                .filter(|detail| !detail.is_empty())
+                .collect::<Vec<_>>()
+                .join(", ");
         }
     }
     stages.push(stage);

@@ -3,13 +3,14 @@
 use std::error::Error;
 
 use postrider_auth::{AuthError, AuthErrorKind, SettingsProblem};
-use postrider_config::{Account, Config, ConfigErrors, Problem, edit::EditError};
+use postrider_config::{
+    Account, Config, ConfigErrors, Problem, SecretError, SecretErrorKind, TlsMode, edit::EditError,
+};
 use postrider_diagnose::{self as diagnose, Diagnosis, Subject, Verdict as Meaning, Who};
 use postrider_smtp::message::MessageError;
 use postrider_smtp::{Reply, SendError, SendErrorKind, Stage, TlsFailure, tls::TlsError};
 use serde_json::{Value, json};
 
-use super::bridge::auth_error;
 use crate::failure::{Failure, SmtpFailure};
 
 /// Every problem of a configuration file, as the config crate prints them.
@@ -85,9 +86,7 @@ pub(super) fn settings(
 pub(super) fn edit(error: &EditError) -> Failure {
     let mut failure = Failure::new("config.not_changed", with_source(error));
     if let EditError::Invalid(errors) = error {
-        let problems = problem_list("config.not_changed", &errors.problems);
-        failure.message = format!("{error}: {}", problems.message);
-        failure.details = problems.details;
+        failure.details = problem_list("config.not_changed", &errors.problems).details;
     }
     failure
 }
@@ -108,7 +107,49 @@ pub(super) fn message(account: &Account, error: &MessageError) -> Failure {
     let mut failure =
         Failure::new("message.invalid", error.to_string()).with_account(&account.name);
     failure.details = json!({ "field": error.field });
+    let one_each = ["to", "cc", "bcc", "reply_to"]
+        .iter()
+        .any(|list| error.field.starts_with(list));
+    failure.remedy = if error.message.contains("recipients, more than") {
+        Some("send it in several messages".to_owned())
+    } else if error.message.contains("no recipients") {
+        Some("name at least one recipient in to, cc or bcc".to_owned())
+    } else if one_each {
+        Some("give one address each: user@example.org or Name <user@example.org>".to_owned())
+    } else {
+        None
+    };
     failure
+}
+
+/// A secret that could not be had.
+pub(super) fn secret(account: &Account, setting: &str, error: &SecretError) -> Failure {
+    let (code, remedy) = match error.kind {
+        SecretErrorKind::Missing => (
+            "secret.missing",
+            "put it there, or refer to another place: env, file, command or credential",
+        ),
+        SecretErrorKind::Unsafe => (
+            "secret.unsafe",
+            "let only the account that runs postrider own and read it: chmod 600",
+        ),
+        SecretErrorKind::Failed => (
+            "secret.failed",
+            "run the program by hand to see what it says",
+        ),
+        SecretErrorKind::Unsupported => {
+            ("secret.unsupported", "use env, file, command or credential")
+        }
+        _ => (
+            "secret.malformed",
+            "store the secret's text and nothing else",
+        ),
+    };
+    let message = format!("{setting} ({}): {}", error.reference, error.message);
+    Failure::new(code, message)
+        .with_account(&account.name)
+        .at(format!("account.{}.auth.{setting}", account.name))
+        .with_remedy(remedy)
 }
 
 /// A credential that was not obtained.
@@ -123,12 +164,7 @@ pub(super) fn auth(account: &Account, error: &AuthError) -> Failure {
         let message = format!("{}: {}", found.cause, error.message);
         diagnosed(Failure::new(&found.code, message), &found)
     } else {
-        let (code, remedy) = by_kind(error.kind);
-        let failure = Failure::new(code, &error.message);
-        match remedy {
-            Some(remedy) => failure.with_remedy(remedy),
-            None => failure,
-        }
+        by_kind(error)
     };
     failure.account = Some(account.name.clone());
     failure.retryable = error.kind.is_transient();
@@ -144,39 +180,39 @@ pub(super) fn auth(account: &Account, error: &AuthError) -> Failure {
     failure
 }
 
-fn by_kind(kind: AuthErrorKind) -> (&'static str, Option<&'static str>) {
-    match kind {
-        AuthErrorKind::Config => ("config.auth", None),
-        AuthErrorKind::NeedsUser => (
-            "auth.needs_login",
-            Some("run the command at a terminal: the sign-in starts there"),
+/// Without a word from the provider, by what can be done.
+fn by_kind(error: &AuthError) -> Failure {
+    let message = &error.message;
+    match error.kind {
+        AuthErrorKind::Config => Failure::new("config.auth", message),
+        AuthErrorKind::NeedsUser => Failure::new("auth.needs_login", message)
+            .with_remedy("run the command at a terminal: the sign-in starts there"),
+        AuthErrorKind::InvalidGrant => Failure::new("auth.revoked", message)
+            .with_remedy("run the command at a terminal and sign in again"),
+        AuthErrorKind::Transient => Failure::new(
+            "auth.unavailable",
+            format!("the sign-in service is not available: {message}"),
+        )
+        .with_remedy(match error.retry_after {
+            Some(wait) => format!("try again in {} s", wait.as_secs().max(1)),
+            None => "try again later".to_owned(),
+        }),
+        AuthErrorKind::Protocol => Failure::new("network.sign_in", message).with_remedy(
+            "see whether a proxy or a captive portal answers in the provider's place \
+             (HTTPS_PROXY), and whether the endpoint is right",
         ),
-        AuthErrorKind::InvalidGrant => (
-            "auth.revoked",
-            Some("run the command at a terminal and sign in again"),
-        ),
-        AuthErrorKind::Transient => ("auth.unavailable", Some("try again later")),
-        AuthErrorKind::Denied => ("auth.denied", None),
-        AuthErrorKind::Protocol => ("auth.protocol", None),
-        AuthErrorKind::Unsupported => ("auth.unsupported", None),
-        AuthErrorKind::Unresponsive => (
-            "plugin.unresponsive",
-            Some("report it to the plugin's author; other accounts are not affected"),
-        ),
-        _ => (
-            "plugin.failed",
-            Some("report it to the plugin's author; other accounts are not affected"),
-        ),
+        AuthErrorKind::Denied => Failure::new("auth.denied", message),
+        AuthErrorKind::Unsupported => Failure::new("auth.unsupported", message)
+            .with_remedy("choose a plugin that suits what this server offers"),
+        AuthErrorKind::Unresponsive => Failure::new("plugin.unresponsive", message)
+            .with_remedy("report it to the plugin's author; other accounts are not affected"),
+        _ => Failure::new("plugin.failed", message)
+            .with_remedy("report it to the plugin's author; other accounts are not affected"),
     }
 }
 
-/// A message that was not sent.
+/// A message that was not sent, for a reason other than its credential.
 pub(super) fn send(account: &Account, sender: &str, error: &SendError) -> Failure {
-    if let SendErrorKind::Sasl(sasl) = &*error.kind
-        && let Some(cause) = auth_error(sasl)
-    {
-        return auth(account, cause).at(format!("{}, {}", error.stage, error.server));
-    }
     let subject = Subject {
         sender,
         ..subject(account)
@@ -194,7 +230,7 @@ pub(super) fn send(account: &Account, sender: &str, error: &SendError) -> Failur
             failure.message = format!("{}: {}", found.cause, reply_line(reply));
             failure
         }
-        None => without_reply(error),
+        None => without_reply(account, error),
     };
     failure.account = Some(account.name.clone());
     failure.at = Some(format!("{}, {}", error.stage, error.server));
@@ -209,7 +245,7 @@ pub(super) fn send(account: &Account, sender: &str, error: &SendError) -> Failur
     failure
 }
 
-fn without_reply(error: &SendError) -> Failure {
+fn without_reply(account: &Account, error: &SendError) -> Failure {
     let (code, remedy) = match &*error.kind {
         SendErrorKind::Dns(_) => (
             "network.dns",
@@ -223,7 +259,9 @@ fn without_reply(error: &SendError) -> Failure {
         ),
         SendErrorKind::Lost(_) => ("network.lost", Some("send again later")),
         SendErrorKind::Timeout(_) => ("network.timeout", Some("send again later")),
-        SendErrorKind::Tls(failure) => ("tls.failed", tls_remedy(failure)),
+        SendErrorKind::Tls(failure) => {
+            ("tls.failed", Some(tls_remedy(account.server.tls, failure)))
+        }
         SendErrorKind::InjectedBeforeTls => (
             "tls.injection",
             Some("do not trust this network: something between here and the server interferes"),
@@ -263,30 +301,34 @@ fn without_reply(error: &SendError) -> Failure {
     }
 }
 
-fn tls_remedy(failure: &TlsFailure) -> Option<&'static str> {
+fn tls_remedy(mode: TlsMode, failure: &TlsFailure) -> &'static str {
     match failure {
-        TlsFailure::Expired => Some("the server's administrator has to renew its certificate"),
-        TlsFailure::NotYetValid => Some("check this machine's clock"),
-        TlsFailure::WrongName { .. } => {
-            Some("set server.host to a name that the certificate carries")
-        }
+        TlsFailure::Expired => "the server's administrator has to renew its certificate",
+        TlsFailure::NotYetValid => "check this machine's clock",
+        TlsFailure::WrongName { .. } => "set server.host to a name that the certificate carries",
         TlsFailure::UnknownAuthority => {
-            Some("for a private authority, name its certificate as ca_file of the account")
+            "for a private authority, name its certificate as ca_file of the account"
         }
         TlsFailure::OldVersion => {
-            Some("the server has to offer TLS 1.2 or later; Postrider uses nothing older")
+            "the server has to offer TLS 1.2 or later; Postrider uses nothing older"
         }
-        _ => None,
+        _ if mode == TlsMode::Implicit => {
+            "if the server expects STARTTLS on this port (587 does), set tls = \"starttls\""
+        }
+        _ => "look into the server's log for why it broke the handshake off",
     }
 }
 
 /// What a refusal of one recipient means.
-pub(super) fn recipient_remedy(account: &Account, reply: &Reply) -> Diagnosis {
+pub(super) fn recipient_remedy(account: &Account, sender: &str, reply: &Reply) -> Diagnosis {
     diagnose::smtp(
         reply.code,
         reply.enhanced.map(|status| status.to_string()).as_deref(),
         &reply.text(),
-        subject(account),
+        Subject {
+            sender,
+            ..subject(account)
+        },
     )
 }
 
@@ -356,7 +398,7 @@ impl Error for DisplayKind<'_> {
 }
 
 /// An error and what lies behind it, on one line.
-fn with_source(error: &dyn Error) -> String {
+pub(super) fn with_source(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

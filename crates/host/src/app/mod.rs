@@ -4,6 +4,7 @@ mod account;
 mod bridge;
 mod compose;
 mod failures;
+mod pace;
 pub mod plugins;
 pub mod sandbox;
 mod secrets;
@@ -15,13 +16,15 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use postrider_auth::{
-    Environment, Http, HttpSettings, InstanceSettings, Loader, SystemClock, TokenStore,
+    Environment, Http, HttpSettings, InstanceSettings, Loader, SecretSource, SystemClock,
+    TokenStore,
 };
 use postrider_config::{self as config, Config, Presets, Surroundings};
 use postrider_smtp::tls;
 use secrecy::SecretString;
 use serde_json::Value;
 
+use self::secrets::References;
 use crate::failure::Failure;
 use crate::lua::{AccountHandle, Backend};
 use crate::terminal;
@@ -49,6 +52,8 @@ struct Inner {
     presets: Presets,
     loader: Loader,
     tokens: TokenStore,
+    /// The only port on this machine that accounts may send through: the embedded sandbox's.
+    confined_to: Option<u16>,
     /// Values that stand in for environment variables: the embedded sandbox's secrets.
     stand_ins: BTreeMap<String, SecretString>,
     /// By trust anchors, since a TLS configuration is made for them.
@@ -71,16 +76,26 @@ impl App {
     /// # Errors
     /// Everything wrong with it.
     pub fn open(settings: &AppSettings) -> Result<Self, Failure> {
-        Self::open_with(settings, Presets::builtin(), BTreeMap::new())
+        Self::assemble(settings, Presets::builtin(), None, BTreeMap::new())
     }
 
-    /// The same with other presets, and values that stand in for environment variables.
+    /// The same inside a sandbox: no account may send anywhere else.
     ///
     /// # Errors
     /// Everything wrong with the configuration.
-    pub fn open_with(
+    pub fn open_in(settings: &AppSettings, sandbox: &sandbox::Embedded) -> Result<Self, Failure> {
+        Self::assemble(
+            settings,
+            sandbox.presets(),
+            Some(sandbox.smtp_port()),
+            sandbox.environment(),
+        )
+    }
+
+    fn assemble(
         settings: &AppSettings,
         presets: Presets,
+        confined_to: Option<u16>,
         stand_ins: BTreeMap<String, SecretString>,
     ) -> Result<Self, Failure> {
         let config = load_config(settings, &presets)?;
@@ -89,6 +104,7 @@ impl App {
             config,
             presets,
             tokens: TokenStore::default(),
+            confined_to,
             stand_ins,
             networks: Mutex::default(),
             accounts: Mutex::default(),
@@ -148,18 +164,17 @@ impl App {
         ))
     }
 
-    /// Whether the account's plugin loads and takes its settings.
+    /// Whether the account's trust anchors can be read, and its plugin loads and takes its
+    /// settings.
     ///
     /// # Errors
     /// The first thing that is wrong, in full.
     pub fn check_settings(&self, settings: &config::Account) -> Result<(), Failure> {
-        let plugin = self
-            .0
-            .loader
-            .load(&settings.auth.plugin)
-            .map_err(|error| plugins::load_failure(&error).with_account(&settings.name))?;
+        self.networks(settings)?;
+        let plugin = plugins::load(&self.0.loader, &settings.auth.plugin)
+            .map_err(|failure| failure.with_account(&settings.name))?;
         plugin
-            .check_settings(&self.instance_settings(settings))
+            .check_settings(&instance_settings(settings, &self.references(settings)))
             .map_err(|problems| failures::settings(&self.0.config, settings, &problems))
     }
 
@@ -175,19 +190,14 @@ impl App {
     /// Loads the plugin and makes the pool. Reads files and starts threads, so it runs where
     /// blocking is allowed.
     async fn set_up(&self, settings: config::Account) -> Result<Arc<Account>, Failure> {
+        self.check_confinement(&settings)?;
         let app = self.clone();
         tokio::task::spawn_blocking(move || {
-            let network = app.network(settings.ca_file.as_deref())?;
-            let server_tls = match &settings.server.ca_file {
-                Some(ca_file) => app.network(Some(ca_file))?.tls,
-                None => Arc::clone(&network.tls),
-            };
-            let plugin = app
-                .0
-                .loader
-                .load(&settings.auth.plugin)
-                .map_err(|error| plugins::load_failure(&error).with_account(&settings.name))?;
-            let instance = app.instance_settings(&settings);
+            let (network, server_tls) = app.networks(&settings)?;
+            let plugin = plugins::load(&app.0.loader, &settings.auth.plugin)
+                .map_err(|failure| failure.with_account(&settings.name))?;
+            let secrets = app.references(&settings);
+            let instance = instance_settings(&settings, &secrets);
             plugin
                 .check_settings(&instance)
                 .map_err(|problems| failures::settings(&app.0.config, &settings, &problems))?;
@@ -195,6 +205,7 @@ impl App {
                 settings,
                 plugin,
                 instance,
+                secrets,
                 &network.environment,
                 server_tls,
                 Arc::clone(&app.0.leaving),
@@ -205,18 +216,44 @@ impl App {
         .map_err(|_| Failure::new("internal", "setting the account up was interrupted"))?
     }
 
-    fn instance_settings(&self, settings: &config::Account) -> InstanceSettings {
-        InstanceSettings {
-            account: settings.name.clone(),
-            username: settings.username.clone(),
-            settings: settings.auth.settings.clone(),
-            secrets: Arc::new(secrets::References::new(
-                settings.auth.secrets.clone(),
-                self.0.stand_ins.clone(),
-                self.0.config.base_dir().to_owned(),
+    fn check_confinement(&self, settings: &config::Account) -> Result<(), Failure> {
+        let server = &settings.server;
+        match self.0.confined_to {
+            Some(port) if server.host != sandbox::HOST || server.port != port => Err(Failure::new(
+                "config.outside_sandbox",
+                format!(
+                    "sends through {}:{}, and with --sandbox nothing is sent to the outside",
+                    server.host, server.port
+                ),
+            )
+            .with_account(&settings.name)
+            .with_remedy(
+                "use provider = \"microsoft365\" without a server of its own, or run without --sandbox",
             )),
-            allow_hosts: settings.auth.allow_hosts.clone(),
+            _ => Ok(()),
         }
+    }
+
+    fn references(&self, settings: &config::Account) -> Arc<References> {
+        Arc::new(References::new(
+            settings.auth.secrets.clone(),
+            self.0.stand_ins.clone(),
+            self.0.config.base_dir().to_owned(),
+        ))
+    }
+
+    /// What the account's plugin talks over, and the TLS of its server.
+    fn networks(
+        &self,
+        settings: &config::Account,
+    ) -> Result<(Network, Arc<rustls::ClientConfig>), Failure> {
+        let named = |failure: Failure| failure.with_account(&settings.name);
+        let network = self.network(settings.ca_file.as_deref()).map_err(named)?;
+        let server_tls = match &settings.server.ca_file {
+            Some(ca_file) => self.network(Some(ca_file)).map_err(named)?.tls,
+            None => Arc::clone(&network.tls),
+        };
+        Ok((network, server_tls))
     }
 
     fn network(&self, ca_file: Option<&Path>) -> Result<Network, Failure> {
@@ -256,10 +293,24 @@ impl App {
     }
 }
 
+fn instance_settings(settings: &config::Account, secrets: &Arc<References>) -> InstanceSettings {
+    InstanceSettings {
+        account: settings.name.clone(),
+        username: settings.username.clone(),
+        settings: settings.auth.settings.clone(),
+        secrets: Arc::clone(secrets) as Arc<dyn SecretSource>,
+        allow_hosts: settings.auth.allow_hosts.clone(),
+    }
+}
+
 /// The configuration, from the first of the usual places that has one; empty if none has.
 fn load_config(settings: &AppSettings, presets: &Presets) -> Result<Config, Failure> {
     match config::find(settings.config.as_deref(), &Surroundings::of_process()) {
-        Some(path) => Config::load(&path, presets).map_err(|errors| failures::config(&errors)),
+        Some(path) => {
+            // Absolute, so that what it names relative to itself stays there.
+            let path = std::path::absolute(&path).unwrap_or(path);
+            Config::load(&path, presets).map_err(|errors| failures::config(&errors))
+        }
         None => Ok(Config::default()),
     }
 }

@@ -1,20 +1,88 @@
 //! Where plugins are looked for, and what one says of itself.
 
+use std::collections::BTreeMap;
 use std::env;
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use std::sync::Arc;
 
-use postrider_auth::{Description, LoadError, LoadedPlugin, Loader, LoaderSettings};
+use postrider_auth::{Description, Found, LoadedPlugin, Loader, LoaderSettings};
 use postrider_config::Config;
 use serde_json::Value;
 
 use super::{AppSettings, load_config};
 use crate::failure::Failure;
 
-/// A loader for the shipped directories and those of the configuration.
-pub fn open(settings: &AppSettings) -> Result<Loader, Failure> {
-    let config = load_config(settings, &postrider_config::Presets::builtin())?;
-    Ok(loader(&config))
+/// The plugins that a configuration makes available.
+pub struct Plugins {
+    loader: Loader,
+    pins: BTreeMap<String, String>,
+}
+
+impl Plugins {
+    /// Those of the shipped directories and of the configuration.
+    ///
+    /// # Errors
+    /// Everything wrong with the configuration.
+    pub fn open(settings: &AppSettings) -> Result<Self, Failure> {
+        let config = load_config(settings, &postrider_config::Presets::builtin())?;
+        Ok(Self {
+            loader: loader(&config),
+            pins: config.plugins.pins,
+        })
+    }
+
+    /// What was found, and where.
+    pub fn list(&self) -> Vec<Found> {
+        self.loader.list()
+    }
+
+    /// Loads the plugin that `plugin` names, or the file it points to.
+    ///
+    /// # Errors
+    /// Whatever kept it from being loaded.
+    pub fn inspect(&self, plugin: &Path) -> Result<Arc<LoadedPlugin>, Failure> {
+        if let Some(name) = plugin
+            .to_str()
+            .filter(|name| !name.contains(MAIN_SEPARATOR))
+        {
+            return load(&self.loader, name);
+        }
+        let path = std::path::absolute(plugin).map_err(|problem| {
+            Failure::new(
+                "file.unreadable",
+                format!("{}: {problem}", plugin.display()),
+            )
+        })?;
+        let pin = path
+            .file_stem()
+            .and_then(OsStr::to_str)
+            .and_then(|stem| stem.strip_prefix("libpostrider_"))
+            .and_then(|name| self.pins.get(name));
+        self.loader
+            .load_file(&path, pin.map(String::as_str))
+            .map_err(|error| {
+                Failure::new("plugin.not_loaded", error.to_string()).at(path.display().to_string())
+            })
+    }
+}
+
+/// Loads the plugin called `name`; where there is none, says which there are.
+pub(super) fn load(loader: &Loader, name: &str) -> Result<Arc<LoadedPlugin>, Failure> {
+    loader.load(name).map_err(|error| {
+        let found = loader.list();
+        let mut failure = Failure::new("plugin.not_loaded", error.to_string());
+        failure.at = found
+            .iter()
+            .find(|plugin| plugin.name == name)
+            .map(|plugin| plugin.path.display().to_string());
+        match crate::suggest::nearest(name, found.iter().map(|plugin| plugin.name.as_str())) {
+            Some(nearest) if nearest != name => {
+                failure.with_remedy(format!("did you mean \"{nearest}\"?"))
+            }
+            _ => failure,
+        }
+    })
 }
 
 /// The loader that `config` asks for.
@@ -42,33 +110,6 @@ fn shipped_directories() -> Vec<PathBuf> {
         .flatten()
         .filter(|candidate| candidate.is_dir())
         .collect()
-}
-
-/// Loads the plugin that `plugin` names, or the file it points to.
-///
-/// # Errors
-/// Whatever kept it from being loaded.
-pub fn inspect(loader: &Loader, plugin: &Path) -> Result<Arc<LoadedPlugin>, Failure> {
-    let name = plugin
-        .to_str()
-        .filter(|name| !name.contains(std::path::MAIN_SEPARATOR));
-    let outcome = if let Some(name) = name {
-        loader.load(name)
-    } else {
-        let path = plugin.canonicalize().map_err(|problem| {
-            Failure::new(
-                "file.unreadable",
-                format!("{}: {problem}", plugin.display()),
-            )
-        })?;
-        loader.load_file(&path, None)
-    };
-    outcome.map_err(|error| load_failure(&error))
-}
-
-/// A [`LoadError`] with advice.
-pub(super) fn load_failure(error: &LoadError) -> Failure {
-    Failure::new("plugin.not_loaded", error.to_string())
 }
 
 /// One setting of a plugin, from its JSON Schema.

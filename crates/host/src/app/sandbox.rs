@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use postrider_config::{Presets, SandboxAddress};
+use postrider_sandbox::inbox::StoredMessage;
 use postrider_sandbox::{Sandbox, SandboxOptions, Scenario};
 use secrecy::SecretString;
 
-use super::AppSettings;
-use crate::cli::Output;
+use super::{AppSettings, failures};
 use crate::failure::Failure;
 use crate::state;
+
+/// The name under which a sandbox is reached: its certificate carries it.
+pub(super) const HOST: &str = "localhost";
 
 /// What `postrider sandbox` can be told.
 #[derive(Clone, Debug, Default)]
@@ -57,7 +61,7 @@ pub async fn start(settings: &AppSettings, options: Options) -> Result<Sandbox, 
         ..SandboxOptions::default()
     })
     .await
-    .map_err(|error| Failure::new("sandbox.not_started", error.to_string()))
+    .map_err(|error| Failure::new("network.sandbox", failures::with_source(&error)))
 }
 
 /// A sandbox that stands in for Microsoft 365 while one script runs.
@@ -80,12 +84,17 @@ impl Embedded {
             .map(|sandbox| Self { sandbox })
     }
 
+    /// Where its submission server listens.
+    pub fn smtp_port(&self) -> u16 {
+        self.sandbox.smtp_addr().port()
+    }
+
     /// The presets, with every Microsoft 365 pointed here.
     pub fn presets(&self) -> Presets {
         let mut presets = Presets::builtin();
         presets.point_microsoft365_at(SandboxAddress {
-            smtp_host: "localhost".to_owned(),
-            smtp_port: self.sandbox.smtp_addr().port(),
+            smtp_host: HOST.to_owned(),
+            smtp_port: self.smtp_port(),
             authority: self.sandbox.authority().clone(),
             ca_file: self.sandbox.ca_file(),
         });
@@ -103,31 +112,9 @@ impl Embedded {
             .collect()
     }
 
-    /// Says what arrived and where it lies.
-    pub fn show_inbox(&self, output: &Output) {
-        let messages = self.sandbox.inbox().messages();
-        output.line(format!(
-            "\nThe sandbox received {}:",
-            match messages.len() {
-                1 => "1 message".to_owned(),
-                n => format!("{n} messages"),
-            }
-        ));
-        for message in messages.iter().take(20) {
-            let recipients: Vec<&str> = message.recipients().collect();
-            output.line(format!(
-                "  {} → {}: {}",
-                message.summary.from,
-                recipients.join(", "),
-                message.summary.subject,
-            ));
-            for file in &message.files {
-                output.line(format!("    {}", output.faint(&file.display().to_string())));
-            }
-        }
-        if messages.len() > 20 {
-            output.line(format!("  … and {} more", messages.len() - 20));
-        }
+    /// What arrived.
+    pub fn messages(&self) -> Vec<Arc<StoredMessage>> {
+        self.sandbox.inbox().messages()
     }
 
     /// Stops it; the messages stay.

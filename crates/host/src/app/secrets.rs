@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use postrider_auth::SecretSource;
-use postrider_config::SecretRef;
+use postrider_config::{SecretError, SecretRef};
 use secrecy::SecretString;
 
 /// Secret references by the name of their setting.
@@ -12,6 +13,8 @@ pub(super) struct References {
     by_setting: BTreeMap<String, SecretRef>,
     stand_ins: BTreeMap<String, SecretString>,
     base_dir: PathBuf,
+    /// The setting that could not be resolved last, and why: a plugin may not pass it on.
+    unresolved: Mutex<Option<(String, SecretError)>>,
 }
 
 impl References {
@@ -26,7 +29,16 @@ impl References {
             by_setting,
             stand_ins,
             base_dir,
+            unresolved: Mutex::default(),
         }
+    }
+
+    /// Why the last secret that was asked for could not be had; once.
+    pub(super) fn take_unresolved(&self) -> Option<(String, SecretError)> {
+        self.unresolved
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 }
 
@@ -41,9 +53,14 @@ impl SecretSource for References {
         {
             return Ok(value.clone());
         }
-        reference
-            .resolve(&self.base_dir)
-            .map_err(|error| error.to_string())
+        reference.resolve(&self.base_dir).map_err(|error| {
+            let text = error.to_string();
+            *self
+                .unresolved
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Some((name.to_owned(), error));
+            text
+        })
     }
 
     fn names(&self) -> Vec<String> {

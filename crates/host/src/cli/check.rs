@@ -59,13 +59,23 @@ pub(super) fn run(
         .map_or("no configuration file".to_owned(), |path| {
             path.display().to_string()
         });
+    let checked = [
+        count(app.accounts().len(), "account"),
+        count(arguments.scripts.len(), "script"),
+    ];
     output.line(format!(
-        "{config}: {} {}",
-        match app.accounts().len() {
-            1 => "1 account,".to_owned(),
-            n => format!("{n} accounts,"),
-        },
+        "{config}: {}, {}",
+        checked.into_iter().flatten().collect::<Vec<_>>().join(", "),
         output.good("no problems")
     ));
     Ok(ExitCode::SUCCESS)
+}
+
+/// `2 accounts`; nothing for none.
+fn count(number: usize, what: &str) -> Option<String> {
+    match number {
+        0 => None,
+        1 => Some(format!("1 {what}")),
+        more => Some(format!("{more} {what}s")),
+    }
 }

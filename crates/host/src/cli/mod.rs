@@ -5,23 +5,24 @@
 
 mod account;
 mod check;
-mod output;
+pub mod output;
 mod plugin;
 mod run;
 mod sandbox;
 mod send;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum as _};
 use clap_complete::Shell;
 
 use crate::app::{App, AppSettings};
 use crate::failure::Failure;
 use crate::log::LogLevel;
 
-pub use output::Output;
+use output::Output;
 
 const GLOBAL: &str = "Options of every command";
 
@@ -40,25 +41,29 @@ Examples:
   echo 'disk full' | postrider send --account alerts --to ops@example.org --subject Disk
 
 Exit status: 0 done, 1 the script raised an error, 64 usage, 65 bad message or script, 66 no
-such file, 69 refused, 70 internal or over a limit, 75 try again later, 77 credentials refused,
-78 configuration."
+such file, 69 refused, 70 internal or over a limit, 75 try again later, 76 the verdict was lost
+and the message may have arrived, 77 credentials refused, 78 configuration."
+)]
+#[allow(
+    clippy::doc_markdown,
+    reason = "clap prints these comments as they stand"
 )]
 pub struct Cli {
-    /// Configuration file [default: ./postrider.toml, the user's, then /etc/postrider/postrider.toml]
-    #[arg(long, global = true, help_heading = GLOBAL, env = "POSTRIDER_CONFIG", value_name = "FILE")]
+    /// Configuration file [env: POSTRIDER_CONFIG] [default: ./postrider.toml, the user's, then
+    /// /etc/postrider/postrider.toml]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Where state is kept [default: the platform's state directory]
+    /// Where state is kept [env: POSTRIDER_STATE_DIR] [default: the platform's state directory]
     #[arg(long, global = true, help_heading = GLOBAL, env = "POSTRIDER_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
 
-    /// How much to log on standard error: error, warn, info, debug or trace [default: warn, and
-    /// info from scripts]
+    /// How much to log on standard error: error, warn, info, debug or trace [env: POSTRIDER_LOG]
+    /// [default: warn, and info from scripts]
     #[arg(
         long,
         global = true,
         help_heading = GLOBAL,
-        env = "POSTRIDER_LOG",
         value_name = "LEVEL",
         hide_possible_values = true
     )]
@@ -97,10 +102,31 @@ enum Command {
     },
 }
 
+/// An environment variable; one that is set to nothing is not set, as service managers do it.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
 impl Cli {
-    /// How much to log, if it was said.
-    pub fn log_level(&self) -> Option<LogLevel> {
-        self.log
+    /// How much to log, if it was said on the command line or in the environment.
+    ///
+    /// # Errors
+    /// `POSTRIDER_LOG` names no level.
+    pub fn log_level(&self) -> Result<Option<LogLevel>, Failure> {
+        match (self.log, variable("POSTRIDER_LOG")) {
+            (Some(level), _) => Ok(Some(level)),
+            (None, None) => Ok(None),
+            (None, Some(name)) => {
+                let name = name.to_string_lossy();
+                LogLevel::from_str(&name, true).map(Some).map_err(|_| {
+                    Failure::new(
+                        "usage.log_level",
+                        format!("POSTRIDER_LOG: \"{name}\" is not a level"),
+                    )
+                    .with_remedy("use error, warn, info, debug or trace")
+                })
+            }
+        }
     }
 
     /// Whether JSON was asked for.
@@ -116,7 +142,9 @@ impl Cli {
         let output = Output::new(self.json);
         let settings = AppSettings {
             config: self.config,
-            state_dir: self.state_dir,
+            state_dir: self
+                .state_dir
+                .or_else(|| variable("POSTRIDER_STATE_DIR").map(PathBuf::from)),
         };
         match self.command {
             Command::Run(arguments) => run::run(arguments, &settings, &output).await,

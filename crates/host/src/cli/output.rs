@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, exit};
 
 /// Where a command's answer goes.
 #[derive(Clone, Debug)]
@@ -49,14 +49,14 @@ impl Output {
         if self.json {
             self.json(&serde_json::json!({ "error": failure }));
         } else {
-            eprintln!("{failure}");
+            complain(&failure.to_string());
         }
     }
 
     /// One more line on what went wrong, for people only.
     pub fn note(&self, text: &str) {
         if !self.json {
-            eprintln!("{text}");
+            complain(text);
         }
     }
 
@@ -139,10 +139,23 @@ impl Output {
     }
 }
 
-/// Writes to standard output; a reader that went away (`| head`) ends the program quietly.
+/// Writes to standard output. A reader that went away (`| head`) ends the program quietly; an
+/// answer that cannot be kept (a full disk) is an error.
 fn print_line(text: &str) {
     let mut out = io::stdout().lock();
-    if writeln!(out, "{text}").is_err() {
-        std::process::exit(0);
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Ok(()) => {}
+        Err(problem) if problem.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(problem) => {
+            complain(&format!(
+                "error: cannot write to standard output: {problem}"
+            ));
+            std::process::exit(i32::from(exit::IOERR));
+        }
     }
+}
+
+/// Writes to standard error, where nothing is left to be done if that fails.
+pub fn complain(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }

@@ -7,7 +7,8 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::output::Output;
-use crate::app::{AppSettings, plugins};
+use crate::app::AppSettings;
+use crate::app::plugins::{self, Plugins};
 use crate::failure::Failure;
 
 /// What to do with plugins.
@@ -34,10 +35,10 @@ pub(super) fn run(
     settings: &AppSettings,
     output: &Output,
 ) -> Result<ExitCode, Failure> {
-    let catalogue = plugins::open(settings)?;
+    let plugins = Plugins::open(settings)?;
     match command {
         Command::List => {
-            let found = catalogue.list();
+            let found = plugins.list();
             output.json(
                 &found
                     .iter()
@@ -67,7 +68,7 @@ pub(super) fn run(
             );
         }
         Command::Inspect { plugin } => {
-            let loaded = plugins::inspect(&catalogue, &plugin)?;
+            let loaded = plugins.inspect(&plugin)?;
             let description = loaded.description();
             output.json(&json!({
                 "path": loaded.path(),

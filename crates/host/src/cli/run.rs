@@ -5,11 +5,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
+use postrider_sandbox::inbox::StoredMessage;
 
 use super::output::Output;
 use crate::app::{App, AppSettings, sandbox::Embedded};
 use crate::failure::Failure;
 use crate::lua;
+
+/// More messages than this are counted, not listed.
+const SHOWN: usize = 20;
 
 /// Which script, and where it sends.
 #[derive(Debug, Args)]
@@ -48,7 +52,7 @@ pub(super) async fn run(
         None
     };
     let app = match &embedded {
-        Some(embedded) => App::open_with(settings, embedded.presets(), embedded.environment())?,
+        Some(embedded) => App::open_in(settings, embedded)?,
         None => App::open(settings)?,
     };
 
@@ -62,7 +66,7 @@ pub(super) async fn run(
     app.close().await;
 
     if let Some(embedded) = embedded {
-        embedded.show_inbox(output);
+        show_inbox(&embedded.messages(), output);
         embedded.stop().await;
     }
     Ok(match outcome {
@@ -75,6 +79,32 @@ pub(super) async fn run(
             ExitCode::from(error.exit_code())
         }
     })
+}
+
+/// What the sandbox received, and where it lies.
+fn show_inbox(messages: &[Arc<StoredMessage>], output: &Output) {
+    output.line(format!(
+        "\nThe sandbox received {}:",
+        match messages.len() {
+            1 => "1 message".to_owned(),
+            n => format!("{n} messages"),
+        }
+    ));
+    for message in messages.iter().take(SHOWN) {
+        let recipients: Vec<&str> = message.recipients().collect();
+        output.line(format!(
+            "  {} → {}: {}",
+            message.summary.from,
+            recipients.join(", "),
+            message.summary.subject,
+        ));
+        for file in &message.files {
+            output.line(format!("    {}", output.faint(&file.display().to_string())));
+        }
+    }
+    if messages.len() > SHOWN {
+        output.line(format!("  … and {} more", messages.len() - SHOWN));
+    }
 }
 
 /// Whoever reads it wants to go to the line: it comes before anything else.

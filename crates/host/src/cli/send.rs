@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::output::Output;
+use super::output::{Output, complain};
 use crate::app::{App, SendOutcome};
 use crate::failure::Failure;
 use crate::lua::{Attachment, Priority, SendRequest, Source};
@@ -107,6 +107,9 @@ pub(super) fn print_receipt(receipt: &SendOutcome, output: &Output) {
             recipient.address,
             output.faint(&recipient.reply)
         ));
+        if let Some(remedy) = &recipient.remedy {
+            output.line(format!("          try: {remedy}"));
+        }
     }
 }
 
@@ -119,9 +122,12 @@ fn request(arguments: Arguments) -> Result<SendRequest, Failure> {
     let text = match arguments.text {
         None if arguments.html.is_none() && raw.is_none() => {
             if io::stdin().is_terminal() {
-                eprintln!("Type the message, then Ctrl-D.");
+                complain("Type the message, then Ctrl-D.");
             }
             let octets = standard_input()?;
+            if octets.is_empty() {
+                complain("note: standard input is empty, so the message has no text");
+            }
             Some(String::from_utf8(octets).map_err(|_| {
                 Failure::new("message.invalid", "text: standard input is not UTF-8")
                     .with_remedy("convert it with iconv, or attach it: --text '…' --attach FILE")
