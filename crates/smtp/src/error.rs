@@ -63,8 +63,8 @@ pub struct SendError {
     pub server: String,
     /// What happened.
     pub kind: Box<SendErrorKind>,
-    /// One verdict per recipient, once the server has said anything about the envelope; empty
-    /// when it never got that far, and then the same holds for all.
+    /// Verdicts on single recipients, as far as the server's replies decide them; what the
+    /// error says holds for every other.
     pub recipients: Vec<(Address, Verdict)>,
 }
 

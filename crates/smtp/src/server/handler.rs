@@ -127,7 +127,7 @@ pub enum Problem {
     Unrecognized(String),
     /// A known command that this server does not carry out.
     NotImplemented(Verb),
-    /// The command's arguments are malformed.
+    /// The command's arguments are malformed. Those of `BDAT` close.
     Arguments(Verb),
     /// A `MAIL` or `RCPT` parameter with this keyword is not supported.
     Parameter(Verb, String),
