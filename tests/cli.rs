@@ -286,6 +286,32 @@ fn every_script_that_ships_would_load() {
 }
 
 #[test]
+fn a_check_notices_files_that_are_not_there() {
+    let home = tempfile::tempdir().unwrap();
+    for (missing, expected) in [
+        (
+            "auth = { plugin = \"basic\", password = { file = \"gone.secret\" } }",
+            "gone.secret",
+        ),
+        (
+            "ca_file = \"gone.pem\"\nauth = { plugin = \"basic\", password = { env = \"P\" } }",
+            "gone.pem",
+        ),
+    ] {
+        let config = CONFIG.replace(
+            "auth = { plugin = \"basic\", password = { env = \"PRINTER_PASSWORD\" } }",
+            missing,
+        );
+        write_private(&home.path().join("postrider.toml"), config);
+
+        let ended = run(in_home(home.path()).arg("check")).expect_status(78);
+
+        assert!(ended.stdout.contains(expected), "{}", ended.stdout);
+        assert!(ended.stdout.contains("printer"), "{}", ended.stdout);
+    }
+}
+
+#[test]
 fn with_a_sandbox_nothing_is_sent_to_the_outside() {
     let home = tempfile::tempdir().unwrap();
     write_private(&home.path().join("postrider.toml"), CONFIG);

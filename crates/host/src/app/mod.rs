@@ -19,7 +19,7 @@ use postrider_auth::{
     Environment, Http, HttpSettings, InstanceSettings, Loader, SecretSource, SystemClock,
     TokenStore,
 };
-use postrider_config::{self as config, Config, Presets, Surroundings};
+use postrider_config::{self as config, Config, Presets, SecretRef, Surroundings};
 use postrider_smtp::tls;
 use secrecy::SecretString;
 use serde_json::Value;
@@ -164,8 +164,8 @@ impl App {
         ))
     }
 
-    /// Whether the account's trust anchors can be read, and its plugin loads and takes its
-    /// settings.
+    /// Whether the account's trust anchors and secret files can be read, and its plugin loads
+    /// and takes its settings.
     ///
     /// # Errors
     /// The first thing that is wrong, in full.
@@ -175,7 +175,22 @@ impl App {
             .map_err(|failure| failure.with_account(&settings.name))?;
         plugin
             .check_settings(&instance_settings(settings, &self.references(settings)))
-            .map_err(|problems| failures::settings(&self.0.config, settings, &problems))
+            .map_err(|problems| failures::settings(&self.0.config, settings, &problems))?;
+        self.check_secret_files(settings)
+    }
+
+    /// Secrets in files can be looked at without running anything; an environment variable may
+    /// be set only where the program will run.
+    fn check_secret_files(&self, settings: &config::Account) -> Result<(), Failure> {
+        let base_dir = self.0.config.base_dir();
+        for (setting, reference) in &settings.auth.secrets {
+            if matches!(reference, SecretRef::File(_)) {
+                reference
+                    .resolve(base_dir)
+                    .map_err(|error| failures::secret(settings, setting, &error))?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes leave of every server. Accounts that somebody still holds keep their sessions.
