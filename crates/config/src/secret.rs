@@ -295,9 +295,9 @@ struct Distrust {
     remedy: String,
 }
 
-/// Files of root may be readable by others: container runtimes mount secrets so, and root
-/// chose it. Nobody but the owner may ever be able to write, and the owner is this user or
-/// root.
+/// The owner is this user or root, nobody else may write, and nobody else may read; only a file
+/// of root may be readable by its group, which is how root hands a secret to a service. Container
+/// runtimes that mount secrets readable by all take a mode for it.
 fn distrust(owner: u32, mode: u32, own: u32) -> Option<Distrust> {
     let private = "chmod 600".to_owned();
     if owner != own && owner != 0 {
@@ -312,7 +312,8 @@ fn distrust(owner: u32, mode: u32, own: u32) -> Option<Distrust> {
             remedy: private,
         });
     }
-    (mode & 0o077 != 0 && owner != 0).then(|| Distrust {
+    let others = if owner == 0 { 0o007 } else { 0o077 };
+    (mode & others != 0).then(|| Distrust {
         why: format!("others can read the file (mode {mode:04o})"),
         remedy: private,
     })
@@ -487,13 +488,15 @@ mod tests {
     fn trust_depends_on_owner_and_mode() {
         let me = 1000;
         let why = |owner, mode| distrust(owner, mode, me).map(|distrust| distrust.why);
-        for (owner, mode) in [(me, 0o600), (me, 0o400), (0, 0o600), (0, 0o640), (0, 0o444)] {
+        for (owner, mode) in [(me, 0o600), (me, 0o400), (0, 0o600), (0, 0o640)] {
             assert_eq!(why(owner, mode), None, "{owner} {mode:o}");
         }
         for (owner, mode, expected) in [
             (me, 0o640, "others can read"),
             (me, 0o604, "others can read"),
             (me, 0o620, "others can change"),
+            (0, 0o444, "others can read"),
+            (0, 0o644, "others can read"),
             (0, 0o666, "others can change"),
             (0, 0o660, "others can change"),
             (1001, 0o600, "belongs to user 1001"),

@@ -297,6 +297,38 @@ fn another_provider_needs_its_endpoints() {
 }
 
 #[test]
+fn an_authority_holds_neither_path_nor_query() {
+    let with = |authority: &str| {
+        let mut value = on_preset("microsoft365", "client_credentials");
+        value["auth"]["tenant"] = json!("contoso.com");
+        value["auth"]["authority"] = json!(authority);
+        value
+    };
+    for base in [
+        "https://login.microsoftonline.com",
+        "https://login.microsoftonline.com/",
+        "http://localhost:8443",
+    ] {
+        Account::from_value("ops", with(base), &Presets::builtin()).unwrap();
+    }
+    for more in [
+        "https://login.microsoftonline.com/contoso.com",
+        "https://login.microsoftonline.com/contoso.com/oauth2/v2.0/token",
+        "https://login.microsoftonline.com/?tenant=contoso.com",
+        "https://login.microsoftonline.com//",
+    ] {
+        assert_eq!(
+            problems(with(more)),
+            [
+                "account.ops.auth.authority: holds more than the service's base URL; \
+              write \"https://login.microsoftonline.com\" and the tenant as `tenant`"
+            ],
+            "{more}"
+        );
+    }
+}
+
+#[test]
 fn a_graph_scope_is_refused_however_the_provider_is_named() {
     for provider in [
         json!({ "issuer": "https://login.microsoftonline.com/contoso.com/v2.0" }),

@@ -45,28 +45,29 @@ fn said(octets: &[u8]) -> String {
 fn files_that_cannot_be_settings_are_refused_with_the_reason() {
     assert_eq!(
         said(b"[account.x]\nusername = \"a\xff\"\n"),
-        "error: is not UTF-8: octet 25 of the file, in line 2\n   at: settings\n  try: save the file as UTF-8"
+        "error: the settings file is not UTF-8: octet 25 of the file, in line 2\n   at: settings\n  try: save the file as UTF-8"
     );
     assert_eq!(
         said(&vec![b'#'; 1024 * 1024 + 1]),
-        "error: is longer than 1 MiB\n   at: settings"
+        "error: the settings file is longer than 1 MiB\n   at: settings"
     );
     let load = |path: &Path| {
         let errors = Config::load(path, &Presets::builtin()).unwrap_err();
         errors.problems[0].message.clone()
     };
     let dir = tempfile::tempdir().unwrap();
-    assert_eq!(load(dir.path()), "is not a regular file");
+    let not_regular = "the settings file is not a regular file";
+    assert_eq!(load(dir.path()), not_regular);
     // A pipe that nobody writes to must not keep anybody waiting.
     let pipe = dir.path().join("pipe.toml");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();
     assert!(made.unwrap().success());
-    assert_eq!(load(&pipe), "is not a regular file");
+    assert_eq!(load(&pipe), not_regular);
     let refused = edit::get(&pipe, "account").unwrap_err().to_string();
     assert!(refused.ends_with("is not a regular file"), "{refused}");
     let missing = load(&dir.path().join("none.toml"));
     assert!(
-        missing.starts_with("cannot be read: No such file"),
+        missing.starts_with("the settings file cannot be read: No such file"),
         "{missing}"
     );
 }
