@@ -1,5 +1,6 @@
 //! A running sandbox: its listeners, its directory, its end.
 
+use std::fs::{File, TryLockError};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,7 +29,8 @@ use crate::state::{Clock, Random, State, SystemClock, SystemRandomness};
 pub struct SandboxOptions {
     /// What it knows.
     pub scenario: Scenario,
-    /// Where `ca.pem` and `mail/` go; made if it is not there. `None`: a temporary one.
+    /// Where `ca.pem` and `mail/` go, for one sandbox at a time; made if it is not there.
+    /// `None`: a temporary one.
     pub dir: Option<PathBuf>,
     /// A loopback address.
     pub listen: IpAddr,
@@ -273,7 +275,8 @@ impl Pending {
 
 /// The caller's directory, or one that goes with the sandbox.
 enum Directory {
-    Kept(PathBuf),
+    /// With its lock, which goes with the sandbox, whatever ends it.
+    Kept(PathBuf, #[allow(dead_code, reason = "held, not used")] File),
     Temporary(tempfile::TempDir),
 }
 
@@ -294,12 +297,19 @@ impl Directory {
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(&dir).map_err(failed)?;
         // Configurations elsewhere name files in it: its path must not depend on where we are.
-        std::path::absolute(&dir).map(Self::Kept).map_err(failed)
+        let path = std::path::absolute(&dir).map_err(failed)?;
+        // A second sandbox would put its `ca.pem` in place of the first one's.
+        let lock = File::create(path.join("lock")).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self::Kept(path, lock)),
+            Err(TryLockError::WouldBlock) => Err(StartError::InUse(path)),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
     }
 
     fn path(&self) -> &Path {
         match self {
-            Self::Kept(path) => path,
+            Self::Kept(path, _) => path,
             Self::Temporary(dir) => dir.path(),
         }
     }
@@ -352,6 +362,8 @@ pub enum StartError {
     Scenario(ScenarioError),
     /// Its directory cannot be made or written.
     Dir(PathBuf, io::Error),
+    /// Another sandbox uses its directory.
+    InUse(PathBuf),
     /// A port cannot be had.
     Listen(&'static str, SocketAddr, io::Error),
     /// No certificate could be made.
@@ -372,6 +384,9 @@ impl fmt::Display for StartError {
             Self::Dir(path, _) => {
                 write!(f, "the sandbox cannot use the directory {}", path.display())
             }
+            Self::InUse(path) => {
+                write!(f, "another sandbox uses the directory {}", path.display())
+            }
             Self::Listen(what, address, _) => {
                 write!(f, "the sandbox cannot listen on {address} for {what}")
             }
@@ -385,7 +400,7 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::NotLoopback(_) | Self::Stopped => None,
+            Self::NotLoopback(_) | Self::InUse(_) | Self::Stopped => None,
             Self::Scenario(e) => Some(e),
             Self::Dir(_, e) | Self::Listen(_, _, e) => Some(e),
             Self::Ca(e) => Some(e),

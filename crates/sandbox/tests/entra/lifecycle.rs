@@ -88,6 +88,31 @@ async fn a_directory_it_makes_is_its_owners_alone_and_stays() {
 }
 
 #[tokio::test]
+async fn a_directory_in_use_is_refused_and_its_authority_stays() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("sandbox");
+    let options = SandboxOptions {
+        dir: Some(dir.clone()),
+        ..SandboxOptions::default()
+    };
+    let first = Sandbox::start(options.clone()).await.unwrap();
+
+    let error = Sandbox::start(options.clone()).await.unwrap_err();
+
+    assert!(matches!(error, StartError::InUse(_)));
+    assert_eq!(
+        error.to_string(),
+        format!("another sandbox uses the directory {}", dir.display())
+    );
+    assert_eq!(
+        std::fs::read_to_string(first.ca_file()).unwrap(),
+        first.ca_pem()
+    );
+    first.stop().await;
+    Sandbox::start(options).await.unwrap().stop().await;
+}
+
+#[tokio::test]
 async fn a_taken_port_is_named() {
     let taken = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await
