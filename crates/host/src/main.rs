@@ -7,6 +7,7 @@ use clap::Parser as _;
 use postrider_host::cli::Cli;
 use postrider_host::cli::output::{self, Output};
 use postrider_host::{failure::exit, log};
+use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -27,10 +28,12 @@ fn main() -> ExitCode {
         }
     }
 
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
+    let mut builder = if cli.is_concurrent() {
+        Builder::new_multi_thread()
+    } else {
+        Builder::new_current_thread()
+    };
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(problem) => {
             output::complain(&format!("error: cannot start: {problem}"));

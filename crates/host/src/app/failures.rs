@@ -185,10 +185,12 @@ fn by_kind(error: &AuthError) -> Failure {
     let message = &error.message;
     match error.kind {
         AuthErrorKind::Config => Failure::new("config.auth", message),
-        AuthErrorKind::NeedsUser => Failure::new("auth.needs_login", message)
-            .with_remedy("run the command at a terminal: the sign-in starts there"),
+        AuthErrorKind::NeedsUser => Failure::new("auth.needs_login", message).with_remedy(
+            "run the command at a terminal to sign in; a sign-in lasts as long as the process, \
+                 so for what runs unattended use flow = \"client_credentials\"",
+        ),
         AuthErrorKind::InvalidGrant => Failure::new("auth.revoked", message)
-            .with_remedy("run the command at a terminal and sign in again"),
+            .with_remedy("run the command at a terminal to sign in again"),
         AuthErrorKind::Transient => Failure::new(
             "auth.unavailable",
             format!("the sign-in service is not available: {message}"),

@@ -12,12 +12,13 @@ mod secrets;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use postrider_auth::{
-    Environment, Http, HttpSettings, InstanceSettings, Loader, SecretSource, SystemClock,
-    TokenStore,
+    Description, Environment, Http, HttpSettings, InstanceSettings, Loader, SecretSource,
+    SystemClock, TokenStore,
 };
 use postrider_config::{self as config, Config, Presets, SecretRef, Surroundings};
 use postrider_smtp::tls;
@@ -56,18 +57,11 @@ struct Inner {
     confined_to: Option<u16>,
     /// Values that stand in for environment variables: the embedded sandbox's secrets.
     stand_ins: BTreeMap<String, SecretString>,
-    /// By trust anchors, since a TLS configuration is made for them.
-    networks: Mutex<HashMap<Option<PathBuf>, Network>>,
+    /// By the file of their trust anchors; `None` is the platform's.
+    tls: Mutex<HashMap<Option<PathBuf>, Arc<rustls::ClientConfig>>>,
     /// Accounts of the configuration that are in use; a script's own live in the script.
     accounts: Mutex<HashMap<String, Arc<Account>>>,
     leaving: account::Leaving,
-}
-
-/// TLS with one set of trust anchors, and HTTP over it.
-#[derive(Clone)]
-struct Network {
-    tls: Arc<rustls::ClientConfig>,
-    environment: Arc<Environment>,
 }
 
 impl App {
@@ -106,7 +100,7 @@ impl App {
             tokens: TokenStore::default(),
             confined_to,
             stand_ins,
-            networks: Mutex::default(),
+            tls: Mutex::default(),
             accounts: Mutex::default(),
             leaving: account::Leaving::default(),
         })))
@@ -170,9 +164,10 @@ impl App {
     /// # Errors
     /// The first thing that is wrong, in full.
     pub fn check_settings(&self, settings: &config::Account) -> Result<(), Failure> {
-        self.networks(settings)?;
+        self.server_tls(settings)?;
         let plugin = plugins::load(&self.0.loader, &settings.auth.plugin)
             .map_err(|failure| failure.with_account(&settings.name))?;
+        self.environment(settings, plugin.description())?;
         plugin
             .check_settings(&instance_settings(settings, &self.references(settings)))
             .map_err(|problems| failures::settings(&self.0.config, settings, &problems))?;
@@ -208,9 +203,16 @@ impl App {
         self.check_confinement(&settings)?;
         let app = self.clone();
         tokio::task::spawn_blocking(move || {
-            let (network, server_tls) = app.networks(&settings)?;
-            let plugin = plugins::load(&app.0.loader, &settings.auth.plugin)
+            // Trust anchors and plugin are read at the same time: each takes milliseconds.
+            let (plugin, server_tls) = thread::scope(|scope| {
+                let plugin = scope.spawn(|| plugins::load(&app.0.loader, &settings.auth.plugin));
+                (plugin.join(), app.server_tls(&settings))
+            });
+            let plugin = plugin
+                .unwrap_or_else(|_| Err(Failure::new("internal", "loading the plugin failed")))
                 .map_err(|failure| failure.with_account(&settings.name))?;
+            let server_tls = server_tls?;
+            let environment = app.environment(&settings, plugin.description())?;
             let secrets = app.references(&settings);
             let instance = instance_settings(&settings, &secrets);
             plugin
@@ -221,7 +223,7 @@ impl App {
                 plugin,
                 instance,
                 secrets,
-                &network.environment,
+                &environment,
                 server_tls,
                 Arc::clone(&app.0.leaving),
             )
@@ -257,47 +259,52 @@ impl App {
         ))
     }
 
-    /// What the account's plugin talks over, and the TLS of its server.
-    fn networks(
-        &self,
-        settings: &config::Account,
-    ) -> Result<(Network, Arc<rustls::ClientConfig>), Failure> {
-        let named = |failure: Failure| failure.with_account(&settings.name);
-        let network = self.network(settings.ca_file.as_deref()).map_err(named)?;
-        let server_tls = match &settings.server.ca_file {
-            Some(ca_file) => self.network(Some(ca_file)).map_err(named)?.tls,
-            None => Arc::clone(&network.tls),
-        };
-        Ok((network, server_tls))
+    fn server_tls(&self, settings: &config::Account) -> Result<Arc<rustls::ClientConfig>, Failure> {
+        let server = settings.server.ca_file.as_deref();
+        self.tls(server.or(settings.ca_file.as_deref()))
+            .map_err(|failure| failure.with_account(&settings.name))
     }
 
-    fn network(&self, ca_file: Option<&Path>) -> Result<Network, Failure> {
-        let key = ca_file.map(Path::to_owned);
-        let mut networks = self
-            .0
-            .networks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(network) = networks.get(&key) {
-            return Ok(network.clone());
-        }
-        let tls = tls::client_config(&tls::Roots {
-            ca_file: key.clone(),
-        })
-        .map_err(|error| failures::tls(&error))?;
-        let http = Http::new(HttpSettings::new(tls.clone()))
-            .map_err(|error| Failure::new("config.http", error.to_string()))?;
-        let network = Network {
-            tls: Arc::new(tls),
-            environment: Arc::new(Environment {
-                http,
-                clock: Arc::new(SystemClock),
-                interaction: terminal::interaction(),
-                tokens: self.0.tokens.clone(),
-            }),
+    /// What the account's plugin talks over. One that reaches no host needs no trust anchors.
+    fn environment(
+        &self,
+        settings: &config::Account,
+        description: &Description,
+    ) -> Result<Arc<Environment>, Failure> {
+        let tls = if description.hosts.is_empty() && settings.auth.allow_hosts.is_empty() {
+            tls::client_config_trusting(rustls::RootCertStore::empty())
+                .map(Arc::new)
+                .map_err(|error| failures::tls(&error))
+        } else {
+            self.tls(settings.ca_file.as_deref())
         };
-        networks.insert(key, network.clone());
-        Ok(network)
+        let named = |failure: Failure| failure.with_account(&settings.name);
+        let tls = tls.map_err(named)?;
+        let http = Http::new(HttpSettings::new((*tls).clone()))
+            .map_err(|error| named(Failure::new("config.http", error.to_string())))?;
+        Ok(Arc::new(Environment {
+            http,
+            clock: Arc::new(SystemClock),
+            interaction: terminal::interaction(),
+            tokens: self.0.tokens.clone(),
+        }))
+    }
+
+    /// TLS that trusts the authorities in this file, or the platform's; the same one each time.
+    fn tls(&self, ca_file: Option<&Path>) -> Result<Arc<rustls::ClientConfig>, Failure> {
+        let key = ca_file.map(Path::to_owned);
+        let mut known = self.0.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tls) = known.get(&key) {
+            return Ok(Arc::clone(tls));
+        }
+        let roots = tls::Roots {
+            ca_file: key.clone(),
+        };
+        let made = tls::client_config(&roots)
+            .map(Arc::new)
+            .map_err(|error| failures::tls(&error))?;
+        known.insert(key, Arc::clone(&made));
+        Ok(made)
     }
 
     fn lock_accounts(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Account>>> {

@@ -129,6 +129,12 @@ impl Cli {
         }
     }
 
+    /// Whether the command does many things at a time; the others are done sooner on one
+    /// thread.
+    pub fn is_concurrent(&self) -> bool {
+        matches!(self.command, Command::Run(_) | Command::Sandbox(_))
+    }
+
     /// Whether JSON was asked for.
     pub fn json(&self) -> bool {
         self.json

@@ -85,12 +85,14 @@ pub(super) async fn run(
         .await
         .map_err(|_| Failure::new("internal", "reading the message was interrupted"))??;
     let outcome = account.send(request).await;
+    // The answer first: taking leave may take a while, and nobody waits for it.
+    if let Ok(receipt) = &outcome {
+        output.json(receipt);
+        print_receipt(receipt, output);
+    }
     drop(account);
     app.close().await;
-    let receipt = outcome?;
-    output.json(&receipt);
-    print_receipt(&receipt, output);
-    Ok(ExitCode::from(receipt.exit_code()))
+    outcome.map(|receipt| ExitCode::from(receipt.exit_code()))
 }
 
 /// One line per recipient.
