@@ -65,7 +65,7 @@ impl Config {
     pub fn load(path: &Path, presets: &Presets) -> Result<Self, ConfigErrors> {
         let octets = read(path).map_err(|message| ConfigErrors {
             path: Some(path.to_owned()),
-            problems: vec![whole(message, None)],
+            problems: vec![whole(&message, None)],
         })?;
         Self::parse_octets(octets, Some(path), presets)
     }
@@ -85,7 +85,7 @@ impl Config {
                 Err(ConfigErrors {
                     path: path.map(Path::to_owned),
                     problems: vec![whole(
-                        format!("is not UTF-8: octet {octet} of the file, in line {line}"),
+                        &format!("is not UTF-8: octet {octet} of the file, in line {line}"),
                         Some("save the file as UTF-8"),
                     )],
                 })
@@ -101,7 +101,7 @@ impl Config {
             problems,
         };
         if text.len() > LIMIT_OCTETS {
-            return Err(errors(vec![whole(TOO_LONG.to_owned(), None)]));
+            return Err(errors(vec![whole(TOO_LONG, None)]));
         }
         let source = Source::new(text.to_owned());
         let mut problems = Problems::default();
@@ -226,11 +226,11 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     Ok(octets)
 }
 
-/// A problem of the whole file.
-fn whole(message: String, suggestion: Option<&str>) -> Problem {
+/// A problem of the whole file, which `what` says of it.
+fn whole(what: &str, suggestion: Option<&str>) -> Problem {
     Problem {
         key: String::new(),
-        message,
+        message: format!("the settings file {what}"),
         suggestion: suggestion.map(str::to_owned),
         location: None,
     }

@@ -257,6 +257,22 @@ pub(crate) fn endpoint(text: &str) -> Check {
     Ok(())
 }
 
+/// A sign-in service's base URL: the tenant and what follows are added to it.
+pub(crate) fn authority(text: &str) -> Check {
+    endpoint(text)?;
+    let url = url(text)?;
+    if url.path() == "/" && url.query().is_none() {
+        return Ok(());
+    }
+    Err(Fault::with(
+        "holds more than the service's base URL",
+        format!(
+            "write {} and the tenant as `tenant`",
+            quote(&url.origin().ascii_serialization())
+        ),
+    ))
+}
+
 /// Where a browser is sent back to: http on this machine (RFC 8252 §7.3), or https.
 pub(crate) fn redirect_uri(text: &str) -> Check {
     line(text, TEXT_OCTETS)?;

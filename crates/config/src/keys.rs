@@ -26,6 +26,7 @@ pub(crate) enum Kind {
     Duration,
     Path,
     Url,
+    Authority,
     RedirectUri,
     Tenant,
     Provider,
@@ -61,6 +62,7 @@ impl Kind {
             Self::Duration => "a duration like \"30s\" or a number of seconds",
             Self::Path => "a path",
             Self::Url => "an https URL",
+            Self::Authority => "an https URL without a path",
             Self::RedirectUri => "an http://localhost or https URL",
             Self::Tenant => "a tenant's id or domain",
             Self::Provider => "the name of a provider",
@@ -159,7 +161,7 @@ pub(crate) static ACCOUNT: &[Field] = &[
     field(
         "messages_per_minute",
         Kind::Count { most: 1_000_000 },
-        "The most messages in any minute. Default: the preset's, else no limit.",
+        "The most messages that one process starts in any minute; further ones wait. Other processes count for themselves. Default: the preset's, else no limit.",
     ),
     field(
         "recipients_per_message",
@@ -295,7 +297,7 @@ static OAUTH: &[Field] = &[
     ),
     field(
         "authority",
-        Kind::Url,
+        Kind::Authority,
         "Microsoft: the sign-in service's base URL. The presets know it.",
     ),
     field(
@@ -399,7 +401,11 @@ static BASIC_MECHANISMS: &[&str] = &["PLAIN", "LOGIN", "CRAM-MD5"];
 /// The forms of a secret reference in a file.
 pub(crate) static REFERENCE: &[Field] = &[
     field("env", Kind::Text, "The name of an environment variable."),
-    field("file", Kind::Path, "A file only its owner can read."),
+    field(
+        "file",
+        Kind::Path,
+        "A file that belongs to this user or to root, that nobody else can change, and that nobody else can read; one of root's may be readable by its group (mode 0640).",
+    ),
     field(
         "credential",
         Kind::FileName,
@@ -410,7 +416,11 @@ pub(crate) static REFERENCE: &[Field] = &[
         Kind::Command,
         "A program that prints it; run without a shell.",
     ),
-    field("vault", Kind::Text, "A name in Postrider's own vault."),
+    field(
+        "vault",
+        Kind::Text,
+        "This version has no vault: the name is accepted, and fetching the secret fails.",
+    ),
 ];
 
 /// A script may hold a secret itself.

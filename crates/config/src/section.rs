@@ -413,6 +413,7 @@ fn text_of(kind: Kind, text: &str) -> Result<(), Fault> {
         Kind::EhloName => grammar::ehlo_name(text),
         Kind::Path | Kind::Paths => grammar::path(text),
         Kind::Url => grammar::endpoint(text),
+        Kind::Authority => grammar::authority(text),
         Kind::RedirectUri => grammar::redirect_uri(text),
         Kind::Tenant => grammar::tenant(text),
         Kind::Scopes => grammar::scope(text),
