@@ -224,6 +224,34 @@ fn what_the_sandbox_prints_is_a_working_configuration() {
 }
 
 #[test]
+fn sandboxes_do_not_disturb_each_other() {
+    let home = tempfile::tempdir().unwrap();
+    let (_first, announced) = Peer::announcing(in_home(home.path()).args(["--json", "sandbox"]));
+    let config = announced["config"].as_str().unwrap();
+    write_private(&home.path().join("postrider.toml"), config);
+    fs::write(home.path().join("nothing.lua"), "").unwrap();
+
+    run(in_home(home.path()).args(["run", "--sandbox", "nothing.lua"])).expect_status(0);
+    let second = run(in_home(home.path()).arg("sandbox")).expect_status(69);
+
+    assert!(
+        second.stderr.contains("another sandbox"),
+        "{}",
+        second.stderr
+    );
+    run(in_home(home.path())
+        .env(
+            "SANDBOX_CLIENT_SECRET",
+            announced["environment"]["SANDBOX_CLIENT_SECRET"]
+                .as_str()
+                .unwrap(),
+        )
+        .args(["account", "test", "--no-send"])
+        .arg(account_in(config)))
+    .expect_status(0);
+}
+
+#[test]
 fn a_script_that_fails_says_where_and_never_shows_a_backtrace() {
     let home = tempfile::tempdir().unwrap();
     for (script, status, expected) in [

@@ -19,7 +19,7 @@ fn the_quickstart_ends_with_a_message_in_the_inbox_and_one_refusal_explained() {
         .args(["run", "--sandbox", "scripts/quickstart.lua"]))
     .expect_status(0);
 
-    let arrived = files(&state.path().join("sandbox"), "eml");
+    let arrived = files(&state.path().join("run-sandbox"), "eml");
     assert!(!arrived.is_empty(), "{}", ended.stdout);
     assert!(
         ended.stdout.contains("Add-RecipientPermission"),
@@ -52,7 +52,7 @@ fn arrivals(script: &str, files_beside: &[(&str, &[u8])]) -> Option<Vec<serde_js
         "script.lua",
     ]))
     .expect_status(0);
-    files(&home.join("state/sandbox"), "eml")
+    files(&home.join("state/run-sandbox"), "eml")
         .iter()
         .map(|path| support::parse_with_python(path))
         .collect()
@@ -173,7 +173,7 @@ fn nothing_that_breaks_a_line_reaches_the_wire() {
 
         assert!(ended.stdout.contains(field), "{table}: {}", ended.stdout);
         assert_eq!(
-            files(&home.join("state/sandbox"), "eml").len(),
+            files(&home.join("state/run-sandbox"), "eml").len(),
             0,
             "{table}"
         );
@@ -210,7 +210,7 @@ fn a_thousand_sends_at_once_all_arrive() {
         .args(["--scenario", "scenario.toml", "script.lua"]))
     .expect_status(0);
 
-    let mut subjects: Vec<String> = files(&home.join("state/sandbox"), "eml")
+    let mut subjects: Vec<String> = files(&home.join("state/run-sandbox"), "eml")
         .iter()
         .map(|path| subject(path))
         .collect();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use postrider_config::{Presets, SandboxAddress};
 use postrider_sandbox::inbox::StoredMessage;
-use postrider_sandbox::{Sandbox, SandboxOptions, Scenario};
+use postrider_sandbox::{Sandbox, SandboxOptions, Scenario, StartError};
 use secrecy::SecretString;
 
 use super::{AppSettings, failures};
@@ -16,6 +16,10 @@ use crate::state;
 
 /// The name under which a sandbox is reached: its certificate carries it.
 pub(super) const HOST: &str = "localhost";
+
+/// Where `run --sandbox` keeps its messages, in the state directory.
+const RUN_DIRECTORY: &str = "run-sandbox";
+const IN_USE: &str = "network.sandbox_in_use";
 
 /// What `postrider sandbox` can be told.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +56,7 @@ pub async fn start(settings: &AppSettings, options: Options) -> Result<Sandbox, 
         Some(dir) => dir,
         None => state::directory(settings.state_dir.as_deref())?.join("sandbox"),
     };
-    Sandbox::start(SandboxOptions {
+    launch(SandboxOptions {
         scenario,
         dir: Some(dir),
         smtp_port: options.smtp_port,
@@ -61,7 +65,22 @@ pub async fn start(settings: &AppSettings, options: Options) -> Result<Sandbox, 
         ..SandboxOptions::default()
     })
     .await
-    .map_err(|error| Failure::new("network.sandbox", failures::with_source(&error)))
+}
+
+async fn launch(options: SandboxOptions) -> Result<Sandbox, Failure> {
+    Sandbox::start(options).await.map_err(|error| {
+        let said = failures::with_source(&error);
+        let failure = Failure::new("network.sandbox", &said);
+        match error {
+            StartError::InUse(_) => {
+                Failure::new(IN_USE, said).with_remedy("name another directory with --dir")
+            }
+            StartError::Listen(..) => {
+                failure.with_remedy("choose another port, or 0 for any that is free")
+            }
+            _ => failure,
+        }
+    })
 }
 
 /// A sandbox that stands in for Microsoft 365 while one script runs.
@@ -70,18 +89,25 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Starts one whose state is that of the program.
+    /// Starts one in a directory of its own, so that runs do not disturb each other, nor a
+    /// sandbox that runs for longer.
     ///
     /// # Errors
     /// As for [`start`].
     pub async fn start(settings: &AppSettings, scenario: Option<&Path>) -> Result<Self, Failure> {
-        let options = Options {
+        let state = state::directory(settings.state_dir.as_deref())?;
+        let options = |dir: PathBuf| Options {
             scenario: scenario.map(Path::to_owned),
+            dir: Some(dir),
             ..Options::default()
         };
-        start(settings, options)
-            .await
-            .map(|sandbox| Self { sandbox })
+        let usual = state.join(RUN_DIRECTORY);
+        let own = state.join(format!("{RUN_DIRECTORY}-{}", std::process::id()));
+        let started = match start(settings, options(usual)).await {
+            Err(failure) if failure.code == IN_USE => start(settings, options(own)).await,
+            started => started,
+        };
+        started.map(|sandbox| Self { sandbox })
     }
 
     /// Where its submission server listens.
