@@ -331,9 +331,10 @@ const CONFIGURATION_HEAD: &str = "\
 
 The file is `postrider.toml`. It is looked for at `--config FILE`, then `$POSTRIDER_CONFIG`, and
 when neither is given at `./postrider.toml`, `~/.config/postrider/postrider.toml` and
-`/etc/postrider/postrider.toml`; the first that exists is used. Relative paths in it start at its
-own directory. A `POSTRIDER_` variable that is set to nothing counts as not set. An unknown key is an error, and `postrider check` reports every error of the file
-at once. [Accounts](accounts.md) says which settings to choose and why.
+`/etc/postrider/postrider.toml`; the first that exists is used. A variable that is set to nothing
+counts as not set. Relative paths in the file start at its own directory. An unknown key is an error,
+and `postrider check` reports every error of the file at once. [Accounts](accounts.md) says which
+settings to choose and why.
 
 State, so far only the sandboxes' files, is kept in `--state-dir DIR`, else `$POSTRIDER_STATE_DIR`, else
 `/var/lib/postrider` for root and `~/.local/state/postrider` for others.";
