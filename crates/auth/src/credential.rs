@@ -245,7 +245,7 @@ impl Shared {
     async fn tokens(&self, op: Op, input: &impl Serialize) -> Result<Obtained, AuthError> {
         let broken = |how: String| {
             let message = format!("plugin {:?}: {how}", self.context.plugin.name());
-            self.context.error(AuthErrorKind::Protocol, message)
+            self.context.error(AuthErrorKind::Internal, message)
         };
         let mut flow = self.begin(op, input).await?;
         let Rest::Finished(output) = flow.run().await? else {

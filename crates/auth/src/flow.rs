@@ -131,7 +131,7 @@ impl Context {
     /// The plugin broke the contract while doing `what`.
     fn broken(&self, what: &str, how: impl fmt::Display) -> AuthError {
         self.error(
-            AuthErrorKind::Protocol,
+            AuthErrorKind::Internal,
             format!("plugin {:?} ({what}): {how}", self.plugin.name()),
         )
     }
@@ -177,6 +177,12 @@ impl Context {
         let message = match clean(&detail.message, MESSAGE_CHARS) {
             silent if silent.is_empty() => format!(
                 "plugin {:?} ({what}) returned {} and no reason",
+                self.plugin.name(),
+                returned.code
+            ),
+            // What is the plugin's own doing is said of the plugin.
+            message if kind == ErrorKind::Internal => format!(
+                "plugin {:?} ({what}) failed with {}: {message}",
                 self.plugin.name(),
                 returned.code
             ),

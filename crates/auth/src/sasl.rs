@@ -105,5 +105,5 @@ async fn rest(context: &Context, flow: &mut Flow) -> Result<Rest, AuthError> {
 
 fn broken(context: &Context, how: &str) -> AuthError {
     let message = format!("plugin {:?} (sasl): {how}", context.plugin.name());
-    context.error(AuthErrorKind::Protocol, message)
+    context.error(AuthErrorKind::Internal, message)
 }

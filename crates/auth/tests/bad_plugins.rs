@@ -184,18 +184,18 @@ async fn garbage_overflow_and_unknown_codes_are_told_apart() {
     for (name, kind, told) in [
         (
             "garbage",
-            AuthErrorKind::Protocol,
+            AuthErrorKind::Internal,
             "\"bad\" (obtain): its action is not json",
         ),
         (
             "overflow",
-            AuthErrorKind::Protocol,
+            AuthErrorKind::Internal,
             "\"bad\" (obtain): it wrote more than 1 MiB",
         ),
         (
             "unknown_code",
             AuthErrorKind::Internal,
-            "from a future version",
+            "\"bad\" (obtain) failed with -77: from a future version",
         ),
     ] {
         let built = Built::from_file("bad", &format!("plugins/examples/bad/{name}.c"));

@@ -107,10 +107,8 @@ async fn the_c_plugin_fetches_a_token_and_presents_it() {
 
     let refused = credential(Arc::clone(&plugin), settings.clone(), &[], &[]);
     let error = refused.access_token().await.unwrap_err();
-    assert!(
-        matches!(error.kind, AuthErrorKind::Transient | AuthErrorKind::Denied),
-        "plain http is the operator's to allow: {error}"
-    );
+    assert_eq!(error.kind, AuthErrorKind::Config, "the operator's to allow");
+    assert!(error.message.contains("allow_hosts"), "{error}");
 
     let credential = credential(plugin, settings, &[], &[endpoint]);
     let offered = offered(&["LOGIN", "XOAUTH2"]);

@@ -207,6 +207,12 @@ static int32_t step_obtain(flow *f, pr_bytes event, pr_sink *out) {
     uint64_t expires_in;
     pr_bytes body;
     if (status == 0) {
+        /* Refused by the host's policy, the same again is refused again: pass its words on. */
+        if (pr_json_str(event, "failed/kind", f->text, sizeof f->text) &&
+            strcmp(f->text, "refused") == 0 &&
+            pr_json_str(event, "failed/message", f->text, sizeof f->text)) {
+            return pr_fail(out, PR_E_CONFIG, f->text);
+        }
         return pr_fail(out, PR_E_TRANSIENT, "the metadata service was not reached");
     }
     if (status == 429 || status >= 500) {

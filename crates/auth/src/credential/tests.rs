@@ -208,7 +208,7 @@ async fn an_exchange_the_contract_does_not_know_is_a_protocol_error() {
             .begin_sasl(&offered(), "smtp.example.org", 587)
             .await
             .unwrap_err();
-        assert_eq!(error.kind, AuthErrorKind::Protocol);
+        assert_eq!(error.kind, AuthErrorKind::Internal);
         assert!(error.message.contains(told), "{error}");
     }
 }

@@ -16,7 +16,7 @@ async fn obtain_with(act: &str) -> crate::AuthError {
 #[tokio::test]
 async fn a_flow_without_end_is_ended() {
     let error = obtain_with("endless").await;
-    assert_eq!(error.kind, AuthErrorKind::Protocol);
+    assert_eq!(error.kind, AuthErrorKind::Internal);
     assert!(error.message.contains("more than 6000 actions"), "{error}");
 }
 
@@ -52,7 +52,7 @@ async fn only_an_exchange_talks_to_the_server() {
 async fn a_token_that_no_protocol_could_carry_is_refused() {
     for act in ["empty", "control"] {
         let error = obtain_with(act).await;
-        assert_eq!(error.kind, AuthErrorKind::Protocol);
+        assert_eq!(error.kind, AuthErrorKind::Internal);
         assert!(error.message.contains("access token"), "{error}");
     }
 }
