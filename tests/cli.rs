@@ -57,6 +57,21 @@ fn a_right_configuration_checks_and_lists() {
 }
 
 #[test]
+fn a_variable_set_to_nothing_is_not_set() {
+    let home = tempfile::tempdir().unwrap();
+    write_private(&home.path().join("postrider.toml"), CONFIG);
+    let mut command = postrider();
+    command.current_dir(home.path()).arg("check");
+    for name in ["POSTRIDER_CONFIG", "POSTRIDER_STATE_DIR", "POSTRIDER_LOG"] {
+        command.env(name, "");
+    }
+
+    let checked = run(&mut command).expect_status(0);
+
+    assert!(checked.stdout.contains("2 accounts"), "{}", checked.stdout);
+}
+
+#[test]
 fn every_mistake_of_a_file_is_shown_at_once() {
     let home = tempfile::tempdir().unwrap();
     let broken = CONFIG

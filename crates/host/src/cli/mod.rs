@@ -55,7 +55,7 @@ pub struct Cli {
     config: Option<PathBuf>,
 
     /// Where state is kept [env: POSTRIDER_STATE_DIR] [default: the platform's state directory]
-    #[arg(long, global = true, help_heading = GLOBAL, env = "POSTRIDER_STATE_DIR", value_name = "DIR")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR")]
     state_dir: Option<PathBuf>,
 
     /// How much to log on standard error: error, warn, info, debug or trace [env: POSTRIDER_LOG]
