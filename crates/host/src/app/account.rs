@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use postrider_auth::{
     AuthError, AuthErrorKind, Credential, Environment, InstanceSettings, LoadedPlugin, LoginMethod,
+    Op,
 };
 use postrider_config::{Account as Settings, Mailbox, TlsMode as ConfiguredTls};
 use postrider_smtp::{
@@ -240,12 +241,18 @@ impl Account {
         let sign_in = self.sign_in_if_somebody_is_there().await;
         let seen = self.pool.check(&self.settings.sender.email).await;
 
+        let uses_tokens = self
+            .credential
+            .plugin()
+            .description()
+            .ops
+            .contains(&Op::Obtain);
         let mut stages: Vec<CheckStage> = Vec::new();
         let mut token = None;
         for report in &seen {
-            match (&report.outcome, credential_error(report)) {
+            match credential_error(report) {
                 // AUTH failed for want of a token: said once, where it happened.
-                (Err(_), Some(error)) => {
+                Some(error) if uses_tokens => {
                     let failure = self.auth_failure(error);
                     token = Some(CheckStage::failed("token", report.elapsed, failure));
                 }

@@ -303,7 +303,7 @@ for _, stage in ipairs(report.stages) do print(stage.name, stage.ok, stage.detai
             returns: &[field("secret", "postrider.Secret", "A reference.")],
             waits: false,
         },
-        doc: "A secret in Postrider's vault.",
+        doc: "A secret in a vault, which this version does not have: it is accepted, and fetching it fails.",
         since: "0.1",
         example: r#"local secret = pr.secret.vault "alerts/client_secret""#,
     },

@@ -136,7 +136,7 @@ with the line of your script. An operation that fails answers `nil, err`, and `e
 `tostring(err)` is `script.lua:14: message (fix: remedy)`, so `assert(account:send {…})` prints
 well. What nobody catches ends the script: with exit status 1 if the script raised it, 65 if the
 script is no Lua, 70 if it exceeded a limit, else with the status of the failed operation (69
-unavailable, 75 try again, 77 credentials, 78 configuration).
+unavailable, 75 try again, 76 the verdict was lost, 77 credentials, 78 configuration).
 
 **Waiting.** Functions marked *waits* let other tasks run meanwhile. They work in coroutines, in
 `pcall` and in modules, but not inside `table.sort` or a metamethod called from C.
