@@ -1,6 +1,6 @@
 //! Files on their way into a message.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{fs::OpenOptions, io::Read, os::unix::fs::OpenOptionsExt, path::Path};
 
 use lettre::message::{
     SinglePart,
@@ -121,12 +121,18 @@ fn read(field: &str, path: &Path, budget: usize) -> Result<Vec<u8>, MessageError
     let failed = |error: std::io::Error| {
         MessageError::new(field, format!("cannot read {}: {error}", path.display()))
     };
-    let file = File::open(path).map_err(failed)?;
+    // A pipe nobody writes to would keep the opening waiting.
+    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(nonblocking)
+        .open(path)
+        .map_err(failed)?;
     let size = file.metadata().map_err(failed)?;
     if !size.is_file() {
         return Err(MessageError::new(
             field,
-            format!("{} is not a file", path.display()),
+            format!("{} is not a regular file", path.display()),
         ));
     }
     let too_large =

@@ -15,7 +15,8 @@ const MAX_HEADER_OCTETS: usize = 1024 * 1024;
 
 /// A message that is already one (RFC 5322). Without an envelope, its header says who it is
 /// from (`Sender`, else `From`) and for (`To`, `Cc`, `Bcc`); `Resent-` fields are not looked at.
-/// `unique` makes its `Message-ID` if it has none.
+/// `unique` makes its `Message-ID` if it has none. A `From` it must have (RFC 5322 §3.6),
+/// whatever the envelope says.
 ///
 /// # Errors
 ///
@@ -26,9 +27,13 @@ pub fn from_rfc5322(
     now: SystemTime,
     unique: &str,
 ) -> Result<Outgoing, MessageError> {
+    if message.trim_ascii().is_empty() {
+        return Err(MessageError::new("message", "is empty"));
+    }
     let message = canonical(message);
     let (header, body) = split_header(&message)?;
     let fields = header_fields(header)?;
+    check_from(&fields)?;
     let envelope = envelope.map_or_else(|| envelope_of(&fields), Ok)?;
 
     let mut built = Vec::with_capacity(message.len() + 200);
@@ -85,6 +90,15 @@ fn split_header(message: &[u8]) -> Result<(&[u8], &[u8]), MessageError> {
     }
 }
 
+fn check_from(fields: &[Field<'_>]) -> Result<(), MessageError> {
+    let wrong = |message: &str| Err(MessageError::new("From", message));
+    match fields.iter().find(|field| field.is("From")) {
+        None => wrong("is missing (RFC 5322 §3.6)"),
+        Some(from) if from.is_blank() => wrong("is empty (RFC 5322 §3.6)"),
+        Some(_) => Ok(()),
+    }
+}
+
 fn envelope_of(fields: &[Field<'_>]) -> Result<Envelope, MessageError> {
     let find = |name: &str| fields.iter().find(|field| field.is(name));
     let from = find("Sender").or_else(|| find("From"));
@@ -121,6 +135,13 @@ impl Field<'_> {
     /// Would tell everybody what it is there to hide.
     fn is_hidden(&self) -> bool {
         self.is("Bcc") || self.is("Resent-Bcc")
+    }
+
+    fn is_blank(&self) -> bool {
+        let mut parts = self.octets.splitn(2, |&octet| octet == b':');
+        parts
+            .nth(1)
+            .is_none_or(|value| value.trim_ascii().is_empty())
     }
 
     /// The value, unfolded.
@@ -292,7 +313,7 @@ mod tests {
             recipients: vec!["x@example.net".parse().unwrap()],
         };
         let outgoing =
-            from_rfc5322(b"Subject: x\n\n", Some(envelope.clone()), UNIX_EPOCH, "u").unwrap();
+            from_rfc5322(b"From: a@b\n\n", Some(envelope.clone()), UNIX_EPOCH, "u").unwrap();
         assert_eq!(outgoing.envelope(), &envelope);
         assert_eq!(outgoing.message_id(), "<u@localhost>");
     }
@@ -316,6 +337,31 @@ mod tests {
             (" folded\n".to_owned(), "message", "line 1"),
         ] {
             let error = build(&message).unwrap_err();
+            assert_eq!(error.field, field, "{message:?}: {error}");
+            assert!(error.message.contains(words), "{message:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_envelope_does_not_make_a_message_of_what_is_none() {
+        let address = |text: &str| text.parse::<Address>().unwrap();
+        for (message, field, words) in [
+            ("", "message", "empty"),
+            ("\r\n \n", "message", "empty"),
+            ("\nbody\n", "From", "missing (RFC 5322 §3.6)"),
+            (
+                "To: b@example.net\n\nhi\n",
+                "From",
+                "missing (RFC 5322 §3.6)",
+            ),
+            ("From: \n\nhi\n", "From", "empty"),
+        ] {
+            let envelope = Envelope {
+                reverse_path: Some(address("a@example.org")),
+                recipients: vec![address("b@example.net")],
+            };
+            let error =
+                from_rfc5322(message.as_bytes(), Some(envelope), UNIX_EPOCH, "u").unwrap_err();
             assert_eq!(error.field, field, "{message:?}: {error}");
             assert!(error.message.contains(words), "{message:?}: {error}");
         }

@@ -316,6 +316,25 @@ fn every_error_names_its_field() {
 }
 
 #[test]
+fn a_pipe_or_a_device_is_no_attachment_and_is_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    for path in [pipe, "/dev/zero".into()] {
+        let attachment = Attachment {
+            source: Source::Path(path),
+            name: None,
+            mime_type: None,
+            content_id: None,
+        };
+        let error = build(draft_with(|d| d.attachments = vec![attachment])).unwrap_err();
+        assert_eq!(error.field, "attachments[1].path");
+        assert!(error.message.ends_with("is not a regular file"), "{error}");
+    }
+}
+
+#[test]
 fn an_attachment_s_error_names_its_part() {
     let gone = Source::Path("/nonexistent/x".into());
     let directory = Source::Path("/".into());
