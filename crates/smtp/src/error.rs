@@ -227,8 +227,11 @@ pub enum TlsFailure {
         /// The names in the certificate.
         presented: Vec<String>,
     },
-    /// The certificate comes from an authority nobody here trusts, or is its own authority.
+    /// The certificate comes from an authority nobody here trusts.
     UnknownAuthority,
+    /// The certificate is an authority's own, which no server may present: often one made
+    /// with a single command, trusted or not.
+    AuthorityAsServer,
     /// The server speaks nothing newer than TLS 1.1.
     OldVersion,
     /// The host is neither a name nor an address that a certificate can carry.
@@ -263,6 +266,10 @@ impl fmt::Display for TlsFailure {
             }
             Self::UnknownAuthority => f.write_str(
                 "the server's certificate is not from an authority that is trusted here",
+            ),
+            Self::AuthorityAsServer => f.write_str(
+                "the server presents an authority's own certificate: \
+                 issue a server certificate from it",
             ),
             Self::OldVersion => f.write_str("the server offers no TLS 1.2 or later"),
             Self::BadHost(host) => write!(

@@ -218,9 +218,8 @@ fn explain_certificate(reason: &CertificateError) -> TlsFailure {
             presented: presented.iter().map(|name| plain_name(name)).collect(),
         },
         CertificateError::UnknownIssuer => TlsFailure::UnknownAuthority,
-        // A self-signed certificate that calls itself an authority.
         CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
-            TlsFailure::UnknownAuthority
+            TlsFailure::AuthorityAsServer
         }
         other => TlsFailure::Other(other.to_string()),
     }

@@ -51,6 +51,20 @@ impl Certificates {
         }
     }
 
+    /// A certificate that is its own authority, and trusted as one.
+    pub(crate) fn authority_as_server() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![HOST.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).unwrap();
+        Self {
+            authority: certificate.der().clone(),
+            server: server_config(certificate.der().clone(), &key),
+            server_certificate: certificate.der().to_vec(),
+            server_key: key.serialize_der(),
+        }
+    }
+
     fn signed(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
