@@ -70,6 +70,27 @@ impl<'a> Flight<'a> {
         !matches!(self.body, Body::None)
     }
 
+    /// The commands that will carry the message, without its octets.
+    pub(crate) fn message_commands(&self) -> Vec<String> {
+        match &self.body {
+            Body::None => Vec::new(),
+            Body::Chunks {
+                rest, chunk_octets, ..
+            } => {
+                let count = chunks(rest, *chunk_octets);
+                let octets =
+                    |chunk| rest.len().min((chunk + 1) * chunk_octets) - chunk * chunk_octets;
+                (0..count)
+                    .map(|chunk| {
+                        let last = if chunk + 1 == count { " LAST" } else { "" };
+                        format!("BDAT {}{last}", octets(chunk))
+                    })
+                    .collect()
+            }
+            Body::Stuffed { rest, .. } => vec![format!("(the message, {} octets)", rest.len())],
+        }
+    }
+
     /// Appends the next octets, until about `limit` are there; nothing when nothing is left.
     pub(crate) fn fill(&mut self, limit: usize, out: &mut Vec<u8>) {
         out.append(&mut self.head);

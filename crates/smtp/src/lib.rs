@@ -17,6 +17,7 @@ pub mod tls;
 mod address;
 mod capabilities;
 mod error;
+mod events;
 mod flight;
 mod outgoing;
 mod pool;

@@ -148,8 +148,8 @@ impl Pool {
 
     /// Sends one message, on a waiting session or a new one.
     ///
-    /// A waiting session that turns out to be dead before any of the message has left is
-    /// replaced once. Nothing else is tried twice: a refusal is reported, and a lost verdict is
+    /// A waiting session that turns out to be dead before any of the message has left, or whose
+    /// server answers `RSET` or `MAIL` with 421, is replaced once. Nothing else is tried twice: a refusal is reported, and a lost verdict is
     /// [`SendErrorKind::Unknown`]. Dropping the future closes its connection.
     pub async fn send(&self, outgoing: &Outgoing) -> Result<Receipt, SendError> {
         let permit = self.inner.permit().await?;
@@ -159,7 +159,7 @@ impl Pool {
                     self.give_back(session, permit).await;
                     return Ok(receipt);
                 }
-                Err(failed) if !failed.lost_before_message => {
+                Err(failed) if !failed.session_was_over => {
                     self.give_back(session, permit).await;
                     return Err(failed.error);
                 }

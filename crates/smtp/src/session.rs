@@ -10,6 +10,7 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use lettre::Address;
 use rustls_pki_types::ServerName;
 use tokio::time::timeout;
+use tracing::debug;
 
 use crate::{
     Authenticator, Capabilities, Class, Connector, InvalidOutgoing, Outgoing, Receipt, Reply,
@@ -17,10 +18,11 @@ use crate::{
     TlsFailure, TlsMode,
     address::is_safe_path,
     error::MAX_CHALLENGE_OCTETS,
+    events,
     pool::Trace,
     tls,
     transaction::{Owed, Transaction, kind_of},
-    wire::{Cause, Transport, Wire, WireError},
+    wire::{Cause, Transport, Wire, WireError, plain},
 };
 
 /// RFC 5321 §4.5.3.1.4, CRLF included; RFC 4954 §4 keeps `AUTH` with its response to it.
@@ -54,10 +56,11 @@ pub(crate) enum OpenError {
     Other(SendError),
 }
 
-/// Why a transaction failed, and whether no octet of the message had left.
+/// Why a transaction failed, and whether the session was at its end before it: lost before any
+/// octet of the message had left, or turned away with 421. Nothing was accepted then.
 pub(crate) struct TransactionError {
     pub(crate) error: SendError,
-    pub(crate) lost_before_message: bool,
+    pub(crate) session_was_over: bool,
 }
 
 impl From<SendError> for OpenError {
@@ -147,16 +150,18 @@ impl Session {
         )
         .map_err(|kind| TransactionError {
             error: fail(Stage::MailFrom, kind),
-            lost_before_message: false,
+            session_was_over: false,
         })?;
         let mut lost = None;
         let mut lost_before_message = false;
         let mut message_sent = false;
         while let Some((mut flight, mut owed)) = transaction.next_flight() {
             let command_octets = flight.head.len();
+            events::flight(&flight);
             let result = self
                 .wire
                 .exchange(&mut flight, &mut owed, |owed, reply| {
+                    events::reply(&reply);
                     transaction.answered(owed, reply)
                 })
                 .await;
@@ -174,6 +179,7 @@ impl Session {
         }
         self.needs_reset = transaction.needs_reset();
         self.closing |= transaction.is_closing();
+        let session_was_over = lost_before_message || transaction.is_turned_away();
         transaction
             .conclude(lost)
             .map_err(|failed| TransactionError {
@@ -181,7 +187,7 @@ impl Session {
                     recipients: failed.recipients,
                     ..fail(failed.stage, failed.kind)
                 },
-                lost_before_message,
+                session_was_over,
             })
     }
 
@@ -249,6 +255,7 @@ async fn connect(
                         peer: stream.peer().unwrap_or(address),
                     },
                 );
+                debug!(host = settings.host, %address, "connected");
                 return Ok(stream);
             }
             Ok(Err(error)) => last = fail(SendErrorKind::Connect(error)),
@@ -274,11 +281,10 @@ async fn handshake(
     let stream = timeout(limit, connector.connect(name, stream))
         .await
         .map_err(|_| fail(SendErrorKind::Timeout(limit)))?
-        .map_err(|error| fail(SendErrorKind::Tls(tls::explain(&error))))?;
-    trace.done(
-        Stage::Tls,
-        StageDetail::Secured(tls::Session::of(stream.get_ref().1)),
-    );
+        .map_err(|error| fail(SendErrorKind::Tls(tls::explain(&plain(error)))))?;
+    let session = tls::Session::of(stream.get_ref().1);
+    debug!(version = session.version, cipher = session.cipher, "TLS");
+    trace.done(Stage::Tls, StageDetail::Secured(session));
     Ok(Transport::Tls(Box::new(stream)))
 }
 
@@ -373,7 +379,9 @@ impl<'a> Opening<'a> {
             .into());
         }
         let generation = exchange.generation();
+        debug!(mechanism, "AUTH begins");
         let (reply, challenge) = self.exchange(&mechanism, exchange.as_mut()).await?;
+        debug!(mechanism, outcome = %reply, "AUTH ends");
         if reply.code == 235 {
             trace.done(Stage::Auth, StageDetail::Authenticated { mechanism, reply });
             return Ok(generation);
@@ -436,7 +444,7 @@ impl<'a> Opening<'a> {
                         // Cancelled (RFC 4954 §4); what the server says to that is not the reason.
                         let _ = self
                             .wire
-                            .command(b"*\r\n".to_vec(), self.settings.timeouts.quit)
+                            .secret_line(b"*\r\n".to_vec(), self.settings.timeouts.quit)
                             .await;
                         return Err(self.fail(Stage::Auth, SendErrorKind::Sasl(error)));
                     }
@@ -456,7 +464,7 @@ impl<'a> Opening<'a> {
         limit: Duration,
         sent: &[String],
     ) -> Result<Reply, SendError> {
-        let result = self.wire.command(line.into_bytes(), limit).await;
+        let result = self.wire.secret_line(line.into_bytes(), limit).await;
         let mut reply = result.map_err(|error| self.fail(Stage::Auth, kind_of(error.cause)))?;
         if reply.code != 334 {
             remove_echo(&mut reply, sent);

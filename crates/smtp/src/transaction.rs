@@ -72,6 +72,8 @@ pub(crate) struct Transaction<'a> {
     unexpected: Option<(Stage, Reply)>,
     /// A 421: the server is about to close, whatever it was asked.
     closing: Option<Reply>,
+    /// It said so before it took the sender.
+    turned_away: bool,
 }
 
 impl<'a> Transaction<'a> {
@@ -107,6 +109,7 @@ impl<'a> Transaction<'a> {
             message_in_flight: false,
             unexpected: None,
             closing: None,
+            turned_away: false,
         })
     }
 
@@ -218,6 +221,7 @@ impl<'a> Transaction<'a> {
         if reply.code == 421 {
             // Replies to what is already in flight may still come, but nothing more is sent.
             self.closing = Some(reply.clone());
+            self.turned_away |= matches!(owed, Owed::Reset | Owed::Mail);
             self.next = Next::Nothing;
         }
         // The exact code where one is fixed, the class where servers vary (250, 251, 252).
@@ -265,6 +269,11 @@ impl<'a> Transaction<'a> {
     /// Whether the server said that it is closing the connection.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.is_some()
+    }
+
+    /// Whether the server closed before the transaction began: nothing of it was accepted.
+    pub(crate) fn is_turned_away(&self) -> bool {
+        self.turned_away && !is_positive(self.mail.as_ref()) && !is_positive(self.message.as_ref())
     }
 
     fn mail_refused(&self) -> bool {

@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use crate::{Reply, ReplyError, ReplyParser, Stream, flight::Flight};
+use crate::{Reply, ReplyError, ReplyParser, Stream, events, flight::Flight};
 
 /// What leaves in one write where it fits: most messages do, with their commands.
 const WRITE_OCTETS: usize = 64 * 1024;
@@ -129,11 +129,25 @@ impl Wire {
             Then::GoOn
         })
         .await?;
-        Ok(reply.expect("an exchange that succeeds has answered all it was owed"))
+        let reply = reply.expect("an exchange that succeeds has answered all it was owed");
+        events::reply(&reply);
+        Ok(reply)
     }
 
-    /// Sends one command, or one line of `AUTH`, and waits for its reply.
+    /// Sends one command and waits for its reply. Not for `AUTH`: this shows in the log.
     pub(crate) async fn command(
+        &mut self,
+        line: Vec<u8>,
+        limit: Duration,
+    ) -> Result<Reply, WireError> {
+        events::commands(&line);
+        let reply = self.secret_line(line, limit).await?;
+        events::reply(&reply);
+        Ok(reply)
+    }
+
+    /// Sends one line of `AUTH` and waits for its reply; neither shows in the log.
+    pub(crate) async fn secret_line(
         &mut self,
         line: Vec<u8>,
         limit: Duration,
@@ -196,7 +210,7 @@ impl Wire {
             .await
             {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => break Err(Cause::Lost(error)),
+                Ok(Err(error)) => break Err(Cause::Lost(plain(error))),
                 Err(_) => break Err(Cause::Timeout(patience)),
             }
         };
@@ -273,6 +287,15 @@ impl Wire {
 /// The connection is of no further use: replies and commands can no longer be matched.
 pub(crate) fn surplus() -> io::Error {
     io::Error::other("the server answered more than it was asked")
+}
+
+/// rustls explains an end without farewell to programmers, with an address of its manual.
+pub(crate) fn plain(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        end_of_stream()
+    } else {
+        error
+    }
 }
 
 fn end_of_stream() -> io::Error {

@@ -4,6 +4,7 @@
 mod authentication;
 mod certificates;
 mod delivery;
+mod events;
 mod pooling;
 mod python;
 mod round_trips;

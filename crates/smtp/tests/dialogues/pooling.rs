@@ -122,6 +122,58 @@ async fn a_session_lost_before_a_large_message_is_replaced_once() {
     assert_eq!(server.finish().await[1].messages, [large.message()]);
 }
 
+/// Some servers end an idle session only when it is used again.
+#[tokio::test]
+async fn a_reused_session_that_is_turned_away_is_replaced_once() {
+    let gone = "S: 421 4.4.1 idle for too long\nX:";
+    // What a refused message leaves behind, so that the next one begins with RSET.
+    let refused = "C: MAIL *\nC: RCPT *\nC: BDAT *\nS: 250 ok\nS: 250 ok\nS: 554 no\n";
+    for (before, next, reset) in [(MESSAGE, "", false), (refused, "C: RSET\n", true)] {
+        let server = dialogue(&[
+            format!("{SESSION}{before}{next}C: MAIL *\nC: RCPT *\nC: BDAT *\n{gone}"),
+            format!("{SESSION}{MESSAGE}"),
+        ]);
+        let pool = server.pool(TlsMode::DangerPlaintext);
+        assert_eq!(pool.send(&message()).await.is_err(), reset);
+
+        pool.send(&message()).await.unwrap();
+
+        drop(pool);
+        assert_eq!(server.finish().await.len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_421_that_may_follow_an_acceptance_is_reported() {
+    // To the recipient; to RSET, while the sender and the message were taken; to every session.
+    let envelope = "C: MAIL *\nC: RCPT *\nC: BDAT *\n";
+    let refused = format!("{envelope}S: 250 ok\nS: 250 ok\nS: 554 no\n");
+    let gone = "S: 421 4.4.1 gone\n";
+    for (before, replies, connections) in [
+        (MESSAGE, format!("{envelope}S: 250 ok\n{gone}X:"), 1),
+        (
+            &refused,
+            format!("C: RSET\n{envelope}{gone}S: 250 ok\nX:"),
+            1,
+        ),
+        (MESSAGE, format!("{envelope}{gone}X:"), 2),
+    ] {
+        let mut sessions = vec![format!("{SESSION}{before}{replies}")];
+        if connections == 2 {
+            sessions.push(format!("{SESSION}{envelope}{gone}X:"));
+        }
+        let server = dialogue(&sessions);
+        let pool = server.pool(TlsMode::DangerPlaintext);
+        let _ = pool.send(&message()).await;
+
+        let error = pool.send(&message()).await.unwrap_err();
+
+        assert_eq!(error.reply().map(|reply| reply.code), Some(421), "{error}");
+        drop(pool);
+        assert_eq!(server.finish().await.len(), connections);
+    }
+}
+
 #[tokio::test]
 async fn a_new_session_lost_before_the_message_is_not_replaced() {
     let large = message_to(&["b@example.net"], &b"x\r\n".repeat(400_000));

@@ -6,7 +6,7 @@ use postrider_smtp::{SendError, SendErrorKind, TlsFailure, TlsMode};
 
 use crate::{
     certificates::Certificates,
-    support::{Dialogue, GREETING, Heard, STARTTLS_AND_AUTH, Tokens, message},
+    support::{Dialogue, GREETING, Heard, STARTTLS_AND_AUTH, Tokens, message, message_to},
 };
 
 const OFFER: &str = "S: 250-mx.example\nS: 250-AUTH XOAUTH2\nS: 250 STARTTLS\nC: STARTTLS\n";
@@ -106,6 +106,10 @@ async fn a_wrong_certificate_is_refused_in_so_many_words() {
             Certificates::self_signed,
             "the server's certificate is not from an authority that is trusted here",
         ),
+        (
+            Certificates::authority_as_server,
+            "the server presents an authority's own certificate: issue a server certificate from it",
+        ),
     ] {
         let starttls = format!("{GREETING}{OFFER}S: 220 ready\nT:\nC: EHLO client.example");
         let (error, _) =
@@ -131,6 +135,32 @@ async fn a_server_that_speaks_no_tls_is_not_spoken_to() {
     assert!(
         matches!(tls_failure(&error), TlsFailure::Other(_)),
         "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_up_is_said_to_in_so_many_words() {
+    const CLOSED: &str = "the server closed the connection";
+    // Without TLS's farewell: before the message, after it, and in the handshake.
+    let before = Dialogue::new(&format!("{STARTTLS_AND_AUTH}C: MAIL *\nX:"));
+    let error = before
+        .pool(TlsMode::Starttls)
+        .send(&message_to(&["b@example.net"], &b"x\r\n".repeat(400_000)))
+        .await;
+    let error = error.unwrap_err();
+    let source = std::error::Error::source(&error).unwrap();
+    assert_eq!(source.to_string(), CLOSED);
+
+    let after = format!("{STARTTLS_AND_AUTH}C: MAIL *\nC: RCPT *\nC: BDAT *\nX:");
+    let after = Dialogue::new(&after);
+    let error = after.pool(TlsMode::Starttls).send(&message()).await;
+    assert!(matches!(&*error.unwrap_err().kind, SendErrorKind::Unknown(why) if why == CLOSED));
+
+    let handshake = Dialogue::new("X:");
+    let error = handshake.pool(TlsMode::Implicit).send(&message()).await;
+    assert_eq!(
+        tls_failure(&error.unwrap_err()),
+        &TlsFailure::Aborted(CLOSED.to_owned())
     );
 }
 
