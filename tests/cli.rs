@@ -355,23 +355,30 @@ fn a_check_notices_files_that_are_not_there() {
 }
 
 #[test]
-fn with_a_sandbox_nothing_is_sent_to_the_outside() {
+fn with_a_sandbox_nothing_goes_to_the_outside() {
     let home = tempfile::tempdir().unwrap();
-    write_private(&home.path().join("postrider.toml"), CONFIG);
-    fs::write(
-        home.path().join("script.lua"),
-        "require 'postrider'.account 'printer':send { to = 'a@example.org', text = 't' }",
-    )
-    .unwrap();
-
-    let ended = run(in_home(home.path()).args(["run", "--sandbox", "script.lua"]));
-
-    assert_eq!(ended.status, 78, "{}", ended.stderr);
-    assert!(
-        ended.stderr.contains("smtp.example.org:587"),
-        "{}",
-        ended.stderr
+    let elsewhere = CONFIG.replace(
+        "flow = \"client_credentials\"",
+        "flow = \"client_credentials\"\nauthority = \"https://login.example.org\"",
     );
+    write_private(&home.path().join("postrider.toml"), elsewhere);
+    for (account, place) in [
+        ("printer", "smtp.example.org:587"),
+        ("alerts", "https://login.example.org"),
+    ] {
+        fs::write(
+            home.path().join("script.lua"),
+            format!(
+                "require 'postrider'.account '{account}':send {{ to = 'a@example.org', text = 't' }}"
+            ),
+        )
+        .unwrap();
+
+        let ended = run(in_home(home.path()).args(["run", "--sandbox", "script.lua"]));
+
+        assert_eq!(ended.status, 78, "{}", ended.stderr);
+        assert!(ended.stderr.contains(place), "{}", ended.stderr);
+    }
 }
 
 /// The name of the first account in a configuration.

@@ -311,6 +311,9 @@ fn tls_remedy(mode: TlsMode, failure: &TlsFailure) -> &'static str {
         TlsFailure::UnknownAuthority => {
             "for a private authority, name its certificate as ca_file of the account"
         }
+        TlsFailure::AuthorityAsServer => {
+            "issue a certificate for the server from that authority, and name the authority as ca_file"
+        }
         TlsFailure::OldVersion => {
             "the server has to offer TLS 1.2 or later; Postrider uses nothing older"
         }

@@ -20,7 +20,7 @@ use postrider_auth::{
     Description, Environment, Http, HttpSettings, InstanceSettings, Loader, SecretSource,
     SystemClock, TokenStore,
 };
-use postrider_config::{self as config, Config, Presets, SecretRef, Surroundings};
+use postrider_config::{self as config, Config, Presets, SandboxAddress, SecretRef, Surroundings};
 use postrider_smtp::tls;
 use secrecy::SecretString;
 use serde_json::Value;
@@ -53,8 +53,8 @@ struct Inner {
     presets: Presets,
     loader: Loader,
     tokens: TokenStore,
-    /// The only port on this machine that accounts may send through: the embedded sandbox's.
-    confined_to: Option<u16>,
+    /// The only place that accounts may talk to: the embedded sandbox.
+    confined_to: Option<SandboxAddress>,
     /// Values that stand in for environment variables: the embedded sandbox's secrets.
     stand_ins: BTreeMap<String, SecretString>,
     /// By the file of their trust anchors; `None` is the platform's.
@@ -81,7 +81,7 @@ impl App {
         Self::assemble(
             settings,
             sandbox.presets(),
-            Some(sandbox.smtp_port()),
+            Some(sandbox.address()),
             sandbox.environment(),
         )
     }
@@ -89,7 +89,7 @@ impl App {
     fn assemble(
         settings: &AppSettings,
         presets: Presets,
-        confined_to: Option<u16>,
+        confined_to: Option<SandboxAddress>,
         stand_ins: BTreeMap<String, SecretString>,
     ) -> Result<Self, Failure> {
         let config = load_config(settings, &presets)?;
@@ -233,22 +233,34 @@ impl App {
         .map_err(|_| Failure::new("internal", "setting the account up was interrupted"))?
     }
 
+    /// With `--sandbox` neither a message nor a secret goes anywhere else.
     fn check_confinement(&self, settings: &config::Account) -> Result<(), Failure> {
+        let Some(sandbox) = &self.0.confined_to else {
+            return Ok(());
+        };
         let server = &settings.server;
-        match self.0.confined_to {
-            Some(port) if server.host != sandbox::HOST || server.port != port => Err(Failure::new(
+        let authority = sandbox.authority.as_str().trim_end_matches('/');
+        let elsewhere = if server.host != sandbox.smtp_host || server.port != sandbox.smtp_port {
+            Some(format!("sends through {}:{}", server.host, server.port))
+        } else {
+            settings.auth.settings.iter().find_map(|(key, value)| {
+                let is_endpoint =
+                    key == "authority" || key == "issuer" || key.ends_with("endpoint");
+                let url = value.as_str().filter(|_| is_endpoint)?;
+                (!url.starts_with(authority)).then(|| format!("signs in at {url}"))
+            })
+        };
+        elsewhere.map_or(Ok(()), |where_to| {
+            Err(Failure::new(
                 "config.outside_sandbox",
-                format!(
-                    "sends through {}:{}, and with --sandbox nothing is sent to the outside",
-                    server.host, server.port
-                ),
+                format!("{where_to}, and with --sandbox nothing goes to the outside"),
             )
             .with_account(&settings.name)
             .with_remedy(
-                "use provider = \"microsoft365\" without a server of its own, or run without --sandbox",
-            )),
-            _ => Ok(()),
-        }
+                "use provider = \"microsoft365\" without a server or endpoints of its own, or run \
+                 without --sandbox",
+            ))
+        })
     }
 
     fn references(&self, settings: &config::Account) -> Arc<References> {

@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::state;
 
 /// The name under which a sandbox is reached: its certificate carries it.
-pub(super) const HOST: &str = "localhost";
+const HOST: &str = "localhost";
 
 /// Where `run --sandbox` keeps its messages, in the state directory.
 const RUN_DIRECTORY: &str = "run-sandbox";
@@ -110,20 +110,20 @@ impl Embedded {
         started.map(|sandbox| Self { sandbox })
     }
 
-    /// Where its submission server listens.
-    pub fn smtp_port(&self) -> u16 {
-        self.sandbox.smtp_addr().port()
+    /// Where it is.
+    pub fn address(&self) -> SandboxAddress {
+        SandboxAddress {
+            smtp_host: HOST.to_owned(),
+            smtp_port: self.sandbox.smtp_addr().port(),
+            authority: self.sandbox.authority().clone(),
+            ca_file: self.sandbox.ca_file(),
+        }
     }
 
     /// The presets, with every Microsoft 365 pointed here.
     pub fn presets(&self) -> Presets {
         let mut presets = Presets::builtin();
-        presets.point_microsoft365_at(SandboxAddress {
-            smtp_host: HOST.to_owned(),
-            smtp_port: self.smtp_port(),
-            authority: self.sandbox.authority().clone(),
-            ca_file: self.sandbox.ca_file(),
-        });
+        presets.point_microsoft365_at(self.address());
         presets
     }
 
