@@ -76,7 +76,7 @@ mod tests {
     fn surroundings(variable: Option<&str>) -> Surroundings {
         Surroundings {
             variable: variable.map(OsString::from),
-            working_dir: "/work".into(),
+            working_dir: "/srv".into(),
             user_dir: Some("/home/u/.config/postrider".into()),
         }
     }
@@ -96,7 +96,7 @@ mod tests {
     fn without_either_the_first_that_exists_is_taken() {
         let around = surroundings(Some(""));
         let order = [
-            "/work/postrider.toml",
+            "/srv/postrider.toml",
             "/home/u/.config/postrider/postrider.toml",
             "/etc/postrider/postrider.toml",
         ];

@@ -7,7 +7,11 @@
 //! # use postrider_plugin::{Error, Io, Plugin, wire::*};
 //! # struct Echo;
 //! # impl Plugin for Echo {
-//! #     fn describe() -> Description { unimplemented!() }
+//! #     fn describe() -> Description {
+//! #         serde_json::from_value(serde_json::json!({
+//! #             "name": "echo", "version": "1", "ops": ["obtain"], "config_schema": {}
+//! #         })).unwrap()
+//! #     }
 //! #     fn create(_: Config) -> Result<Self, Error> { Ok(Self) }
 //! #     async fn obtain(&self, io: Io, _: ObtainInput) -> Result<Tokens, Error> {
 //! #         Ok(Tokens { access_token: io.secret("password").await?, ..Tokens::default() })
