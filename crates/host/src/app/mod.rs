@@ -372,8 +372,10 @@ impl Backend for App {
                 .and_then(Value::as_str)
                 .unwrap_or("script")
                 .to_owned();
-            let settings = config::Account::from_value(&name, table, &self.0.presets)
-                .map_err(|problems| failures::problems(&name, &problems))?;
+            let settings =
+                config::Account::from_value(&name, table, &self.0.presets).map_err(|problems| {
+                    failures::problems(&name.escape_debug().to_string(), &problems)
+                })?;
             self.set_up(settings)
                 .await
                 .map(|account| account as Arc<dyn AccountHandle>)
