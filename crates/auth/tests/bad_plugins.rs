@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::PathBuf;
 use std::process::Command;
@@ -174,7 +175,10 @@ fn who_else_could_write_is_named_before_any_code_runs() {
             "{error}"
         );
     } else {
-        eprintln!("not root: a file of another user was not tried");
+        let _ = writeln!(
+            std::io::stderr(),
+            "not root: a file of another user was not tried"
+        );
     }
 }
 

@@ -1,5 +1,6 @@
 //! The whole sandbox as Python's standard library sees it: token, STARTTLS, XOAUTH2, mail.
 
+use std::io::Write as _;
 use std::process::Command;
 
 use postrider_sandbox::{Sandbox, SandboxOptions};
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 #[tokio::test(flavor = "multi_thread")]
 async fn pythons_smtplib_gets_a_token_and_its_message_arrives_octet_for_octet() {
     if Command::new("python3").arg("--version").output().is_err() {
-        println!("skipped: there is no python3 here");
+        let _ = writeln!(std::io::stderr(), "skipped: there is no python3 here");
         return;
     }
     let sandbox = Sandbox::start(SandboxOptions::default()).await.unwrap();

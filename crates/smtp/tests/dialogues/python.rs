@@ -65,7 +65,10 @@ fn python(program: &str, arguments: &[&str]) -> Option<Child> {
         .stdout(Stdio::piped())
         .spawn();
     if let Err(error) = &child {
-        eprintln!("skipped: python3 cannot be started: {error}");
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped: python3 cannot be started: {error}"
+        );
     }
     child.ok()
 }
@@ -235,7 +238,10 @@ async fn a_server_with_tls_1_1_alone_is_refused_in_so_many_words() {
     };
     let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
     let Some(port) = lines.next() else {
-        eprintln!("skipped: this python3 cannot offer TLS 1.1");
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped: this python3 cannot offer TLS 1.1"
+        );
         server.wait().unwrap();
         return;
     };
