@@ -112,12 +112,26 @@ impl Subject<'_> {
 ///
 /// `enhanced` is the status code of RFC 3463, such as `5.7.3`, where the server gave one.
 pub fn smtp(reply: u16, enhanced: Option<&str>, text: &str, subject: Subject<'_>) -> Diagnosis {
+    let subject = Subject {
+        sender: refused_sender(text).unwrap_or(subject.sender),
+        ..subject
+    };
     let lower = text.to_lowercase();
     CATALOGUE
         .smtp
         .iter()
         .find(|entry| entry.matches(reply, enhanced, &lower))
         .map_or_else(|| by_class(reply), |entry| entry.meaning.diagnosis(subject))
+}
+
+/// The sender that Exchange names in a `SendAsDenied` (facts A3): the message's author, which
+/// need not be the account's sender. It ends up in a command that somebody pastes, so nothing
+/// but the plainest of addresses is taken from a server.
+fn refused_sender(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("not allowed to send as ")?;
+    let end = rest.find([';', ' ']).unwrap_or(rest.len());
+    let plain = |c: char| c.is_ascii_alphanumeric() || "@.-_+".contains(c);
+    Some(&rest[..end]).filter(|sender| sender.contains('@') && sender.chars().all(plain))
 }
 
 /// What an OAuth error means (RFC 6749 §5.2, and Entra's `suberror` and AADSTS codes).
@@ -317,6 +331,25 @@ mod tests {
             "Add-RecipientPermission ceo@contoso.com -Trustee svc-mail@contoso.com -AccessRights SendAs"
         ));
         assert!(!found.retryable());
+    }
+
+    #[test]
+    fn the_sender_that_the_server_names_goes_before_the_accounts() {
+        let text = "SendAsDenied; svc-mail@contoso.com not allowed to send as boss@contoso.com; x";
+
+        let found = smtp(554, Some("5.2.252"), text, SUBJECT);
+
+        assert!(
+            found
+                .remedy
+                .contains("Add-RecipientPermission boss@contoso.com -Trustee svc-mail@contoso.com"),
+            "{}",
+            found.remedy
+        );
+
+        let hostile = "not allowed to send as a@b$(calc);";
+        let found = smtp(554, Some("5.2.252"), hostile, SUBJECT);
+        assert!(found.remedy.contains("ceo@contoso.com"), "{}", found.remedy);
     }
 
     #[test]

@@ -239,7 +239,6 @@ impl App {
             return Ok(());
         };
         let server = &settings.server;
-        let authority = sandbox.authority.as_str().trim_end_matches('/');
         let elsewhere = if server.host != sandbox.smtp_host || server.port != sandbox.smtp_port {
             Some(format!("sends through {}:{}", server.host, server.port))
         } else {
@@ -247,7 +246,7 @@ impl App {
                 let is_endpoint =
                     key == "authority" || key == "issuer" || key.ends_with("endpoint");
                 let url = value.as_str().filter(|_| is_endpoint)?;
-                (!url.starts_with(authority)).then(|| format!("signs in at {url}"))
+                (!is_inside(sandbox, url)).then(|| format!("signs in at {url}"))
             })
         };
         elsewhere.map_or(Ok(()), |where_to| {
@@ -325,6 +324,14 @@ impl App {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether `url` leads to the sandbox's own sign-in service.
+fn is_inside(sandbox: &SandboxAddress, url: &str) -> bool {
+    let authority = &sandbox.authority;
+    authority
+        .join(url)
+        .is_ok_and(|url| url.origin() == authority.origin())
 }
 
 fn instance_settings(settings: &config::Account, secrets: &Arc<References>) -> InstanceSettings {
@@ -408,5 +415,32 @@ impl Backend for App {
             .map_err(|_| Failure::new("internal", "the change was interrupted"))?
         }
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_sandboxs_own_origin_is_inside() {
+        let sandbox = SandboxAddress {
+            smtp_host: "localhost".to_owned(),
+            smtp_port: 25,
+            authority: "https://localhost:8443/".parse().unwrap(),
+            ca_file: PathBuf::new(),
+        };
+        for inside in ["https://localhost:8443", "https://localhost:8443/t/token"] {
+            assert!(is_inside(&sandbox, inside), "{inside}");
+        }
+        for outside in [
+            "https://localhost:84430",
+            "https://localhost:8443@login.example.org/",
+            "https://localhost:8443.example.org/",
+            "http://localhost:8443/",
+            "https://login.example.org/",
+        ] {
+            assert!(!is_inside(&sandbox, outside), "{outside}");
+        }
     }
 }

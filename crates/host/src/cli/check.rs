@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::output::Output;
 use crate::app::{App, AppSettings};
-use crate::failure::{Failure, exit};
+use crate::failure::Failure;
 use crate::lua;
 
 /// What to check.
@@ -52,22 +52,20 @@ pub(super) fn run(
         output.line(problem.to_string());
     }
     if let Some(worst) = problems.first() {
-        return Ok(ExitCode::from(worst.exit_code().max(exit::DATAERR)));
+        return Ok(ExitCode::from(worst.exit_code()));
     }
     let config = app
         .config_path()
         .map_or("no configuration file".to_owned(), |path| {
             path.display().to_string()
         });
-    let checked = [
+    let seen = [
         count(app.accounts().len(), "account"),
         count(arguments.scripts.len(), "script"),
+        Some(output.good("no problems")),
     ];
-    output.line(format!(
-        "{config}: {}, {}",
-        checked.into_iter().flatten().collect::<Vec<_>>().join(", "),
-        output.good("no problems")
-    ));
+    let seen: Vec<String> = seen.into_iter().flatten().collect();
+    output.line(format!("{config}: {}", seen.join(", ")));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -12,7 +12,7 @@ use mlua::{IntoLua, IntoLuaMulti, Lua, LuaString, MultiValue, Table, Value};
 use super::fault::{self, Fault};
 use super::json;
 use super::meter::{Counted, Meter, Tick};
-use crate::Failure;
+use crate::{Failure, suggest};
 
 /// Makes API functions for one state.
 pub(crate) struct Registrar<'a> {
@@ -274,14 +274,8 @@ pub(crate) fn kind(value: &Value) -> &'static str {
 
 /// `, did you mean "subject"?` where one of `known` is near.
 pub(crate) fn suggestion<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    known
-        .into_iter()
-        .map(|name| (strsim::jaro_winkler(wrong, name), name))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map_or_else(String::new, |(_, name)| {
-            format!(" (did you mean '{name}'?)")
-        })
+    suggest::nearest(wrong, known)
+        .map_or_else(String::new, |name| format!(" (did you mean '{name}'?)"))
 }
 
 /// A table with named fields, each of which must be known.
