@@ -41,7 +41,10 @@
  *     PR_OP_REVOKE   {"now_ms":N,"refresh_token":S?,"access_token":S?}
  *
  * With PR_DONE, LOGIN and OBTAIN write {"access_token":S,"token_type":S?,"expires_in":SECONDS?,
- * "refresh_in":SECONDS?,"refresh_token":S?,"scope":S?,"id_token":S?}; SASL and REVOKE write {}.
+ * "refresh_in":SECONDS?,"refresh_token":S?,"refresh_token_expires_in":SECONDS?,"scope":S?,
+ * "id_token":S?,"identity":{...}?}; SASL and REVOKE write {}. "identity" is who signed in, of
+ * LOGIN alone and checked by you: {"usernames":[S,...],"subject":S?,"tenant":S?,"name":S?,
+ * "source":"id_token" or "userinfo"}.
  * With a negative result: {"message":S,"oauth_error":S?,"oauth_suberror":S?,
  * "oauth_description":S?,"retry_after_ms":N?,"user_url":U?}. Put no secret into a message.
  *
@@ -147,10 +150,14 @@ typedef struct pr_auth_v1 {
      * config_schema is JSON Schema 2020-12; a property of its own (not a deeper one) with
      * "x-postrider-secret":true reaches the plugin by secret_get alone. Beside "properties",
      * "x-postrider-shared-grant":{SETTING:VALUE,...} says that with these values the user does
-     * not matter: accounts equal in settings and secrets share their tokens. hosts are what
-     * http may reach, by HTTPS: "host", "host:port", or "{setting}" for the host and port of
-     * the URL in that setting. What else is reached, without TLS or on a private address, the
-     * operator allows. */
+     * not matter: accounts equal in settings and secrets share their tokens.
+     * "x-postrider-grant":[SETTING,...] names the settings that tell grants apart: when one of
+     * them changes, stored tokens no longer serve. Without it that is every setting.
+     * "x-postrider-client":[SETTING,...] names those that tell OAuth clients apart: when a
+     * client is refused, all accounts equal in these wait. Without it each is on its own.
+     * hosts are what http may reach, by HTTPS: "host", "host:port", or "{setting}" for the host
+     * and port of the URL in that setting. What else is reached, without TLS or on a private
+     * address, the operator allows. */
     int32_t (*describe)(pr_sink *out);
 
     /* Makes an instance from {"account":S,"username":S,"settings":{...},"secrets":[NAME,...],

@@ -497,12 +497,56 @@ pub struct Tokens {
     /// The refresh token, if a new one came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_token: Option<Secret>,
-    /// Scopes granted, separated by spaces.
+    /// Seconds the refresh token lives from when the request was sent, where the provider
+    /// says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh_token_expires_in: Option<u64>,
+    /// Scopes granted, separated by spaces, in the provider's words; none where it says
+    /// nothing, which means: those asked for (RFC 6749 §5.1).
+    ///
+    /// A provider may list more than was asked for, and may leave out scopes which are not
+    /// about the access token (`openid`, `profile`, `email`, `offline_access`): whether those
+    /// were granted shows in [`Tokens::id_token`] and [`Tokens::refresh_token`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
     /// The ID token (OpenID Connect Core §2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id_token: Option<Secret>,
+    /// Who signed in, as far as the provider says. Only of [`Op::Login`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
+}
+
+/// Who signed in, in the provider's words, checked by the plugin.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The names this person goes by: `preferred_username`, `upn`, and `email` unless the
+    /// provider says it is not verified; in this order, each once.
+    #[serde(default)]
+    pub usernames: Vec<String>,
+    /// `sub`: the provider's own, stable name for the person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// `tid`: Microsoft's tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// `name`: for people to read, and for no decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Where the provider said so.
+    #[serde(default)]
+    pub source: IdentitySource,
+}
+
+/// Where an [`Identity`] comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdentitySource {
+    /// An ID token of the token endpoint (OpenID Connect Core §3.1.3.7).
+    #[default]
+    IdToken,
+    /// The userinfo endpoint (OpenID Connect Core §5.3).
+    Userinfo,
 }
 
 /// What a negative result carries.

@@ -84,8 +84,13 @@ fn inputs_and_results_are_spelled_as_the_header_says() {
     stays::<RevokeInput>(&json!({"now_ms": 1, "refresh_token": "r", "access_token": "t"}));
     stays::<Tokens>(
         &json!({"access_token": "t", "token_type": "Bearer", "expires_in": 3599,
-        "refresh_in": 1800, "refresh_token": "r", "scope": "a b", "id_token": "i"}),
+        "refresh_in": 1800, "refresh_token": "r", "refresh_token_expires_in": 7_776_000,
+        "scope": "a b", "id_token": "i",
+        "identity": {"usernames": ["alerts@contoso.com"], "subject": "s", "tenant": "t",
+            "name": "Alerts", "source": "id_token"}}),
     );
+    stays::<Tokens>(&json!({"access_token": "t",
+        "identity": {"usernames": [], "source": "userinfo"}}));
     stays::<Tokens>(&json!({"access_token": "t"}));
     stays::<ErrorDetail>(&json!({"message": "no", "oauth_error": "invalid_grant",
         "oauth_suberror": "consent_required", "oauth_description": "d", "retry_after_ms": 5,

@@ -20,6 +20,11 @@ pub(crate) struct Granted {
     refresh_in: Option<u64>,
     #[serde(default)]
     refresh_token: Option<RefreshToken>,
+    /// How long the refresh token lives, under the two names in use: RFC 6749 has none.
+    #[serde(default, deserialize_with = "lenient_seconds")]
+    refresh_token_expires_in: Option<u64>,
+    #[serde(default, deserialize_with = "lenient_seconds")]
+    refresh_expires_in: Option<u64>,
     #[serde(
         default,
         rename = "scope",
@@ -93,8 +98,10 @@ impl Granted {
             expires_in: self.expires_in,
             refresh_in: self.refresh_in,
             refresh_token: present(self.refresh_token.map(RefreshToken::into_secret)),
+            refresh_token_expires_in: self.refresh_token_expires_in.or(self.refresh_expires_in),
             scope: scope.filter(|scope| !scope.is_empty()),
             id_token: present(self.id_token.map(AccessToken::into_secret)),
+            identity: None,
         })
     }
 }
@@ -104,6 +111,17 @@ fn present(token: Option<String>) -> Option<Secret> {
     token
         .map(Secret::new)
         .filter(|token| !token.expose().is_empty())
+}
+
+/// Seconds, where what is unreadable says nothing. Keycloak's 0 is a refresh token without an
+/// end (an offline session).
+fn lenient_seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let said = match Value::deserialize(from)? {
+        Value::Number(number) => number.as_u64(),
+        Value::String(digits) => digits.parse().ok(),
+        _ => None,
+    };
+    Ok(said.filter(|seconds| *seconds > 0))
 }
 
 /// Seconds as a number, or as a string of digits.

@@ -143,6 +143,23 @@ fn successes_of_every_shape_are_understood() {
             json!({ "refresh_token": null, "scope": null, "error": null }),
             base.clone(),
         ),
+        (
+            json!({ "refresh_token_expires_in": 86_400, "refresh_expires_in": 7 }),
+            Tokens {
+                refresh_token_expires_in: Some(86_400),
+                ..base.clone()
+            },
+        ),
+        (
+            json!({ "refresh_expires_in": "1800" }),
+            Tokens {
+                refresh_token_expires_in: Some(1800),
+                ..base.clone()
+            },
+        ),
+        // Keycloak's offline session has no end; what is no number says nothing.
+        (json!({ "refresh_expires_in": 0 }), base.clone()),
+        (json!({ "refresh_token_expires_in": "never" }), base.clone()),
         (json!({ "foci": "1", "client_info": "eyJ" }), base.clone()),
     ];
     let driver = driver(&generic("device_code", json!({}), &[]));
