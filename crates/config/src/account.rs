@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use lettre::message::Mailbox;
 use serde::{Serialize, Serializer};
@@ -11,8 +11,10 @@ use serde_json::{Map, Value};
 
 use crate::check::{self, Context};
 use crate::duration;
+use crate::expiry;
 use crate::presets::Presets;
 use crate::problem::{Problem, Problems};
+use crate::rotation::Rotation;
 use crate::secret::SecretRef;
 use crate::tree::Node;
 
@@ -41,6 +43,8 @@ pub struct Account {
     pub timeouts: Timeouts,
     /// How it authenticates.
     pub auth: Auth,
+    /// What the provider does with refresh tokens.
+    pub rotation: Rotation,
     /// Trust anchors (PEM) in place of the platform's, for everything this account talks to:
     /// its server and its token endpoints.
     pub ca_file: Option<PathBuf>,
@@ -126,6 +130,9 @@ pub struct Auth {
     pub settings: Map<String, Value>,
     /// The plugin's secrets, by the name of their setting.
     pub secrets: BTreeMap<String, SecretRef>,
+    /// When secrets stop being accepted, as the settings declare it, by the same names.
+    #[serde(serialize_with = "expiry::serialize")]
+    pub expires: BTreeMap<String, SystemTime>,
     /// Hosts the plugin may talk to besides those it declares.
     pub allow_hosts: Vec<String>,
 }
@@ -207,7 +214,7 @@ fn as_optional_text<S: Serializer>(
     clippy::ref_option,
     reason = "serde calls it with a reference to the field"
 )]
-fn as_duration<S: Serializer>(
+pub(crate) fn as_duration<S: Serializer>(
     duration: &Option<Duration>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {

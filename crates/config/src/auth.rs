@@ -14,7 +14,7 @@ use crate::keys::{self, Kind};
 use crate::oauth;
 use crate::presets::Provider;
 use crate::problem::Problems;
-use crate::secret;
+use crate::secret::{self, Reference};
 use crate::section::{Section, report, show_key};
 use crate::tree::{Entry, Node, NodeKind};
 
@@ -52,6 +52,7 @@ pub(crate) fn check(
         plugin: section.text("plugin")?.to_owned(),
         settings: Map::new(),
         secrets: BTreeMap::new(),
+        expires: BTreeMap::new(),
         allow_hosts: section.texts("allow_hosts").unwrap_or_default(),
     };
     if fields.is_none() {
@@ -86,7 +87,7 @@ fn shipped(section: &Section<'_>, auth: &mut Auth, context: &Context<'_>) {
                 context,
                 &mut Problems::default(),
             );
-            auth.secrets.extend(secret.map(|secret| (name, secret)));
+            keep(auth, name, secret);
         } else {
             auth.settings.insert(name, node.to_json());
         }
@@ -111,13 +112,21 @@ fn third_party(
             report(key, entry.key_span.clone(), fault, problems);
         } else if keys::looks_secret(&entry.key) || secret::is_reference(&entry.node) {
             let secret = secret::from_node(&key, &entry.node, context, problems);
-            auth.secrets
-                .extend(secret.map(|secret| (entry.key.clone(), secret)));
+            keep(auth, entry.key.clone(), secret);
         } else if plain(&key, &entry.node, problems) {
             auth.settings
                 .insert(entry.key.clone(), entry.node.to_json());
         }
     }
+}
+
+fn keep(auth: &mut Auth, name: String, reference: Option<Reference>) {
+    let Some(Reference { secret, expires }) = reference else {
+        return;
+    };
+    auth.expires
+        .extend(expires.map(|expires| (name.clone(), expires)));
+    auth.secrets.insert(name, secret);
 }
 
 /// Whether an entry of a nested table is a secret, or a reference that nobody would resolve.

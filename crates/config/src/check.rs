@@ -11,6 +11,7 @@ use crate::grammar::{self, Fault};
 use crate::keys;
 use crate::presets::{Preset, Presets, Provider};
 use crate::problem::{Problems, quote};
+use crate::rotation;
 use crate::section::{Place, Section, show_key};
 use crate::tree::Node;
 
@@ -59,6 +60,7 @@ pub(crate) fn account(
     let server = server(&section, &provider, ca_file.clone(), context, problems);
     let timeouts = timeouts(&section, context, problems);
     let auth = auth::check(&section, &provider, context, problems);
+    let rotation = rotation::check(&section, &provider, auth.as_ref(), context, problems);
     let sender = sender(&section, username, problems);
 
     Some(Account {
@@ -83,6 +85,7 @@ pub(crate) fn account(
         },
         timeouts,
         auth: auth?,
+        rotation,
         ca_file,
     })
 }

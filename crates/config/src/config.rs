@@ -18,6 +18,7 @@ use crate::problem::{ConfigErrors, Problem, Problems, Source};
 use crate::regular::{self, NOT_REGULAR};
 use crate::section::{Place, Section, report, show_key};
 use crate::tree::Node;
+use crate::vault::{self, VaultSettings};
 
 /// A settings file is a few kilobytes.
 pub(crate) const LIMIT_OCTETS: usize = 1024 * 1024;
@@ -32,6 +33,8 @@ pub struct Config {
     pub accounts: BTreeMap<String, Account>,
     /// Where plugins are found, and which are trusted.
     pub plugins: PluginSettings,
+    /// Where the vault's key is.
+    pub vault: VaultSettings,
     places: Places,
 }
 
@@ -144,6 +147,12 @@ impl Config {
             let place = section.place("plugins");
             if let Some(section) = Section::open(node, place, &[keys::PLUGINS], context, problems) {
                 self.plugins = plugins(&section, context, problems);
+            }
+        }
+        if let Some(node) = section.node("vault") {
+            let place = section.place("vault");
+            if let Some(section) = Section::open(node, place, &[keys::VAULT], context, problems) {
+                self.vault = vault::check(&section, context, problems);
             }
         }
     }

@@ -74,6 +74,18 @@ pub(crate) fn name(text: &str) -> Check {
     Ok(())
 }
 
+/// What a secret is called in the vault: a path of words, so that a shell needs no quotes.
+pub(crate) fn secret_name(text: &str) -> Check {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_./@+:".contains(c);
+    let begins = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if text.len() > 128 || !text.starts_with(begins) || !text.chars().all(fits) {
+        return Err(Fault::new(
+            "a secret's name has 1 to 128 letters, digits, or \"-_./@+:\", the first a letter, a digit or \"_\"",
+        ));
+    }
+    Ok(())
+}
+
 /// A host name or an IP address, without port or brackets.
 pub(crate) fn host(text: &str) -> Check {
     line(text, HOST_OCTETS)?;

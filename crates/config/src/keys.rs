@@ -24,6 +24,12 @@ pub(crate) enum Kind {
         most: u32,
     },
     Duration,
+    /// A [`Self::Duration`] that may last years.
+    Lifetime,
+    /// The same, or `forever`.
+    Grace,
+    /// A day or a moment.
+    Expiry,
     Path,
     Url,
     Authority,
@@ -39,7 +45,13 @@ pub(crate) enum Kind {
     Command,
     FileName,
     Name,
+    /// What a secret is called in the vault.
+    VaultName,
     Secret,
+    /// A secret that a script holds itself.
+    Inline,
+    /// A secret that lies elsewhere than in the vault.
+    Passphrase,
     Table(&'static [Field]),
     /// `account.NAME`.
     Accounts,
@@ -53,13 +65,16 @@ impl Kind {
     /// What is wanted, as the object of "expected".
     pub(crate) fn wanted(self) -> &'static str {
         match self {
-            Self::Text | Self::FileName | Self::Name => "a string",
+            Self::Text | Self::FileName | Self::Name | Self::VaultName | Self::Inline => "a string",
             Self::Mailbox => "a mail address, with or without a display name",
             Self::Host => "a host name or an IP address",
             Self::EhloName => "a domain or an address literal",
             Self::Port => "a port from 1 to 65535",
             Self::Count { .. } => "a whole number",
             Self::Duration => "a duration like \"30s\" or a number of seconds",
+            Self::Lifetime => "a duration like \"90d\" or a number of seconds",
+            Self::Grace => "\"forever\", a duration like \"30s\" or a number of seconds",
+            Self::Expiry => "a day like \"2027-03-01\" or a time like \"2027-03-01T09:00:00Z\"",
             Self::Path => "a path",
             Self::Url => "an https URL",
             Self::Authority => "an https URL without a path",
@@ -72,7 +87,7 @@ impl Kind {
             Self::Hosts => "an array of hosts",
             Self::Paths => "an array of paths",
             Self::Command => "an array: the program and its arguments",
-            Self::Secret => "a reference to a secret",
+            Self::Secret | Self::Passphrase => "a reference to a secret",
             Self::Table(_) | Self::Accounts | Self::Pins | Self::Auth => "a table",
         }
     }
@@ -101,6 +116,29 @@ pub(crate) static ROOT: &[Field] = &[
         "plugins",
         Kind::Table(PLUGINS),
         "Where authentication plugins are found, and which are trusted.",
+    ),
+    field(
+        "vault",
+        Kind::Table(VAULT),
+        "Where the key of the vault is. A systemd credential called `postrider.kek` goes before all of these; without any, the vault makes itself a key file.",
+    ),
+];
+
+pub(crate) static VAULT: &[Field] = &[
+    field(
+        "key_file",
+        Kind::Path,
+        "A file with the key: this user's or root's, mode 0400. `postrider vault rekey` makes one.",
+    ),
+    field(
+        "keyring",
+        Kind::Flag,
+        "Keep the key in the desktop's keyring. Default: false.",
+    ),
+    field(
+        "passphrase",
+        Kind::Passphrase,
+        "Derive the key from a passphrase, which lies there. At a terminal it is asked for when this is not given.",
     ),
 ];
 
@@ -172,6 +210,11 @@ pub(crate) static ACCOUNT: &[Field] = &[
         "timeouts",
         Kind::Table(TIMEOUTS),
         "How long to wait for the server, by phase (RFC 5321 §4.5.3.2).",
+    ),
+    field(
+        "rotation",
+        Kind::Table(ROTATION),
+        "What the provider does with refresh tokens. The Microsoft presets know it.",
     ),
     field(
         "auth",
@@ -255,6 +298,19 @@ pub(crate) static TIMEOUTS: &[Field] = &[
         "data_end",
         Kind::Duration,
         "For the reply after a message's end. Default: 10m.",
+    ),
+];
+
+pub(crate) static ROTATION: &[Field] = &[
+    field(
+        "refresh_token_lifetime",
+        Kind::Lifetime,
+        "How long a refresh token lasts that is not used; half of it unused, it is refreshed to keep it. Default: the preset's (Microsoft: 90d), else what the provider says, else not known.",
+    ),
+    field(
+        "reuse_grace",
+        Kind::Grace,
+        "How long a refresh token works once more after it was replaced: `forever`, a duration, or `0s` where using it again revokes the grant. Default: the preset's (Microsoft: `forever`), else `0s`.",
     ),
 ];
 
@@ -418,20 +474,27 @@ pub(crate) static REFERENCE: &[Field] = &[
     ),
     field(
         "vault",
-        Kind::Text,
-        "This version has no vault: the name is accepted, and fetching the secret fails.",
+        Kind::VaultName,
+        "A secret's name in Postrider's vault; `postrider secret set NAME` puts it there.",
     ),
 ];
+
+/// What may stand beside a reference's form.
+pub(crate) static BESIDE_REFERENCE: &[Field] = &[field(
+    "expires",
+    Kind::Expiry,
+    "The day, or the moment, from which the provider refuses the secret; a day begins at midnight UTC. Postrider warns 30, 14, 7, 3 and 1 days before.",
+)];
 
 /// A script may hold a secret itself.
 pub(crate) static INLINE: &[Field] = &[field(
     "inline",
-    Kind::Secret,
+    Kind::Inline,
     "The secret, from a script that holds it.",
 )];
 
 /// How to write a secret, for whoever wrote it some other way.
-pub(crate) const REFERENCE_FORMS: &str = "{ env = \"NAME\" }, { file = \"/path\" }, { credential = \"name\" } or { command = [\"program\"] }";
+pub(crate) const REFERENCE_FORMS: &str = "{ vault = \"name\" }, { env = \"NAME\" }, { file = \"/path\" }, { credential = \"name\" } or { command = [\"program\"] }";
 
 /// One setting, for documentation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -458,7 +521,7 @@ pub fn reference() -> Vec<KeyReference> {
 fn list(
     prefix: &str,
     plugin_name: Option<&'static str>,
-    fields: &'static [Field],
+    fields: impl IntoIterator<Item = &'static Field>,
     keys: &mut Vec<KeyReference>,
 ) {
     for field in fields {
@@ -493,7 +556,14 @@ fn list(
             }
             Kind::Secret => {
                 keys.push(entry(key.clone()));
-                list(&format!("{key}."), plugin_name, REFERENCE, keys);
+                let prefix = format!("{key}.");
+                list(&prefix, plugin_name, REFERENCE, keys);
+                list(&prefix, plugin_name, BESIDE_REFERENCE, keys);
+            }
+            Kind::Passphrase => {
+                keys.push(entry(key.clone()));
+                let elsewhere = REFERENCE.iter().filter(|form| form.name != "vault");
+                list(&format!("{key}."), plugin_name, elsewhere, keys);
             }
             _ => keys.push(entry(key)),
         }
@@ -576,6 +646,9 @@ mod tests {
             "plugins.pins.NAME",
             "account.NAME.timeouts.connect",
             "account.NAME.auth.password.env",
+            "account.NAME.auth.password.expires",
+            "account.NAME.rotation.reuse_grace",
+            "vault.passphrase.file",
         ] {
             assert!(
                 keys.iter().any(|key| key.key == wanted),

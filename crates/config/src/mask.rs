@@ -15,8 +15,8 @@ use toml_parser::{
 
 use crate::keys::looks_secret;
 
-/// Reference forms whose value is a name, not a secret. (A command's arguments may be one.)
-const NAMES: [&str; 4] = ["env", "file", "credential", "vault"];
+/// Keys of a reference whose value is a name or a date, not a secret. (A command's arguments may be one.)
+const NAMES: [&str; 5] = ["env", "file", "credential", "vault", "expires"];
 
 /// A key is not longer than so many tokens; whatever is, is masked.
 const KEY_TOKENS: usize = 16;

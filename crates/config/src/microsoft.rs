@@ -52,7 +52,8 @@ impl Known {
     pub(crate) fn scopes(&self, flow: &str) -> Option<Vec<&'static str>> {
         let mut scopes = vec![self.scope(flow)?];
         if !is_app_only(flow) {
-            scopes.push("offline_access");
+            // The id token says who signed in: `login` compares it with the account.
+            scopes.extend(["offline_access", "openid", "profile"]);
         }
         Some(scopes)
     }

@@ -9,21 +9,23 @@ use std::fmt;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::check::Context;
+use crate::expiry;
 use crate::grammar::Fault;
-use crate::keys::{self, REFERENCE_FORMS};
+use crate::keys::{self, Field, REFERENCE_FORMS};
 use crate::problem::Problems;
 use crate::program;
 use crate::regular::{self, NOT_REGULAR};
 use crate::section::{Place, Section};
-use crate::tree::Node;
+use crate::tree::{Entry, Node};
 
 /// No secret is longer: the longest are key files.
 const LIMIT_OCTETS: usize = 64 * 1024;
@@ -50,13 +52,39 @@ pub enum SecretRef {
 impl SecretRef {
     /// Fetches the secret; blocks until it is there or the time is up.
     ///
-    /// One trailing line break is taken off. Relative paths are relative to `base_dir`.
-    pub fn resolve(&self, base_dir: &Path) -> Result<SecretString, SecretError> {
+    /// One trailing line break is taken off. Relative paths are relative to `base_dir`; a name
+    /// of the vault is looked up in `vault`.
+    pub fn resolve(
+        &self,
+        base_dir: &Path,
+        vault: &dyn VaultLookup,
+    ) -> Result<SecretString, SecretError> {
         let surroundings = Resolver {
             variable: &|name| std::env::var_os(name),
+            vault,
             program_time: PROGRAM_TIME,
         };
         surroundings.resolve(self, base_dir)
+    }
+
+    /// Which secret it is, without its value: the same text for the same place, whatever lies
+    /// there. A command's arguments and an inline secret are told apart by their digest.
+    pub fn identity(&self) -> String {
+        match self {
+            Self::Command(words) => {
+                let mut digest = Sha256::new();
+                for word in words {
+                    digest.update(word.as_bytes());
+                    digest.update([0]);
+                }
+                format!("{self}#{}", hex(&digest.finalize()))
+            }
+            Self::Inline(secret) => {
+                let digest = Sha256::digest(secret.expose_secret());
+                format!("inline#{}", hex(&digest))
+            }
+            _ => self.to_string(),
+        }
     }
 
     /// The form's name in the settings: `env`, `file` and so on.
@@ -79,6 +107,25 @@ impl SecretRef {
             Self::Command(words) => words.first().cloned().unwrap_or_default(),
             Self::Inline(_) => "given by the script".to_owned(),
         }
+    }
+}
+
+/// Where the secrets of the vault come from.
+pub trait VaultLookup {
+    /// The secret of that name; `None` if the vault has none.
+    ///
+    /// # Errors
+    /// Why the vault cannot say, in one line.
+    fn secret(&self, name: &str) -> Result<Option<SecretString>, String>;
+}
+
+/// For where there is no vault.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoVault;
+
+impl VaultLookup for NoVault {
+    fn secret(&self, _: &str) -> Result<Option<SecretString>, String> {
+        Err("there is no vault here; use env, file, credential or command".to_owned())
     }
 }
 
@@ -126,8 +173,8 @@ pub enum SecretErrorKind {
     Malformed,
     /// The program failed or took too long; trying again may help.
     Failed,
-    /// This build has no such place.
-    Unsupported,
+    /// The vault cannot be opened, or cannot read it.
+    Vault,
 }
 
 impl fmt::Display for SecretError {
@@ -138,10 +185,31 @@ impl fmt::Display for SecretError {
 
 impl std::error::Error for SecretError {}
 
-/// Whether `node` is a table with one of the reference forms as its only key.
+/// A reference as it is written, with what stands beside it.
+pub(crate) struct Reference {
+    pub(crate) secret: SecretRef,
+    /// When the provider stops accepting it.
+    pub(crate) expires: Option<SystemTime>,
+}
+
+/// Whether `node` is a table with one of the reference forms, and nothing else but what may
+/// stand beside it.
 pub(crate) fn is_reference(node: &Node) -> bool {
-    let forms = keys::REFERENCE.iter().chain(keys::INLINE);
-    matches!(node.entries(), Some([only]) if forms.into_iter().any(|form| form.name == only.key))
+    let is_form = |entry: &Entry| {
+        let mut forms = keys::REFERENCE.iter().chain(keys::INLINE);
+        forms.any(|form| form.name == entry.key)
+    };
+    let entries = node.entries().unwrap_or_default();
+    entries.iter().filter(|entry| is_form(entry)).count() == 1
+        && entries
+            .iter()
+            .all(|entry| is_form(entry) || is_beside(entry))
+}
+
+/// Whether the entry says something about the secret and not where it is.
+fn is_beside(entry: &Entry) -> bool {
+    let mut known = keys::BESIDE_REFERENCE.iter();
+    known.any(|field| field.name == entry.key)
 }
 
 /// The reference that `node` spells; reports what is wrong with it otherwise.
@@ -150,7 +218,7 @@ pub(crate) fn from_node(
     node: &Node,
     context: &Context<'_>,
     problems: &mut Problems,
-) -> Option<SecretRef> {
+) -> Option<Reference> {
     let Some(entries) = node.entries() else {
         let message = match node.text() {
             Some(_) => "a secret does not stand in the settings themselves".to_owned(),
@@ -167,18 +235,17 @@ pub(crate) fn from_node(
         );
         return None;
     };
-    if let [only] = entries
-        && context.script
-        && only.key == "inline"
-    {
-        return inline(&format!("{key}.inline"), &only.node, problems);
-    }
     let place = Place {
         path: key.to_owned(),
         span: node.span.clone(),
     };
-    let section = Section::open(node, place, &[keys::REFERENCE], context, problems)?;
-    if entries.len() != 1 {
+    let forms: &[&[Field]] = if context.script {
+        &[keys::REFERENCE, keys::BESIDE_REFERENCE, keys::INLINE]
+    } else {
+        &[keys::REFERENCE, keys::BESIDE_REFERENCE]
+    };
+    let section = Section::open(node, place, forms, context, problems)?;
+    if entries.iter().filter(|entry| !is_beside(entry)).count() != 1 {
         let fault = Fault::with(
             "a reference has one form, no more and no fewer",
             format!("write {REFERENCE_FORMS}"),
@@ -186,33 +253,43 @@ pub(crate) fn from_node(
         section.missing(fault, problems);
         return None;
     }
-    let (form, node) = section.sound().next()?;
+    let mut sound = section.sound();
+    let (form, node) = sound.find(|(field, _)| field.name != "expires")?;
     let text = || node.text().map(str::to_owned);
-    Some(match form.name {
+    let secret = match form.name {
         "env" => SecretRef::Env(text()?),
         "file" => SecretRef::File(context.base.join(text()?)),
         "credential" => SecretRef::Credential(text()?),
         "command" => SecretRef::Command(section.texts("command")?),
+        "inline" => SecretRef::Inline(SecretString::from(text()?)),
         _ => SecretRef::Vault(text()?),
-    })
+    };
+    let expires = match section.node("expires") {
+        Some(node) => Some(expiry::from_node(node).ok()?),
+        None if section.has("expires") => return None,
+        None => None,
+    };
+    Some(Reference { secret, expires })
 }
 
-/// The secret that a script holds itself.
-fn inline(key: &str, node: &Node, problems: &mut Problems) -> Option<SecretRef> {
-    let message = match node.text() {
-        Some(text) if !text.is_empty() && text.len() <= LIMIT_OCTETS && !text.contains('\0') => {
-            return Some(SecretRef::Inline(SecretString::from(text)));
-        }
-        Some(_) => "is empty, too long, or holds NUL".to_owned(),
-        None => format!("expected a string, found {}", node.type_name()),
-    };
-    problems.add(key, node.span.clone(), message);
-    None
+/// Whether a script may hold this as a secret. Says nothing of what it is.
+pub(crate) fn inline(text: &str) -> Result<(), Fault> {
+    if text.is_empty() || text.len() > LIMIT_OCTETS || text.contains('\0') {
+        return Err(Fault::new("is empty, too long, or holds NUL"));
+    }
+    Ok(())
+}
+
+/// The first 16 octets, which is enough to tell one from another.
+fn hex(digest: &[u8]) -> String {
+    let octets = digest.iter().take(16);
+    octets.map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// What fetching a secret depends on.
 struct Resolver<'a> {
     variable: &'a dyn Fn(&str) -> Option<OsString>,
+    vault: &'a dyn VaultLookup,
     program_time: Duration,
 }
 
@@ -222,10 +299,14 @@ impl Resolver<'_> {
     fn resolve(&self, secret: &SecretRef, base: &Path) -> Result<SecretString, SecretError> {
         let fetched = match secret {
             SecretRef::Inline(secret) => return Ok(secret.clone()),
-            SecretRef::Vault(_) => Err((
-                SecretErrorKind::Unsupported,
-                "there is no vault yet; use env, file, credential or command".to_owned(),
-            )),
+            SecretRef::Vault(name) => match self.vault.secret(name) {
+                Ok(Some(secret)) => return Ok(secret),
+                Ok(None) => Err((
+                    SecretErrorKind::Missing,
+                    "the vault has no such secret".to_owned(),
+                )),
+                Err(why) => Err((SecretErrorKind::Vault, why)),
+            },
             SecretRef::Env(name) => self.env(name),
             SecretRef::File(path) => file(&base.join(path)),
             SecretRef::Credential(name) => self.credential(name),
@@ -378,6 +459,7 @@ mod tests {
     fn resolver(variable: &dyn Fn(&str) -> Option<OsString>) -> Resolver<'_> {
         Resolver {
             variable,
+            vault: &Drawer,
             program_time: PROGRAM_TIME,
         }
     }
@@ -537,14 +619,61 @@ mod tests {
         assert_eq!(error.reference, "command=false");
     }
 
+    /// A vault with one secret, that cannot read another.
+    struct Drawer;
+
+    impl VaultLookup for Drawer {
+        fn secret(&self, name: &str) -> Result<Option<SecretString>, String> {
+            match name {
+                "ops" => Ok(Some(SecretString::from("hunter2\n"))),
+                "broken" => Err("the record is truncated".to_owned()),
+                _ => Ok(None),
+            }
+        }
+    }
+
     #[test]
-    fn the_vault_says_what_to_use_instead() {
-        let error = resolve(&SecretRef::Vault("a/b".to_owned()), Path::new(""), &[]).unwrap_err();
-        assert_eq!(error.kind, SecretErrorKind::Unsupported);
+    fn a_vaults_secret_is_as_it_was_put_there() {
+        let vault = |name: &str| resolve(&SecretRef::Vault(name.to_owned()), Path::new(""), &[]);
+        assert_eq!(vault("ops").unwrap(), "hunter2\n");
+        let error = vault("a/b").unwrap_err();
+        assert_eq!(error.kind, SecretErrorKind::Missing);
         assert_eq!(
             error.to_string(),
-            "secret vault=a/b: there is no vault yet; use env, file, credential or command"
+            "secret vault=a/b: the vault has no such secret"
         );
+        let error = vault("broken").unwrap_err();
+        assert_eq!(error.kind, SecretErrorKind::Vault);
+        assert_eq!(error.message, "the record is truncated");
+    }
+
+    #[test]
+    fn where_there_is_no_vault_that_is_said() {
+        let secret = SecretRef::Vault("a/b".to_owned());
+        let error = secret.resolve(Path::new(""), &NoVault).unwrap_err();
+        assert_eq!(error.kind, SecretErrorKind::Vault);
+        assert_eq!(
+            error.to_string(),
+            "secret vault=a/b: there is no vault here; use env, file, credential or command"
+        );
+    }
+
+    #[test]
+    fn identity_tells_secrets_apart_and_shows_none() {
+        let command = |words: &[&str]| {
+            SecretRef::Command(words.iter().map(ToString::to_string).collect()).identity()
+        };
+        let inline = |text: &str| SecretRef::Inline(SecretString::from(text)).identity();
+        assert_eq!(SecretRef::Env("OPS".to_owned()).identity(), "env=OPS");
+        assert_eq!(SecretRef::Vault("a/b".to_owned()).identity(), "vault=a/b");
+        assert_eq!(command(&["pass", "hunter2"]), command(&["pass", "hunter2"]));
+        assert_ne!(command(&["pass", "hunter2"]), command(&["pass", "hunter3"]));
+        assert_ne!(command(&["pass", "a", "b"]), command(&["pass", "ab"]));
+        assert_eq!(inline("hunter2"), inline("hunter2"));
+        assert_ne!(inline("hunter2"), inline("hunter3"));
+        for shown in [command(&["pass", "hunter2"]), inline("hunter2")] {
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
     }
 
     #[test]

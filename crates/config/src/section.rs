@@ -10,6 +10,7 @@ use lettre::message::Mailbox;
 
 use crate::check::Context;
 use crate::duration;
+use crate::expiry;
 use crate::grammar::{self, Fault};
 use crate::keys::{Field, Kind};
 use crate::problem::{Problems, quote};
@@ -18,6 +19,8 @@ use crate::tree::{Entry, Node, NodeKind};
 
 /// No single wait is longer.
 const LONGEST_WAIT: Duration = Duration::from_hours(24);
+/// No token is said to last longer: ten years.
+const LONGEST_LIFETIME: Duration = Duration::from_hours(10 * 366 * 24);
 /// A key is "near" another above this likeness.
 const NEAR: f64 = 0.75;
 /// No setting needs a longer list.
@@ -306,8 +309,16 @@ impl Value<'_> {
             }
             Kind::Port => self.number(kind, 65_535, node, problems),
             Kind::Count { most } => self.number(kind, i64::from(most), node, problems),
-            Kind::Duration => self.wait(node, problems),
-            Kind::Secret => secret::from_node(self.key, node, self.context, problems).is_some(),
+            Kind::Duration => self.wait(kind, LONGEST_WAIT, node, problems),
+            Kind::Lifetime => self.wait(kind, LONGEST_LIFETIME, node, problems),
+            Kind::Grace => self.grace(node, problems),
+            Kind::Expiry => {
+                let outcome = expiry::from_node(node).map(drop);
+                self.accept(node, outcome, problems)
+            }
+            Kind::Secret | Kind::Passphrase => {
+                secret::from_node(self.key, node, self.context, problems).is_some()
+            }
             Kind::SomeOf(_) | Kind::Scopes | Kind::Hosts | Kind::Paths | Kind::Command => {
                 self.list(kind, node, problems)
             }
@@ -332,21 +343,37 @@ impl Value<'_> {
         self.accept(node, fault, problems)
     }
 
-    fn wait(&self, node: &Node, problems: &mut Problems) -> bool {
+    /// A wait of more than no time, at most `longest`.
+    fn wait(&self, kind: Kind, longest: Duration, node: &Node, problems: &mut Problems) -> bool {
+        if wait(node) == Some(Duration::ZERO) {
+            let fault = Fault::new("no time at all is never enough");
+            return self.accept(node, Err(fault), problems);
+        }
+        self.span(kind, longest, node, problems)
+    }
+
+    /// `forever`, or a time that may be none.
+    fn grace(&self, node: &Node, problems: &mut Problems) -> bool {
+        node.text() == Some("forever") || self.span(Kind::Grace, LONGEST_LIFETIME, node, problems)
+    }
+
+    fn span(&self, kind: Kind, longest: Duration, node: &Node, problems: &mut Problems) -> bool {
         let fault = match wait(node) {
             None => Err(Fault::new(match node.text() {
                 Some(text) => format!(
                     "{} is not a duration like \"30s\" or \"1h30m\"",
                     quote(text)
                 ),
-                None => format!(
-                    "expected {}, found {}",
-                    Kind::Duration.wanted(),
-                    node.type_name()
-                ),
+                None => format!("expected {}, found {}", kind.wanted(), node.type_name()),
             })),
-            Some(Duration::ZERO) => Err(Fault::new("no time at all is never enough")),
-            Some(wait) if wait > LONGEST_WAIT => Err(Fault::new("is longer than a day")),
+            Some(wait) if wait > longest => Err(Fault::new(format!(
+                "is longer than {}",
+                if longest == LONGEST_WAIT {
+                    "a day"
+                } else {
+                    "ten years"
+                }
+            ))),
             Some(_) => Ok(()),
         };
         self.accept(node, fault, problems)
@@ -420,6 +447,8 @@ fn text_of(kind: Kind, text: &str) -> Result<(), Fault> {
         Kind::Command => grammar::line(text, grammar::PATH_OCTETS),
         Kind::FileName => file_name(text),
         Kind::Name => grammar::name(text),
+        Kind::Inline => secret::inline(text),
+        Kind::VaultName => grammar::secret_name(text),
         Kind::OneOf(_) | Kind::SomeOf(_) | Kind::Provider => word(text, &kind.words()),
         _ => grammar::line(text, grammar::TEXT_OCTETS),
     }
