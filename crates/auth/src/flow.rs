@@ -37,6 +37,7 @@ use crate::scrub::{MESSAGE_CHARS, Scrubber, one_line};
 use crate::settings::{InstanceSettings, SecretSource};
 use hosts::AllowList;
 use redirect::Listener;
+pub use redirect::ReturnedBrowser;
 
 /// Actions one flow may ask for. A device login may poll every second of its twenty minutes,
 /// each time with a pause, two secrets and randomness for an assertion, and a request.
@@ -441,7 +442,10 @@ impl Flow {
         let redirected = Box::pin(listener.redirected(state.as_deref()));
         let url = match select(shown, redirected).await {
             Either::Left((brought, _)) => brought.ok_or_else(nobody)?,
-            Either::Right((url, _)) => url,
+            Either::Right(((url, browser), _)) => {
+                interaction.returned(browser);
+                url
+            }
         };
         let scrubber = &self.context.scrubber;
         scrubber.learn(url.expose());

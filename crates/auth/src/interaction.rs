@@ -6,6 +6,8 @@
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use postrider_plugin::wire::{DeviceCode, Prompt, Secret};
 
+use crate::flow::ReturnedBrowser;
+
 /// A person, or the lack of one.
 pub trait Interaction: Send + Sync {
     /// Shows a code to type on another device; false when nobody is there.
@@ -16,6 +18,12 @@ pub trait Interaction: Send + Sync {
     /// themselves, or with `None` when nobody is there or they declined. An implementation
     /// that merely shows the URL returns [`futures_util::future::pending`].
     fn open_url<'a>(&'a self, account: &'a str, url: &'a str) -> BoxFuture<'a, Option<Secret>>;
+
+    /// The browser came back and waits for a page that says how the sign-in went. An
+    /// implementation that learns how it went keeps it until then.
+    fn returned(&self, browser: ReturnedBrowser) {
+        drop(browser);
+    }
 
     /// Asks the person; `None` when nobody is there or they declined.
     fn prompt<'a>(&'a self, account: &'a str, prompt: &'a Prompt) -> BoxFuture<'a, Option<Secret>>;

@@ -30,6 +30,7 @@ mod token;
 pub use clock::{Clock, SystemClock};
 pub use credential::{Credential, Environment};
 pub use error::{AuthError, AuthErrorKind};
+pub use flow::ReturnedBrowser;
 pub use http::{Http, HttpError, HttpSettings, ProxySetting};
 pub use interaction::{Interaction, Unattended};
 pub use load::{Found, LoadError, LoadedPlugin, Loader, LoaderSettings};

@@ -3,18 +3,24 @@
 //! It lives for one redirect. Whoever can reach a loopback port can talk to it, so it takes
 //! only a `GET` for its own host and path that answers the request that was made (the same
 //! `state`), and says nothing of what it was sent.
+//!
+//! The browser that brought the redirect waits: only whoever signs in knows whether the code
+//! was good for anything, so the page comes from there ([`ReturnedBrowser`]).
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::fmt;
+use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown};
 use std::time::Duration;
 
 use postrider_plugin::wire::Secret;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use url::{Host, Url};
 use zeroize::Zeroizing;
+
+use crate::scrub::one_line;
 
 /// The largest request head; an authorization code is 2 KB at most.
 const HEAD_OCTETS: usize = 16 << 10;
@@ -23,6 +29,8 @@ const CONNECTIONS: usize = 16;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often another port is tried when only one of the two families has it free.
 const PORTS_TRIED: usize = 16;
+/// The longest paragraph of a page, in characters.
+const PARAGRAPH_CHARS: usize = 1000;
 
 /// A listener for one redirect.
 #[derive(Debug)]
@@ -79,8 +87,9 @@ impl Listener {
         &self.as_given
     }
 
-    /// The URL the browser comes back to, for a request made with this `state`.
-    pub(crate) async fn redirected(&self, state: Option<&str>) -> Secret {
+    /// The URL the browser comes back to, for a request made with this `state`, and the
+    /// browser, which waits for a page.
+    pub(crate) async fn redirected(&self, state: Option<&str>) -> (Secret, ReturnedBrowser) {
         let mut visits = JoinSet::new();
         loop {
             tokio::select! {
@@ -89,8 +98,8 @@ impl Listener {
                     visits.spawn(timeout(HEAD_TIMEOUT, visit));
                 }
                 Some(visit) = visits.join_next(), if !visits.is_empty() => {
-                    if let Ok(Ok(Some(url))) = visit {
-                        return url;
+                    if let Ok(Ok(Some(redirect))) = visit {
+                        return redirect;
                     }
                 }
             }
@@ -144,30 +153,111 @@ async fn bind_all(addresses: &[IpAddr], port: Option<u16>) -> io::Result<Vec<Tcp
     }
 }
 
+/// A browser that came back from a sign-in and waits for the page that says how it went.
+///
+/// Dropped without one, it is told where to look.
+pub struct ReturnedBrowser(Option<std::net::TcpStream>);
+
+impl ReturnedBrowser {
+    /// Ends its wait with a page: a heading and paragraphs of plain text.
+    pub fn show(mut self, heading: &str, paragraphs: &[&str]) {
+        self.answer("200 OK", heading, paragraphs);
+    }
+
+    fn answer(&mut self, status: &str, heading: &str, paragraphs: &[&str]) {
+        let Some(mut stream) = self.0.take() else {
+            return;
+        };
+        // A page fits into the socket's buffer, so nothing here waits. Whether the browser is
+        // still there to read it changes nothing.
+        let _ = stream.write_all(response(status, heading, paragraphs).as_bytes());
+        let _ = stream.shutdown(Shutdown::Write);
+    }
+}
+
+impl Drop for ReturnedBrowser {
+    fn drop(&mut self) {
+        self.answer(
+            "200 OK",
+            "Back to Postrider",
+            &["Postrider says where it was started how the sign-in went. You may close this window."],
+        );
+    }
+}
+
+impl fmt::Debug for ReturnedBrowser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReturnedBrowser")
+    }
+}
+
 /// One connection: the redirected URL, if that is what it brought.
-async fn visit(mut stream: TcpStream, redirect_uri: Url, state: Option<String>) -> Option<Secret> {
+async fn visit(
+    mut stream: TcpStream,
+    redirect_uri: Url,
+    state: Option<String>,
+) -> Option<(Secret, ReturnedBrowser)> {
     let head = read_head(&mut stream).await?;
     let verdict = judge(&head, &redirect_uri, state.as_deref());
-    let (status, page) = match &verdict {
-        Verdict::Redirect { failed: false, .. } => ("200 OK", DONE_PAGE),
-        Verdict::Redirect { failed: true, .. } => ("200 OK", FAILED_PAGE),
-        Verdict::NotFound => ("404 Not Found", STRAY_PAGE),
-        Verdict::Bad => ("400 Bad Request", STRAY_PAGE),
+    let mut browser = ReturnedBrowser(stream.into_std().ok());
+    let (status, heading, text) = match verdict {
+        Verdict::Redirect(url) => return Some((url, browser)),
+        Verdict::NotFound => ("404 Not Found", STRAY, STRAY_TEXT),
+        Verdict::Bad => ("400 Bad Request", STRAY, STRAY_TEXT),
+        Verdict::Another => {
+            tracing::warn!(
+                "a browser came back from another sign-in than the one waited for: an older \
+                 window, or somebody else's; still waiting"
+            );
+            (
+                "400 Bad Request",
+                "Another sign-in",
+                "This window is not of the sign-in that Postrider waits for, so nothing came of \
+                 it. Finish the newest one: its address is where Postrider was started.",
+            )
+        }
     };
-    let response = format!(
+    browser.answer(status, heading, &[text]);
+    None
+}
+
+/// The page as an HTTP response: it loads nothing, runs nothing, and is kept nowhere.
+fn response(status: &str, heading: &str, paragraphs: &[&str]) -> String {
+    let heading = escaped(heading);
+    let text: String = paragraphs
+        .iter()
+        .map(|paragraph| format!("<p>{}</p>", escaped(paragraph)))
+        .collect();
+    let page = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{heading}</title>\
+         <meta name=\"viewport\" content=\"width=device-width\"><style>body{{font:1.1rem/1.5 \
+         system-ui,sans-serif;margin:20vh auto 0;max-width:32rem;padding:0 1rem;color-scheme:\
+         light dark;overflow-wrap:anywhere}}</style><h1>{heading}</h1>{text}</html>\n"
+    );
+    format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\n\
          Cache-Control: no-store\r\nReferrer-Policy: no-referrer\r\n\
-         Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'\r\n\
+         Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; \
+         form-action 'none'; frame-ancestors 'none'\r\n\
          X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n{page}",
         page.len()
-    );
-    // The code counts even if the browser does not wait for the page.
-    let _ = stream.write_all(response.as_bytes()).await;
-    let _ = stream.shutdown().await;
-    match verdict {
-        Verdict::Redirect { url, .. } => Some(url),
-        Verdict::NotFound | Verdict::Bad => None,
+    )
+}
+
+/// `text` as HTML shows it, on one line and not too long.
+fn escaped(text: &str) -> String {
+    let mut html = String::with_capacity(text.len());
+    for c in one_line(text, PARAGRAPH_CHARS).chars() {
+        match c {
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            '"' => html.push_str("&quot;"),
+            '\'' => html.push_str("&#39;"),
+            c => html.push(c),
+        }
     }
+    html
 }
 
 /// The request's head, up to and including its empty line.
@@ -190,7 +280,9 @@ async fn read_head(stream: &mut TcpStream) -> Option<Zeroizing<Vec<u8>>> {
 
 enum Verdict {
     /// The sign-in came back; it may have failed.
-    Redirect { url: Secret, failed: bool },
+    Redirect(Secret),
+    /// A sign-in came back, and not this one.
+    Another,
     /// Something else a browser asks for, such as an icon.
     NotFound,
     /// Nothing a browser sends here.
@@ -234,49 +326,22 @@ fn judge(head: &[u8], redirect_uri: &Url, state: Option<&str>) -> Verdict {
         url.query_pairs()
             .find_map(|(name, value)| (name == wanted).then_some(value))
     };
-    let failed = parameter("error").is_some();
-    if !failed && parameter("code").is_none() {
+    if parameter("error").is_none() && parameter("code").is_none() {
         return Verdict::NotFound;
     }
     if state.is_some() && parameter("state").as_deref() != state {
-        return Verdict::Bad;
+        return Verdict::Another;
     }
-    Verdict::Redirect {
-        failed,
-        url: Secret::new(url.as_str()),
-    }
+    Verdict::Redirect(Secret::new(url.as_str()))
 }
 
-macro_rules! page {
-    ($title:literal, $text:literal) => {
-        concat!(
-            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>",
-            $title,
-            "</title><style>body{font:1.1rem/1.5 system-ui,sans-serif;margin:20vh auto 0;",
-            "max-width:32rem;padding:0 1rem;color-scheme:light dark}</style><h1>",
-            $title,
-            "</h1><p>",
-            $text,
-            "</p></html>\n"
-        )
-    };
-}
-
-const DONE_PAGE: &str = page!(
-    "Signed in",
-    "Postrider has what it needs. You may close this window."
-);
-const FAILED_PAGE: &str = page!(
-    "Not signed in",
-    "The sign-in did not succeed. Postrider shows the reason; you may close this window."
-);
-const STRAY_PAGE: &str = page!(
-    "Nothing here",
-    "Postrider waits here for a sign-in to come back, and this was not it."
-);
+const STRAY: &str = "Nothing here";
+const STRAY_TEXT: &str = "Postrider waits here for a sign-in to come back, and this was not it.";
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
 
     async fn get(uri: &str, target: &str, host: Option<&str>) -> String {
@@ -307,14 +372,50 @@ mod tests {
             let rebound = get(&uri, "/?code=evil&state=s", Some("evil.example")).await;
             assert!(rebound.starts_with("HTTP/1.1 400"), "{rebound}");
             let page = get(&uri, "/?code=c-1&state=s", None).await;
+            assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
             assert!(
-                page.starts_with("HTTP/1.1 200") && !page.contains("c-1"),
+                page.contains("<h1>Signed in</h1><p>as &lt;b&gt;</p>"),
                 "{page}"
             );
+            assert!(!page.contains("c-1"), "{page}");
         };
-        let (url, ()) = tokio::join!(listener.redirected(Some("s")), browser);
+        let host = async {
+            let (url, browser) = listener.redirected(Some("s")).await;
+            browser.show("Signed in", &["as <b>"]);
+            url
+        };
+        let (url, ()) = tokio::join!(host, browser);
 
         assert_eq!(url.expose(), format!("{uri}/?code=c-1&state=s"));
+    }
+
+    #[tokio::test]
+    async fn a_browser_that_nobody_answers_is_told_where_to_look() {
+        let listener = Listener::bind("http://localhost").await.unwrap();
+        let uri = listener.redirect_uri().to_owned();
+
+        let host = async { drop(listener.redirected(None).await) };
+        let (page, ()) = tokio::join!(get(&uri, "/?code=1", None), host);
+
+        assert!(page.contains("<h1>Back to Postrider</h1>"), "{page}");
+    }
+
+    #[test]
+    fn a_page_shows_text_as_text_and_loads_nothing() {
+        let evil = "<script>alert('x')</script>\r\nSet-Cookie: \"a\" & b";
+        let page = response("200 OK", evil, &[evil, &"x".repeat(5000)]);
+
+        let (head, body) = page.split_once("\r\n\r\n").unwrap();
+        assert!(!head.contains("Set-Cookie"), "{head}");
+        assert!(head.contains("default-src 'none'"), "{head}");
+        assert!(!body.contains("<script"), "{body}");
+        assert!(!body.contains("http"), "{body}");
+        assert!(
+            body.contains("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;"),
+            "{body}"
+        );
+        assert!(body.contains("&quot;a&quot; &amp; b"), "{body}");
+        assert!(body.len() < 4000, "{}", body.len());
     }
 
     #[tokio::test]
@@ -382,8 +483,8 @@ mod tests {
     fn judged(head: &str, state: Option<&str>) -> &'static str {
         let uri = Url::parse("http://localhost:4000/cb").unwrap();
         match judge(head.as_bytes(), &uri, state) {
-            Verdict::Redirect { failed: false, .. } => "code",
-            Verdict::Redirect { failed: true, .. } => "error",
+            Verdict::Redirect(_) => "redirect",
+            Verdict::Another => "another",
             Verdict::NotFound => "not found",
             Verdict::Bad => "bad",
         }
@@ -393,11 +494,11 @@ mod tests {
     fn only_a_get_of_our_path_and_state_is_the_redirect() {
         const HOST: &str = "HTTP/1.1\r\nHost: localhost:4000\r\n\r\n";
         for (start, state, verdict) in [
-            ("GET /cb?code=1&state=s", Some("s"), "code"),
-            ("GET /cb?code=1", None, "code"),
-            ("GET /cb?error=access_denied&state=s", Some("s"), "error"),
-            ("GET /cb?code=1&state=t", Some("s"), "bad"),
-            ("GET /cb?code=1", Some("s"), "bad"),
+            ("GET /cb?code=1&state=s", Some("s"), "redirect"),
+            ("GET /cb?code=1", None, "redirect"),
+            ("GET /cb?error=access_denied&state=s", Some("s"), "redirect"),
+            ("GET /cb?code=1&state=t", Some("s"), "another"),
+            ("GET /cb?code=1", Some("s"), "another"),
             ("GET /cb?other=1", Some("s"), "not found"),
             ("GET /cb", None, "not found"),
             ("GET /?code=1", None, "not found"),
