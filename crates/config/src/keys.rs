@@ -382,6 +382,11 @@ static OAUTH: &[Field] = &[
         "Other providers: where tokens are revoked (RFC 7009).",
     ),
     field(
+        "userinfo_endpoint",
+        Kind::Url,
+        "Other providers: where it is said who signed in (OpenID Connect Core §5.3).",
+    ),
+    field(
         "client_id",
         Kind::Text,
         "The application's id at the provider.",
@@ -454,8 +459,11 @@ static ASSERTION_ALG: &[&str] = &["PS256", "RS256"];
 static OAUTH_MECHANISMS: &[&str] = &["XOAUTH2", "OAUTHBEARER"];
 static BASIC_MECHANISMS: &[&str] = &["PLAIN", "LOGIN", "CRAM-MD5"];
 
-/// The forms of a secret reference in a file.
-pub(crate) static REFERENCE: &[Field] = &[
+/// What a secret reference in a file may hold: one of the forms, and what stands beside it.
+pub(crate) static REFERENCE: [&[Field]; 3] = [ELSEWHERE, IN_VAULT, BESIDE_REFERENCE];
+
+/// The forms that lead elsewhere than to the vault.
+static ELSEWHERE: &[Field] = &[
     field("env", Kind::Text, "The name of an environment variable."),
     field(
         "file",
@@ -472,12 +480,13 @@ pub(crate) static REFERENCE: &[Field] = &[
         Kind::Command,
         "A program that prints it; run without a shell.",
     ),
-    field(
-        "vault",
-        Kind::VaultName,
-        "A secret's name in Postrider's vault; `postrider secret set NAME` puts it there.",
-    ),
 ];
+
+static IN_VAULT: &[Field] = &[field(
+    "vault",
+    Kind::VaultName,
+    "A secret's name in Postrider's vault; `postrider secret set NAME` puts it there.",
+)];
 
 /// What may stand beside a reference's form.
 pub(crate) static BESIDE_REFERENCE: &[Field] = &[field(
@@ -521,7 +530,7 @@ pub fn reference() -> Vec<KeyReference> {
 fn list(
     prefix: &str,
     plugin_name: Option<&'static str>,
-    fields: impl IntoIterator<Item = &'static Field>,
+    fields: &'static [Field],
     keys: &mut Vec<KeyReference>,
 ) {
     for field in fields {
@@ -557,13 +566,13 @@ fn list(
             Kind::Secret => {
                 keys.push(entry(key.clone()));
                 let prefix = format!("{key}.");
-                list(&prefix, plugin_name, REFERENCE, keys);
-                list(&prefix, plugin_name, BESIDE_REFERENCE, keys);
+                for fields in REFERENCE {
+                    list(&prefix, plugin_name, fields, keys);
+                }
             }
             Kind::Passphrase => {
                 keys.push(entry(key.clone()));
-                let elsewhere = REFERENCE.iter().filter(|form| form.name != "vault");
-                list(&format!("{key}."), plugin_name, elsewhere, keys);
+                list(&format!("{key}."), plugin_name, ELSEWHERE, keys);
             }
             _ => keys.push(entry(key)),
         }

@@ -13,11 +13,12 @@ use crate::problem::{Problems, quote};
 use crate::section::Section;
 
 /// The endpoints a user may write out.
-const ENDPOINTS: [&str; 4] = [
+const ENDPOINTS: [&str; 5] = [
     "token_endpoint",
     "authorization_endpoint",
     "device_authorization_endpoint",
     "revocation_endpoint",
+    "userinfo_endpoint",
 ];
 
 /// Checks `section` across its keys and adds to `settings` what `provider` knows.

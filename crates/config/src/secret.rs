@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use crate::check::Context;
 use crate::expiry;
 use crate::grammar::Fault;
-use crate::keys::{self, Field, REFERENCE_FORMS};
+use crate::keys::{self, REFERENCE_FORMS};
 use crate::problem::Problems;
 use crate::program;
 use crate::regular::{self, NOT_REGULAR};
@@ -195,15 +195,16 @@ pub(crate) struct Reference {
 /// Whether `node` is a table with one of the reference forms, and nothing else but what may
 /// stand beside it.
 pub(crate) fn is_reference(node: &Node) -> bool {
-    let is_form = |entry: &Entry| {
-        let mut forms = keys::REFERENCE.iter().chain(keys::INLINE);
-        forms.any(|form| form.name == entry.key)
-    };
+    let known = keys::REFERENCE
+        .iter()
+        .copied()
+        .chain([keys::INLINE])
+        .flatten();
     let entries = node.entries().unwrap_or_default();
-    entries.iter().filter(|entry| is_form(entry)).count() == 1
+    entries.iter().filter(|entry| !is_beside(entry)).count() == 1
         && entries
             .iter()
-            .all(|entry| is_form(entry) || is_beside(entry))
+            .all(|entry| known.clone().any(|field| field.name == entry.key))
 }
 
 /// Whether the entry says something about the secret and not where it is.
@@ -239,12 +240,11 @@ pub(crate) fn from_node(
         path: key.to_owned(),
         span: node.span.clone(),
     };
-    let forms: &[&[Field]] = if context.script {
-        &[keys::REFERENCE, keys::BESIDE_REFERENCE, keys::INLINE]
-    } else {
-        &[keys::REFERENCE, keys::BESIDE_REFERENCE]
-    };
-    let section = Section::open(node, place, forms, context, problems)?;
+    let mut fields = keys::REFERENCE.to_vec();
+    if context.script {
+        fields.push(keys::INLINE);
+    }
+    let section = Section::open(node, place, &fields, context, problems)?;
     if entries.iter().filter(|entry| !is_beside(entry)).count() != 1 {
         let fault = Fault::with(
             "a reference has one form, no more and no fewer",
@@ -282,8 +282,10 @@ pub(crate) fn inline(text: &str) -> Result<(), Fault> {
 
 /// The first 16 octets, which is enough to tell one from another.
 fn hex(digest: &[u8]) -> String {
-    let octets = digest.iter().take(16);
-    octets.map(|octet| format!("{octet:02x}")).collect()
+    digest
+        .iter()
+        .take(16)
+        .fold(String::new(), |hex, octet| hex + &format!("{octet:02x}"))
 }
 
 /// What fetching a secret depends on.

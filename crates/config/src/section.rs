@@ -360,6 +360,10 @@ impl Value<'_> {
     fn span(&self, kind: Kind, longest: Duration, node: &Node, problems: &mut Problems) -> bool {
         let fault = match wait(node) {
             None => Err(Fault::new(match node.text() {
+                Some(text) if matches!(kind, Kind::Grace) => format!(
+                    "{} is neither \"forever\" nor a duration like \"30s\"",
+                    quote(text)
+                ),
                 Some(text) => format!(
                     "{} is not a duration like \"30s\" or \"1h30m\"",
                     quote(text)

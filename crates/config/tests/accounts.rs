@@ -64,7 +64,7 @@ fn the_example_of_the_design_is_an_account() {
             "tenant": "contoso.onmicrosoft.com",
             "client_id": "0f1e",
             "authority": "https://login.microsoftonline.com",
-            "scopes": ["https://outlook.office.com/SMTP.Send", "offline_access"],
+            "scopes": ["https://outlook.office.com/SMTP.Send", "offline_access", "openid", "profile"],
         })
     );
     assert!(
@@ -275,7 +275,7 @@ fn a_shown_account_holds_places_of_secrets_only() {
     let value = json!({
         "name": "ops", "username": "u@example.org", "sender": "Alerts <alerts@example.org>",
         "server": { "host": "smtp.example.org" }, "timeouts": { "connect": "90s" },
-        "auth": { "plugin": "basic", "password": { "command": ["pass", "show", "hunter2"] } },
+        "auth": { "plugin": "basic", "password": { "command": ["pass", "show", "hunter2"], "expires": "2027-03-01" } },
     });
     let account = Account::from_value("ops", value, &Presets::builtin()).unwrap();
     assert_eq!(
@@ -289,7 +289,11 @@ fn a_shown_account_holds_places_of_secrets_only() {
                 "connect": "1m30s", "tls": null, "greeting": null, "command": null, "mail": null,
                 "rcpt": null, "data_start": null, "data_block": null, "data_end": null,
             },
-            "auth": { "plugin": "basic", "settings": {}, "secrets": { "password": { "command": "pass" } }, "allow_hosts": [] },
+            "auth": {
+                "plugin": "basic", "settings": {}, "secrets": { "password": { "command": "pass" } },
+                "expires": { "password": "2027-03-01T00:00:00Z" }, "allow_hosts": [],
+            },
+            "rotation": { "refresh_token_lifetime": null, "reuse_grace": "0s" },
             "ca_file": null,
         })
     );

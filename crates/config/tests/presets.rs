@@ -29,7 +29,9 @@ fn each_preset_loads_and_says_what_the_fact_table_says() {
         Some(json!({ "authority": authority, "scopes": scopes }))
     };
     let global = "https://login.microsoftonline.com";
-    let delegated = ["https://outlook.office.com/SMTP.Send", "offline_access"];
+    // A person signs in: a refresh token, and an id token that says who it was.
+    let signed_in = |scope| [scope, "offline_access", "openid", "profile"];
+    let delegated = signed_in("https://outlook.office.com/SMTP.Send");
     let app = ["https://outlook.office365.com/.default"];
     let endpoints = |authorization: &str, token: &str, scope: &str| {
         Some(json!({
@@ -63,7 +65,7 @@ fn each_preset_loads_and_says_what_the_fact_table_says() {
             "smtp.office365.us:587 starttls",
             microsoft(
                 "https://login.microsoftonline.us",
-                &["https://outlook.office365.us/SMTP.Send", "offline_access"],
+                &signed_in("https://outlook.office365.us/SMTP.Send"),
             ),
             None,
         ),
@@ -78,7 +80,7 @@ fn each_preset_loads_and_says_what_the_fact_table_says() {
             "smtp.partner.outlook.cn:587 starttls",
             microsoft(
                 "https://login.partner.microsoftonline.cn",
-                &["https://partner.outlook.cn/SMTP.Send", "offline_access"],
+                &signed_in("https://partner.outlook.cn/SMTP.Send"),
             ),
             None,
         ),

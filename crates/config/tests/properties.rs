@@ -30,6 +30,11 @@ fn fragments() -> impl Strategy<Value = String> {
         "timeouts",
         "connect",
         "pins",
+        "rotation",
+        "reuse_grace",
+        "expires",
+        "[vault]",
+        "passphrase",
         "dirs",
         "=",
         "=",
@@ -52,6 +57,7 @@ fn fragments() -> impl Strategy<Value = String> {
         "\"hunter2\"",
         "\"client_credentials\"",
         "{ env = \"X\" }",
+        "{ vault = \"x\", expires = 2027-03-01 }",
         "{ command = [\"x\"] }",
         "587",
         "-1",
@@ -83,7 +89,7 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
         proptest::sample::select(
             &[
                 "provider", "username", "sender", "server", "host", "port", "auth", "plugin",
-                "password", "env", "inline", "scopes"
+                "password", "env", "inline", "scopes", "expires", "rotation"
             ][..]
         )
         .prop_map(str::to_owned),
