@@ -15,6 +15,7 @@ use postrider_plugin::{Error, ErrorKind};
 use ring::digest::{SHA256, digest};
 
 use crate::endpoint::{Http, grant_error};
+use crate::identity;
 use crate::provider::IssuerCheck;
 use crate::refusal::{Refusal, bounded};
 
@@ -22,6 +23,8 @@ use crate::refusal::{Refusal, bounded};
 /// chance of 2^-128).
 const VERIFIER_OCTETS: u32 = 32;
 const STATE_OCTETS: u32 = 16;
+/// OpenID Connect Core §15.5.2 wants it as hard to guess as `state`.
+const NONCE_OCTETS: u32 = 16;
 
 /// Signs a person in.
 pub(crate) async fn login(http: &Http<'_>) -> Result<Tokens, Error> {
@@ -35,6 +38,12 @@ pub(crate) async fn login(http: &Http<'_>) -> Result<Tokens, Error> {
     let verifier = PkceCodeVerifier::new(BASE64URL.encode(verifier));
     let state = http.io.random(STATE_OCTETS).await?;
     let state = CsrfToken::new(BASE64URL.encode(state));
+
+    let mut nonce = None;
+    if http.account.asks_for(identity::OPENID) {
+        let octets = http.io.random(NONCE_OCTETS).await?;
+        nonce = Some(Secret::new(BASE64URL.encode(octets)));
+    }
 
     let redirect = http.io.listen(&http.account.redirect_uri).await?;
     let redirect = RedirectUrl::new(redirect)
@@ -51,17 +60,22 @@ pub(crate) async fn login(http: &Http<'_>) -> Result<Tokens, Error> {
     if let Some(hint) = &http.account.login_hint {
         request = request.add_extra_param("login_hint", hint);
     }
+    if let Some(nonce) = &nonce {
+        request = request.add_extra_param("nonce", nonce.expose());
+    }
     let (url, state) = request.url();
     let back = http.io.open_url(url.as_str()).await?;
     let code = code(&back, &state, &http.endpoints.issuer)?;
 
-    client
+    let mut tokens = client
         .exchange_code(code)
         .set_pkce_verifier(verifier)
         .request_async(http)
         .await
         .map_err(grant_error)?
-        .into_tokens()
+        .into_tokens()?;
+    tokens.identity = identity::find(http, &tokens, nonce.as_ref()).await?;
+    Ok(tokens)
 }
 
 /// The code in the redirect (RFC 6749 §4.1.2), if it answers our request.
@@ -112,9 +126,9 @@ fn check_issuer(theirs: Option<&str>, ours: &IssuerCheck) -> Result<(), Error> {
         (None, IssuerCheck::Exactly { required, .. }) => !required,
         (None, _) | (Some(_), IssuerCheck::Unknown) => true,
         (Some(theirs), IssuerCheck::Exactly { issuer, .. }) => theirs == issuer,
-        (Some(theirs), IssuerCheck::Origin(origin)) => {
-            Url::parse(theirs).is_ok_and(|url| url.origin().ascii_serialization() == *origin)
-        }
+        (Some(theirs), IssuerCheck::Entra { authority, .. }) => theirs
+            .strip_prefix(authority.as_str())
+            .is_some_and(|rest| rest.starts_with('/')),
     };
     if fits {
         return Ok(());

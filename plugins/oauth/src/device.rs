@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::endpoint::{Http, grant_error};
 use crate::form::Form;
+use crate::identity;
 use crate::refusal::{self, bounded, web_page};
 use crate::tokens::Granted;
 
@@ -54,7 +55,9 @@ pub(crate) async fn login(http: &Http<'_>) -> Result<Tokens, Error> {
         .map_err(grant_error)?;
     let deadline = deadline(http.io.now_ms(), authorization.expires_in());
     http.io.device_code(shown(&authorization)?).await?;
-    poll(http, &authorization, deadline).await
+    let mut tokens = poll(http, &authorization, deadline).await?;
+    tokens.identity = identity::find(http, &tokens, None).await?;
+    Ok(tokens)
 }
 
 /// Asks until the person has decided, or the code has lapsed at `deadline`.
@@ -71,7 +74,8 @@ async fn poll(
             return Err(Error::new(
                 ErrorKind::NeedsUser,
                 "nobody signed in before the code lapsed",
-            ));
+            )
+            .with_oauth_error("expired_token"));
         }
         http.io.sleep(pause.min(left)).await?;
 

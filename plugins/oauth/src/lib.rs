@@ -17,6 +17,7 @@ mod device;
 mod endpoint;
 mod form;
 mod http_date;
+mod identity;
 mod provider;
 mod refusal;
 mod sasl;
@@ -64,6 +65,7 @@ impl Plugin for OAuth {
                 "{token_endpoint}",
                 "{device_authorization_endpoint}",
                 "{revocation_endpoint}",
+                "{userinfo_endpoint}",
             ]
             .map(Into::into)
             .into(),
@@ -131,7 +133,15 @@ impl Plugin for OAuth {
                 ("token_type_hint", hint),
                 ("client_id", &self.account.client_id),
             ]);
-            http.post(endpoint.url(), form).await?;
+            match http.post(endpoint.url(), form).await {
+                // Some revoke refresh tokens alone, and what was issued by them along with them
+                // (RFC 7009 §2.1).
+                Err(error)
+                    if error.kind == ErrorKind::Unsupported
+                        && input.refresh_token.is_some()
+                        && hint == "access_token" => {}
+                result => drop(result?),
+            }
         }
         Ok(())
     }

@@ -11,6 +11,9 @@ use serde::Deserialize;
 use crate::refusal;
 use crate::settings::misfit;
 
+/// The tenant that all personal accounts are in.
+const CONSUMERS: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
+
 /// How the account names its provider.
 #[derive(Debug)]
 pub(crate) enum Provider {
@@ -29,17 +32,22 @@ pub(crate) struct Endpoints {
     pub(crate) authorization: Option<AuthUrl>,
     pub(crate) device_authorization: Option<DeviceAuthorizationUrl>,
     pub(crate) revocation: Option<RevocationUrl>,
+    pub(crate) userinfo: Option<Url>,
     pub(crate) issuer: IssuerCheck,
 }
 
-/// What a redirect's `iss` is checked against (RFC 9207 §2.4).
+/// What `iss` is checked against, in a redirect (RFC 9207 §2.4) and in an ID token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum IssuerCheck {
     /// The settings do not say who the issuer is.
     Unknown,
-    /// An issuer at this origin: Entra ID puts the tenant's id into its issuer, which the
-    /// settings may not know.
-    Origin(String),
+    /// Entra ID's `{authority}/{tenant id}/v2.0`: the settings may know the tenant by a domain,
+    /// or leave it to the person who signs in.
+    Entra {
+        /// Without a slash at its end.
+        authority: String,
+        tenant_id: Option<String>,
+    },
     /// This issuer, and `required` if its metadata promises to send `iss`.
     Exactly { issuer: String, required: bool },
 }
@@ -54,7 +62,13 @@ impl Provider {
             authorization: Some(AuthUrl::new(endpoint("authorize"))?),
             device_authorization: Some(DeviceAuthorizationUrl::new(endpoint("devicecode"))?),
             revocation: None,
-            issuer: IssuerCheck::Origin(Url::parse(authority)?.origin().ascii_serialization()),
+            // Entra ID's is Microsoft Graph's, which wants another access token than a mail
+            // server does.
+            userinfo: None,
+            issuer: IssuerCheck::Entra {
+                authority: Url::parse(base)?.as_str().trim_end_matches('/').to_owned(),
+                tenant_id: tenant_id(tenant),
+            },
         }))
     }
 
@@ -77,6 +91,16 @@ impl Provider {
     }
 }
 
+/// The tenant's id, where the setting tells it.
+fn tenant_id(tenant: &str) -> Option<String> {
+    let parts: Vec<_> = tenant.split('-').map(str::len).collect();
+    match tenant {
+        "consumers" => Some(CONSUMERS.to_owned()),
+        _ if parts == [8, 4, 4, 4, 12] && !tenant.contains('.') => Some(tenant.to_owned()),
+        _ => None,
+    }
+}
+
 /// The members of a metadata document that matter here (RFC 8414 §2, RFC 8628 §4, RFC 9207
 /// §3).
 #[derive(Debug, Deserialize)]
@@ -86,6 +110,7 @@ struct Metadata {
     authorization_endpoint: Option<AuthUrl>,
     device_authorization_endpoint: Option<DeviceAuthorizationUrl>,
     revocation_endpoint: Option<RevocationUrl>,
+    userinfo_endpoint: Option<Url>,
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
 }
@@ -103,6 +128,7 @@ impl Metadata {
                 device.map(DeviceAuthorizationUrl::url),
             ),
             ("revocation_endpoint", revocation),
+            ("userinfo_endpoint", self.userinfo_endpoint.as_ref()),
         ]
         .into_iter()
         .filter_map(|(name, url)| url.map(|url| (name, url)))
@@ -182,6 +208,7 @@ fn endpoints(metadata: Metadata, issuer: &str) -> Result<Endpoints, Error> {
         authorization: metadata.authorization_endpoint,
         device_authorization: metadata.device_authorization_endpoint,
         revocation: metadata.revocation_endpoint,
+        userinfo: metadata.userinfo_endpoint,
         issuer: IssuerCheck::Exactly {
             issuer: metadata.issuer,
             required: metadata.authorization_response_iss_parameter_supported,

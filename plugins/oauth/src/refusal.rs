@@ -42,7 +42,11 @@ pub(crate) struct Refusal {
 impl Refusal {
     /// The error, as one of `who`'s, with every text passed through `clean`.
     pub(crate) fn into_error(self, who: &str, clean: impl Fn(&str) -> String) -> Error {
-        let kind = kind(&self.error, self.suberror.as_deref(), &self.error_codes);
+        let codes = match (&*self.error_codes, &self.error_description) {
+            ([], Some(text)) => Vec::from_iter(aadsts(text)),
+            (codes, _) => codes.to_vec(),
+        };
+        let kind = kind(&self.error, self.suberror.as_deref(), &codes);
         let code = bounded(&clean(&self.error), CODE_OCTETS);
         let suberror = self
             .suberror
@@ -53,7 +57,7 @@ impl Refusal {
         if let Some(suberror) = &suberror {
             let _ = write!(message, "/{suberror}");
         }
-        if let Some(number) = self.error_codes.first() {
+        if let Some(number) = codes.first() {
             let _ = write!(message, " (AADSTS{number})");
         }
 
@@ -172,6 +176,15 @@ fn kind(error: &str, suberror: Option<&str>, codes: &[u64]) -> ErrorKind {
         ("unsupported_token_type", _) => ErrorKind::Unsupported,
         _ => evidence(codes).unwrap_or(ErrorKind::Denied),
     }
+}
+
+/// Microsoft's number at the head of a description: in a redirect it stands nowhere else.
+fn aadsts(description: &str) -> Option<u64> {
+    let rest = description.strip_prefix("AADSTS")?;
+    let digits = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .map_or(rest, |end| &rest[..end]);
+    digits.parse().ok()
 }
 
 /// What Microsoft's numbers add where `error` alone says too little.

@@ -27,6 +27,14 @@ use crate::sasl::Mechanism;
 #[schemars(title = "oauth")]
 // An application's own token is the application's, whichever mailbox it is used for.
 #[schemars(extend("x-postrider-shared-grant" = {"flow": "client_credentials"}))]
+// Not `flow`: whether a person signed in with a browser or a code makes no other grant, and an
+// application's own is told apart by having no person.
+#[schemars(extend("x-postrider-grant" = [
+    "authority", "tenant", "issuer", "token_endpoint", "client_id", "scopes"
+]))]
+#[schemars(extend("x-postrider-client" = [
+    "authority", "tenant", "issuer", "token_endpoint", "client_id"
+]))]
 pub(crate) struct Settings {
     /// How the first token is obtained: `client_credentials` for an application of its own,
     /// `authorization_code` for a person at a browser, `device_code` for a person elsewhere.
@@ -46,6 +54,9 @@ pub(crate) struct Settings {
     device_authorization_endpoint: Option<String>,
     /// The revocation endpoint (RFC 7009 §2), where there is no discovery.
     revocation_endpoint: Option<String>,
+    /// The userinfo endpoint (OpenID Connect Core §5.3), where there is no discovery: it says
+    /// who signed in.
+    userinfo_endpoint: Option<String>,
     /// The application's identifier, as the provider registered it.
     client_id: String,
     /// The scopes to ask for, each an item of its own.
@@ -143,6 +154,11 @@ impl Account {
             mechanisms: mechanisms(settings.mechanisms)?,
         })
     }
+
+    /// Whether this scope is asked for.
+    pub(crate) fn asks_for(&self, scope: &str) -> bool {
+        self.scopes.iter().any(|asked| asked.as_str() == scope)
+    }
 }
 
 /// A [`ErrorKind::Config`] error.
@@ -159,6 +175,7 @@ fn provider(settings: &Settings) -> Result<Provider, Error> {
             &settings.device_authorization_endpoint,
         ),
         ("revocation_endpoint", &settings.revocation_endpoint),
+        ("userinfo_endpoint", &settings.userinfo_endpoint),
     ]
     .into_iter()
     .find_map(|(name, value)| value.as_ref().map(|_| name));
@@ -238,6 +255,7 @@ fn explicit_provider(settings: &Settings) -> Result<Provider, Error> {
         .map(DeviceAuthorizationUrl::from_url),
         revocation: endpoint("revocation_endpoint", &settings.revocation_endpoint)?
             .map(RevocationUrl::from_url),
+        userinfo: endpoint("userinfo_endpoint", &settings.userinfo_endpoint)?,
         issuer: IssuerCheck::Unknown,
     };
     match settings.flow {

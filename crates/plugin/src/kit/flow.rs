@@ -36,7 +36,7 @@ impl From<Error> for Outcome {
 #[serde(untagged)]
 pub(super) enum Output {
     Description(Box<Description>),
-    Tokens(Tokens),
+    Tokens(Box<Tokens>),
     Nothing(Empty),
 }
 
@@ -77,13 +77,15 @@ impl Flow {
             Op::Login => {
                 let input: LoginInput = parse(input, "login input")?;
                 Self::of(instance, input.now_ms, |plugin, io| async move {
-                    plugin.login(io, input).await.map(Output::Tokens)
+                    let tokens = plugin.login(io, input).await?;
+                    Ok(Output::Tokens(Box::new(tokens)))
                 })
             }
             Op::Obtain => {
                 let input: ObtainInput = parse(input, "obtain input")?;
                 Self::of(instance, input.now_ms, |plugin, io| async move {
-                    plugin.obtain(io, input).await.map(Output::Tokens)
+                    let tokens = plugin.obtain(io, input).await?;
+                    Ok(Output::Tokens(Box::new(tokens)))
                 })
             }
             Op::Sasl => {

@@ -113,6 +113,21 @@ fn a_redirect_that_is_no_answer_to_this_sign_in_redeems_nothing() {
             "access_denied",
         ),
         (
+            "error=access_denied&error_description=AADSTS90094%3A+admin&state=STATE",
+            Denied,
+            "access_denied (AADSTS90094)",
+        ),
+        (
+            "error=invalid_grant&error_description=AADSTS65001%3A+consent&state=STATE",
+            NeedsUser,
+            "(AADSTS65001)",
+        ),
+        (
+            "error=access_denied&error_description=AADSTS99999999999999999999999&state=STATE",
+            Denied,
+            "the sign-in page answered access_denied",
+        ),
+        (
             "error=consent_required&state=STATE",
             NeedsUser,
             "consent_required",

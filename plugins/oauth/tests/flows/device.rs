@@ -164,7 +164,9 @@ fn the_code_lapses_even_if_the_provider_does_not_say_so() {
         flow.answer(error("authorization_pending"));
     }
     assert_eq!(flow.error().kind, NeedsUser);
-    assert!(flow.error().detail.message.contains("lapsed"));
+    let detail = &flow.error().detail;
+    assert!(detail.message.contains("lapsed"));
+    assert_eq!(detail.oauth_error.as_deref(), Some("expired_token"));
 }
 
 #[test]

@@ -240,6 +240,22 @@ fn revocation_forgets_both_tokens() {
 }
 
 #[test]
+fn a_provider_that_revokes_refresh_tokens_alone_has_done_its_part() {
+    let driver = driver(&generic("device_code", json!({}), &[]));
+    for (error, done) in [("unsupported_token_type", true), ("invalid_client", false)] {
+        let input = RevokeInput {
+            now_ms: NOW_MS,
+            refresh_token: Some(Secret::new("refresh-1")),
+            access_token: Some(Secret::new("access-1")),
+        };
+        let mut flow = driver.begin(Op::Revoke, &input);
+        flow.answer(response(200, &[], ""));
+        flow.answer(json_response(400, &json!({ "error": error })));
+        assert_eq!(matches!(flow.turn(), Turn::Done), done, "{error}");
+    }
+}
+
+#[test]
 fn revocation_says_what_the_provider_cannot_do() {
     let input = RevokeInput {
         now_ms: NOW_MS,

@@ -11,6 +11,7 @@ mod device;
 mod discovery;
 mod grants;
 mod host;
+mod identity;
 mod keys;
 mod properties;
 mod refusals;

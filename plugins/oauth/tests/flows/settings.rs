@@ -53,6 +53,43 @@ fn an_applications_own_token_is_the_same_for_all_its_accounts() {
 }
 
 #[test]
+fn what_tells_grants_and_clients_apart_are_settings_and_no_secrets() {
+    let schema = Driver::<OAuth>::describe().config_schema;
+    let properties = schema.pointer("/properties").unwrap();
+    for (keyword, expected) in [
+        (
+            "/x-postrider-grant",
+            json!([
+                "authority",
+                "tenant",
+                "issuer",
+                "token_endpoint",
+                "client_id",
+                "scopes"
+            ]),
+        ),
+        (
+            "/x-postrider-client",
+            json!([
+                "authority",
+                "tenant",
+                "issuer",
+                "token_endpoint",
+                "client_id"
+            ]),
+        ),
+    ] {
+        let names = schema.pointer(keyword).unwrap();
+        assert_eq!(*names, expected);
+        for name in names.as_array().unwrap() {
+            let property = &properties[name.as_str().unwrap()];
+            assert!(property.is_object(), "{name}");
+            assert!(property.get("x-postrider-secret").is_none(), "{name}");
+        }
+    }
+}
+
+#[test]
 fn the_schema_takes_good_settings_and_refuses_unknown_ones() {
     let schema = Driver::<OAuth>::describe().config_schema;
     let validator = jsonschema::validator_for(schema.as_value()).unwrap();
