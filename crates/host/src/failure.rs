@@ -105,7 +105,7 @@ impl Failure {
             "message" | "script" => exit::DATAERR,
             "file" => exit::NOINPUT,
             "auth" => exit::NOPERM,
-            "network" | "tls" | "smtp" => exit::UNAVAILABLE,
+            "http" | "network" | "tls" | "smtp" => exit::UNAVAILABLE,
             _ => exit::SOFTWARE,
         }
     }

@@ -179,8 +179,8 @@ impl Session {
     }
 }
 
-/// What a failed handshake means.
-pub(crate) fn explain(error: &io::Error) -> TlsFailure {
+/// What a failed handshake means; its error holds one of rustls.
+pub fn explain(error: &io::Error) -> TlsFailure {
     let Some(cause) = error
         .get_ref()
         .and_then(|cause| cause.downcast_ref::<rustls::Error>())

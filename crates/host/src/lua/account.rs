@@ -1,17 +1,21 @@
-//! `pr.account` and the handle it answers.
+//! `pr.account`, `pr.accounts`, and the handle they answer.
 
 use std::sync::Arc;
 
+use futures_util::future::{BoxFuture, FutureExt as _};
 use mlua::{Function, MetaMethod, UserData, UserDataFields, UserDataMethods, Value};
+use secrecy::ExposeSecret as _;
 
-use super::backend::{AccountHandle, Backend};
-use super::call::{Registrar, Reply};
+use super::api;
+use super::backend::{AccountHandle, Backend, SendRequest, Sent, Token};
+use super::call::{Fields, Registrar, Reply};
 use super::fault::Fault;
-use super::json::{self, Secrets};
+use super::json::{self, Nulls, Secrets};
 use super::message;
+use crate::Failure;
 
 /// Where the prelude keeps what a handle's fields are.
-pub(crate) const INDEX: &str = "postrider.account.index";
+pub(crate) const INDEX: &str = "postrider.index.account";
 
 /// An account in a script's hands.
 #[derive(Clone)]
@@ -30,8 +34,18 @@ impl UserData for Account {
     }
 }
 
-/// Registers `pr.account` and the methods of a handle.
+/// Registers `pr.account`, `pr.accounts` and the methods of a handle.
 pub(crate) fn register(registrar: &Registrar<'_>, backend: &Arc<dyn Backend>) -> mlua::Result<()> {
+    let known = Arc::clone(backend);
+    registrar.add("accounts", move |_, args| {
+        args.end()?;
+        let configured = |name| {
+            let backend = Arc::clone(&known);
+            Account(Arc::new(Configured { name, backend }))
+        };
+        let accounts: Vec<Account> = known.account_names().into_iter().map(configured).collect();
+        Ok(accounts)
+    })?;
     let backend = Arc::clone(backend);
     registrar.add_waiting("account", move |lua, mut args| {
         let backend = Arc::clone(&backend);
@@ -74,5 +88,92 @@ pub(crate) fn register(registrar: &Registrar<'_>, backend: &Arc<dyn Backend>) ->
         Ok(Box::pin(
             async move { Ok(Reply::Json(account.0.check().await)) },
         ))
+    })?;
+    registrar.add_waiting("account:status", |_, mut args| {
+        let account: Account = args.this()?;
+        args.end()?;
+        Ok(Box::pin(async move {
+            let status = account.0.status().await.map_err(Fault::failed)?;
+            Ok(Reply::Json(status))
+        }))
+    })?;
+    registrar.add_waiting("account:rotate", |_, mut args| {
+        let account: Account = args.this()?;
+        let options = args.options("options")?;
+        args.end()?;
+        let force = match &options {
+            Some(options) => {
+                Fields::new(options, "", &api::names(api::ROTATE_FIELDS))?.flag("force")?
+            }
+            None => false,
+        };
+        Ok(Box::pin(async move {
+            let rotation = account.0.rotate(force).await.map_err(Fault::failed)?;
+            Ok(Reply::Json(rotation))
+        }))
+    })?;
+    registrar.add_waiting("account:token", |_, mut args| {
+        let account: Account = args.this()?;
+        args.end()?;
+        Ok(Box::pin(async move {
+            let token = account.0.token().await.map_err(Fault::failed)?;
+            Ok(Reply::made(move |lua| {
+                let secret = lua.create_string(token.secret.expose_secret())?;
+                Ok((secret, json::to_lua(lua, &token.details, Nulls::Absent)?))
+            }))
+        }))
     })
+}
+
+/// An account of the configuration file, set up when it is first used: what is wrong with one
+/// of them is nothing to the others.
+struct Configured {
+    name: String,
+    backend: Arc<dyn Backend>,
+}
+
+impl Configured {
+    async fn account(&self) -> Result<Arc<dyn AccountHandle>, Failure> {
+        self.backend.account_from_config(&self.name).await
+    }
+}
+
+impl AccountHandle for Configured {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn send(&self, message: SendRequest) -> BoxFuture<'_, Result<Sent, Failure>> {
+        async move { self.account().await?.send(message).await }.boxed()
+    }
+
+    /// What keeps the account from being set up is the only stage.
+    fn check(&self) -> BoxFuture<'_, serde_json::Value> {
+        async move {
+            match self.account().await {
+                Ok(account) => account.check().await,
+                Err(failure) => serde_json::json!({
+                    "account": self.name,
+                    "ok": false,
+                    "stages": [{
+                        "name": "settings", "ok": false, "skipped": false, "detail": "",
+                        "elapsed_ms": 0, "failure": failure,
+                    }],
+                }),
+            }
+        }
+        .boxed()
+    }
+
+    fn token(&self) -> BoxFuture<'_, Result<Token, Failure>> {
+        async move { self.account().await?.token().await }.boxed()
+    }
+
+    fn rotate(&self, force: bool) -> BoxFuture<'_, Result<serde_json::Value, Failure>> {
+        async move { self.account().await?.rotate(force).await }.boxed()
+    }
+
+    fn status(&self) -> BoxFuture<'_, Result<serde_json::Value, Failure>> {
+        async move { self.account().await?.status().await }.boxed()
+    }
 }

@@ -149,6 +149,150 @@ const ERR: Field = field(
     "Why not, where the first result is `nil`.",
 );
 
+/// What `account:rotate` accepts.
+pub(crate) const ROTATE_FIELDS: &[Field] = &[field(
+    "force",
+    "boolean?",
+    "Also when nothing is due, such as after a secret was changed at the provider.",
+)];
+
+const URL_PARAM: Field = field(
+    "url",
+    "string|postrider.Secret",
+    "Where to. A secret is looked up and used, and the script does not see it.",
+);
+const HEADERS_FIELD: Field = field(
+    "headers",
+    "table<string, string|postrider.Secret>?",
+    "Header fields, by name.",
+);
+const TIMEOUT_FIELD: Field = field(
+    "timeout",
+    "string|number?",
+    "How long it may take altogether; `\"30s\"` if absent.",
+);
+const MAX_OCTETS_FIELD: Field = field(
+    "max_octets",
+    "integer?",
+    "The largest response body; 1 MiB if absent, 64 MiB at most.",
+);
+const CA_FILE_FIELD: Field = field(
+    "ca_file",
+    "string?",
+    "A PEM file with authorities to trust in place of the platform's.",
+);
+const PLAINTEXT_FIELD: Field = field(
+    "danger_plaintext",
+    "boolean?",
+    "Allows `http://` to other machines: whoever is on the way reads and changes it.",
+);
+const RESPONSE: Field = field(
+    "response",
+    "table?",
+    "`status`, `ok` (whether it is 2xx), `headers` by lower-case name, and `body`.",
+);
+
+/// What `pr.http.get` accepts.
+pub(crate) const HTTP_GET_FIELDS: &[Field] = &[
+    HEADERS_FIELD,
+    TIMEOUT_FIELD,
+    MAX_OCTETS_FIELD,
+    CA_FILE_FIELD,
+    PLAINTEXT_FIELD,
+];
+
+/// What `pr.http.post` accepts.
+pub(crate) const HTTP_POST_FIELDS: &[Field] = &[
+    field(
+        "json",
+        "any",
+        "The body: a value, sent as `pr.json.encode` writes it.",
+    ),
+    field(
+        "form",
+        "table<string, string|number|boolean>?",
+        "The body: fields, as a web form sends them.",
+    ),
+    field(
+        "body",
+        "string?",
+        "The body: octets; 1 MiB at most, as of all three.",
+    ),
+    HEADERS_FIELD,
+    TIMEOUT_FIELD,
+    MAX_OCTETS_FIELD,
+    CA_FILE_FIELD,
+    PLAINTEXT_FIELD,
+];
+
+/// Something that `pr.on` can wait for.
+pub(crate) struct Event {
+    pub(crate) name: &'static str,
+    /// When it happens.
+    pub(crate) doc: &'static str,
+    /// What the handler gets, in one table.
+    pub(crate) payload: &'static [Field],
+}
+
+const ACCOUNT: Field = field("account", "string", "The account's name.");
+
+/// All there are.
+pub(crate) const EVENTS: &[Event] = &[
+    Event {
+        name: "token.refreshed",
+        doc: "An access token was fetched, and is stored.",
+        payload: &[
+            ACCOUNT,
+            field("generation", "integer", "Which token of its grant it is."),
+            field("expires_at", "number", "Until when it is good."),
+            field("next_refresh", "number", "When it will be replaced."),
+        ],
+    },
+    Event {
+        name: "token.refresh_failed",
+        doc: "An access token could not be fetched, for a reason that may pass by itself; it will be tried again.",
+        payload: &[
+            ACCOUNT,
+            field(
+                "error",
+                "table",
+                "Why: `code`, `message` and `remedy`, as in an error.",
+            ),
+            field("retry_at", "number?", "When it is tried again."),
+            field(
+                "usable_until",
+                "number?",
+                "Until when mail still goes out, with the token there is; absent if there is none.",
+            ),
+        ],
+    },
+    Event {
+        name: "token.reauthorization_required",
+        doc: "The account sends no mail until a person acts. Told once; again only where no handler ran to its end.",
+        payload: &[
+            ACCOUNT,
+            field(
+                "reason",
+                "string",
+                "Stable, such as `revoked`, `expired` or `lost_rotation`.",
+            ),
+            field("message", "string", "What the provider said."),
+            field("since", "number", "Since when."),
+            field("remedy", "string", "The command to run."),
+        ],
+    },
+    Event {
+        name: "secret.expiring",
+        doc: "A client secret or certificate expires soon. Told once each at 30, 14, 7, 3 days and 1 day before; again only where no handler ran to its end.",
+        payload: &[
+            ACCOUNT,
+            field("secret", "string", "The setting, such as `client_secret`."),
+            field("expires_at", "number", "When."),
+            field("days", "integer", "Whole days until then."),
+        ],
+    },
+];
+
 const LOG_PARAMS: &[Field] = &[
     field("message", "string", "One line."),
     field(
@@ -186,6 +330,22 @@ local ops = pr.account {
            client_id = "0f1e2d3c-4b5a-4697-8879-6a5b4c3d2e1f",
            client_secret = pr.secret.env "OPS_SECRET" },
 }"#,
+    },
+    Item {
+        name: "accounts",
+        kind: Kind::Function {
+            params: &[],
+            fields: &[],
+            returns: &[field(
+                "accounts",
+                "postrider.Account[]",
+                "Handles, sorted by name.",
+            )],
+            waits: false,
+        },
+        doc: "All accounts of the configuration file. Each is set up when it is first used, so what is wrong with one is an error there, and nothing to the others.",
+        since: "0.1",
+        example: r"for _, account in ipairs(pr.accounts()) do print(account.name, account:check().ok) end",
     },
     Item {
         name: "account:send",
@@ -231,6 +391,70 @@ if not receipt then pr.log.warn("not sent", { why = err.code, fix = err.remedy }
         since: "0.1",
         example: r"local report = account:check()
 for _, stage in ipairs(report.stages) do print(stage.name, stage.ok, stage.detail) end",
+    },
+    Item {
+        name: "account:status",
+        kind: Kind::Function {
+            params: &[],
+            fields: &[],
+            returns: &[
+                field(
+                    "status",
+                    "table?",
+                    "`state` (`fresh`, `due`, `refreshing`, `degraded`, `reauthorization_required`, or `absent` before the first token), `generation`, and where they are known `reason` and `message` (of `reauthorization_required`), `expires_at`, `next_refresh`, `last_refreshed`, `scope`, `refresh_token` (`issued_at`, `lapses_at`), `last_failure` (`at`, `message`, `retry_at`), `identity`, `remedy`; and `expiries`, a list of `secret`, `expires_at`, `days`.",
+                ),
+                ERR,
+            ],
+            waits: true,
+        },
+        doc: "How the account's credential stands, from what is stored: nobody is asked. Times are seconds since 1970.",
+        since: "0.1",
+        example: r#"local status = assert(account:status())
+if status.state == "reauthorization_required" then print(status.message, status.remedy) end
+for _, expiry in ipairs(status.expiries) do print(expiry.secret, expiry.days) end"#,
+    },
+    Item {
+        name: "account:rotate",
+        kind: Kind::Function {
+            params: &[field("options", "table?", "Options, as below.")],
+            fields: ROTATE_FIELDS,
+            returns: &[
+                field(
+                    "rotation",
+                    "table?",
+                    "`outcome` (`refreshed`; `fresh`, nothing was due; `no_tokens`, the plugin uses none), `generation`, `expires_at`, `next_refresh`.",
+                ),
+                ERR,
+            ],
+            waits: true,
+        },
+        doc: "Fetches a new access token where one is due, and with it a new refresh token where the provider gives one; also where the refresh token would lapse for want of use.",
+        since: "0.1",
+        example: r#"local rotation, err = account:rotate()
+if rotation then print(rotation.outcome, pr.time.format(rotation.next_refresh or 0)) end
+assert(account:rotate { force = true })"#,
+    },
+    Item {
+        name: "account:token",
+        kind: Kind::Function {
+            params: &[],
+            fields: &[],
+            returns: &[
+                field("token", "string?", "The access token itself."),
+                field(
+                    "details",
+                    "table|postrider.Error",
+                    "`expires_at`, `scope`, `token_type`; the error where there is no token.",
+                ),
+            ],
+            waits: true,
+        },
+        doc: "The access token, for a program that speaks to the provider itself: the only way a script sees one. Whoever has it acts as the account until it expires: do not print or log it.",
+        since: "0.1",
+        example: r#"local token, details = account:token()
+local me = assert(pr.http.get("https://graph.microsoft.com/v1.0/me", {
+  headers = { Authorization = "Bearer " .. token },
+}))"#,
     },
     Item {
         name: "account.name",
@@ -303,9 +527,73 @@ for _, stage in ipairs(report.stages) do print(stage.name, stage.ok, stage.detai
             returns: &[field("secret", "postrider.Secret", "A reference.")],
             waits: false,
         },
-        doc: "A secret in a vault, which this version does not have: it is accepted, and fetching it fails.",
+        doc: "A secret in the vault, where `postrider secret set` puts it.",
         since: "0.1",
         example: r#"local secret = pr.secret.vault "alerts/client_secret""#,
+    },
+    Item {
+        name: "on",
+        kind: Kind::Function {
+            params: &[
+                field("event", "string", "Its name, one of those below."),
+                field("handler", "function", "Gets one table, as below."),
+            ],
+            fields: &[],
+            returns: &[field(
+                "handler",
+                "postrider.Handler",
+                "A handle, with `off`.",
+            )],
+            waits: false,
+        },
+        doc: "Runs a function whenever something happens, while the script runs; at its end it waits, for 30 seconds at most, until what has happened is dealt with. Several handlers of one event begin in their order and run at the same time, each as a task of its own. What a handler raises is logged, and ends neither the others nor the script; an event counts as heard if at least one handler ran to its end.",
+        since: "0.1",
+        example: r#"pr.on("token.reauthorization_required", function(event)
+  local hook = pr.secret.env "ALERT_WEBHOOK"
+  local response = assert(pr.http.post(hook, { json = { text = event.account .. ": " .. event.remedy } }))
+  assert(response.ok, "the webhook answered " .. response.status)
+end)"#,
+    },
+    Item {
+        name: "handler:off",
+        kind: Kind::Function {
+            params: &[],
+            fields: &[],
+            returns: &[],
+            waits: false,
+        },
+        doc: "Takes a handler away. What it has begun it still ends.",
+        since: "0.1",
+        example: r#"local handler = pr.on("token.refreshed", function(event) print(event.account) end)
+handler:off()"#,
+    },
+    Item {
+        name: "http.post",
+        kind: Kind::Function {
+            params: &[URL_PARAM, field("options", "table?", "Options, as below.")],
+            fields: HTTP_POST_FIELDS,
+            returns: &[RESPONSE, ERR],
+            waits: true,
+        },
+        doc: "Sends something to a web server, such as a warning to a webhook. An answer of any status is a response: look at `ok`. Redirects are not followed, nothing is tried again, and after `network.timeout` or `network.lost` it may have arrived. Plain `http://` goes to this machine only. `HTTPS_PROXY` and `NO_PROXY` are heeded. Errors name host and port, never the rest of the url.",
+        since: "0.1",
+        example: r#"local response, err = pr.http.post(pr.secret.env "ALERT_WEBHOOK", {
+  json = { text = "Disk at 91 %" }, timeout = "10s",
+})
+if not response then pr.log.warn("not told", { why = err.code }) end"#,
+    },
+    Item {
+        name: "http.get",
+        kind: Kind::Function {
+            params: &[URL_PARAM, field("options", "table?", "Options, as below.")],
+            fields: HTTP_GET_FIELDS,
+            returns: &[RESPONSE, ERR],
+            waits: true,
+        },
+        doc: "Fetches something from a web server, by the same rules.",
+        since: "0.1",
+        example: r#"local response = assert(pr.http.get "https://status.example.org/disks.json")
+local disks = assert(pr.json.decode(response.body))"#,
     },
     Item {
         name: "config.get",

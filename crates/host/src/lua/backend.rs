@@ -1,15 +1,18 @@
-//! What Lua needs of the rest of the host: accounts, sending, settings.
+//! What Lua needs of the rest of the host: accounts, sending, settings, events, HTTP.
 //!
 //! The engine knows no more than these traits, so it is tested with a fake behind them.
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
+use postrider_config::SecretRef;
+use secrecy::SecretString;
 use serde_json::Value;
 
 use crate::Failure;
+use crate::http;
 
 /// The host, as a script sees it.
 pub trait Backend: Send + Sync + 'static {
@@ -26,11 +29,27 @@ pub trait Backend: Send + Sync + 'static {
         table: Value,
     ) -> BoxFuture<'_, Result<Arc<dyn AccountHandle>, Failure>>;
 
+    /// The names of the accounts in the configuration file, sorted.
+    fn account_names(&self) -> Vec<String>;
+
     /// The setting `key` (`account.ops.sender`) of the configuration file; `None` if unset.
     fn config_get(&self, key: &str) -> Result<Option<Value>, Failure>;
 
     /// Changes the setting `key` of the configuration file, validated first.
     fn config_set<'a>(&'a self, key: &'a str, value: Value) -> BoxFuture<'a, Result<(), Failure>>;
+
+    /// The secret that `reference` leads to, for a request of a script which never sees it.
+    fn secret(&self, reference: SecretRef) -> BoxFuture<'_, Result<SecretString, Failure>>;
+
+    /// Performs an HTTP request.
+    fn http(&self, request: http::Request) -> BoxFuture<'_, Result<http::Response, Failure>>;
+
+    /// From now on `listener` hears what happens.
+    fn subscribe(&self, listener: Arc<dyn Listener>);
+
+    /// Waits until what is under way (refreshes of tokens) has ended and what it raised was
+    /// heard. The caller bounds it.
+    fn settle(&self) -> BoxFuture<'_, ()>;
 }
 
 /// One account, ready to use.
@@ -43,6 +62,70 @@ pub trait AccountHandle: Send + Sync {
 
     /// Goes through all of it without sending: `{ok, stages = […]}`.
     fn check(&self) -> BoxFuture<'_, Value>;
+
+    /// A fresh access token; an error where the account uses none.
+    fn token(&self) -> BoxFuture<'_, Result<Token, Failure>>;
+
+    /// Refreshes what is due, or with `force` also what is not: `{outcome, generation,
+    /// expires_at, next_refresh}`. Here and in [`Self::status`] times are numbers: seconds
+    /// since 1970.
+    fn rotate(&self, force: bool) -> BoxFuture<'_, Result<Value, Failure>>;
+
+    /// How the credential stands, as far as is known without asking anybody: `{state, …}`.
+    fn status(&self) -> BoxFuture<'_, Result<Value, Failure>>;
+}
+
+/// An access token for a script that asked for its octets.
+#[derive(Clone, Debug)]
+pub struct Token {
+    /// The token.
+    pub secret: SecretString,
+    /// What belongs to it: `{expires_at, scope, token_type}`.
+    pub details: Value,
+}
+
+/// Something that happened in the host.
+#[derive(Clone, Debug)]
+pub struct HostEvent {
+    /// One of the names in the Lua reference, such as `token.refreshed`.
+    pub name: &'static str,
+    /// What the handler gets, as the reference says; times are seconds since 1970.
+    pub payload: Value,
+}
+
+/// Somebody to tell.
+pub trait Listener: Send + Sync {
+    /// Tells of `event` and waits until it is dealt with: true if at least one handler ran to
+    /// its end without an error, false if nobody listens (any more).
+    fn hear(&self, event: HostEvent) -> BoxFuture<'_, bool>;
+}
+
+/// All who listen: what a [`Backend`] keeps its subscribers in.
+#[derive(Default)]
+pub struct Listeners(Mutex<Vec<Arc<dyn Listener>>>);
+
+impl Listeners {
+    /// One more.
+    pub fn add(&self, listener: Arc<dyn Listener>) {
+        self.lock().push(listener);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<dyn Listener>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listener for Listeners {
+    /// True if any of them heard it.
+    fn hear(&self, event: HostEvent) -> BoxFuture<'_, bool> {
+        let everybody = self.lock().clone();
+        Box::pin(async move {
+            let told = everybody
+                .iter()
+                .map(|listener| listener.hear(event.clone()));
+            join_all(told).await.contains(&true)
+        })
+    }
 }
 
 /// A message that the server took for somebody.

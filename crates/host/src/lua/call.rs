@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use mlua::{IntoLua, IntoLuaMulti, Lua, LuaString, MultiValue, Table, Value};
+use mlua::{IntoLuaMulti, Lua, LuaString, MultiValue, Table, Value};
 
 use super::fault::{self, Fault};
 use super::json;
@@ -34,12 +34,20 @@ pub(crate) enum Reply {
     Made(Make),
 }
 
-/// Makes a value once Lua is at hand.
-type Make = Box<dyn FnOnce(&Lua) -> mlua::Result<Value> + Send>;
+/// Makes values once Lua is at hand.
+type Make = Box<dyn FnOnce(&Lua) -> mlua::Result<MultiValue> + Send>;
 
 impl Reply {
-    pub(crate) fn value(value: impl IntoLua + Send + 'static) -> Self {
-        Self::Made(Box::new(move |lua| value.into_lua(lua)))
+    /// These values.
+    pub(crate) fn value(values: impl IntoLuaMulti + Send + 'static) -> Self {
+        Self::made(|_| Ok(values))
+    }
+
+    /// What `make` makes.
+    pub(crate) fn made<R: IntoLuaMulti>(
+        make: impl FnOnce(&Lua) -> mlua::Result<R> + Send + 'static,
+    ) -> Self {
+        Self::Made(Box::new(move |lua| make(lua)?.into_lua_multi(lua)))
     }
 }
 
@@ -102,14 +110,14 @@ impl IntoLuaMulti for Waited {
     fn into_lua_multi(self, lua: &Lua) -> mlua::Result<MultiValue> {
         let answer = self.answer.and_then(|reply| {
             let json = |value| json::to_lua(lua, value, json::Nulls::Absent);
-            Ok(MultiValue::from_iter(match reply {
-                Reply::Json(value) => vec![json(&value)?],
+            Ok(match reply {
+                Reply::Json(value) => MultiValue::from_iter([json(&value)?]),
                 Reply::Partly(value, failure) => {
                     let error = fault::error_table(lua, &failure, self.at.as_deref())?;
-                    vec![json(&value)?, Value::Table(error)]
+                    MultiValue::from_iter([json(&value)?, Value::Table(error)])
                 }
-                Reply::Made(make) => vec![make(lua)?],
-            }))
+                Reply::Made(make) => make(lua)?,
+            })
         });
         outcome(lua, self.name, answer, || self.at)
     }
@@ -210,6 +218,15 @@ impl Args {
     pub(crate) fn table(&mut self, what: &str) -> Result<Table, Fault> {
         match self.next() {
             Value::Table(table) => Ok(table),
+            other => Err(self.wrong(what, "a table", &other)),
+        }
+    }
+
+    /// The next argument as a table, which may be absent.
+    pub(crate) fn options(&mut self, what: &str) -> Result<Option<Table>, Fault> {
+        match self.next() {
+            Value::Nil => Ok(None),
+            Value::Table(table) => Ok(Some(table)),
             other => Err(self.wrong(what, "a table", &other)),
         }
     }
@@ -338,6 +355,15 @@ impl<'a> Fields<'a> {
             Value::Nil => Ok(None),
             Value::String(text) => self.utf8(key, &text).map(Some),
             other => Err(self.wrong(key, "a string", &other)),
+        }
+    }
+
+    /// Yes or no; no where it is absent.
+    pub(crate) fn flag(&self, key: &str) -> Result<bool, Fault> {
+        match self.value(key)? {
+            Value::Nil => Ok(false),
+            Value::Boolean(flag) => Ok(flag),
+            other => Err(self.wrong(key, "true or false", &other)),
         }
     }
 

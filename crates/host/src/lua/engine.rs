@@ -11,6 +11,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -20,13 +21,16 @@ use mlua::{Function, HookTriggers, Lua, LuaOptions, MultiValue, StdLib, Table, V
 
 use super::backend::Backend;
 use super::call::{Args, Registrar, is_stopped, suggestion};
+use super::event::{self, Handlers};
 use super::fault::{self, Fault, OUT_OF_MEMORY, ScriptError};
 use super::meter::{Counted, Limit, Meter, Stop, Tick};
-use super::{account, api, config, json, log, secret, task, text, time};
+use super::{account, api, config, http, json, log, secret, task, text, time};
 use crate::Failure;
 
 /// How many instructions Lua runs between two looks at the clock: tens of microseconds.
 const HOOK_EVERY: u32 = 4000;
+/// How long the end of a script waits for what handlers are to hear: a webhook's patience.
+const GRACE: Duration = Duration::from_secs(30);
 /// What a script that used up its memory gets, so that it can be said where.
 const RESERVE_OCTETS: usize = 1 << 20;
 
@@ -51,12 +55,21 @@ pub(crate) struct World {
 pub(crate) struct Engine {
     lua: Lua,
     meter: Arc<Meter>,
+    backend: Arc<dyn Backend>,
+    handlers: Arc<Handlers>,
 }
 
 /// What a task raised and did not catch.
 pub(crate) struct Raised {
     pub(crate) value: Value,
     traceback: String,
+}
+
+impl Raised {
+    /// The same for people, with the script's line.
+    pub(crate) fn explained(&self) -> ScriptError {
+        ScriptError::uncaught(&self.value, &self.traceback)
+    }
 }
 
 /// How a task ended; the outer error is Lua's own.
@@ -74,21 +87,29 @@ impl Engine {
             ready: lua.create_table()?,
             waiting: lua.create_table()?,
         };
-        register(&api, &world.backend)?;
+        let backend = Arc::clone(&world.backend);
+        let handlers = Arc::<Handlers>::default();
+        register(&api, &backend, &handlers)?;
         let fields = values(&lua, &world.args)?;
         let support = support(&lua, &meter, world)?;
-        let (globals, task, account_index, error_metatable): (Table, Function, Function, Table) =
-            lua.load(PRELUDE)
-                .set_name("=[postrider]")
-                .set_mode(ChunkMode::Text)
-                .call((support, api.ready, api.waiting, fields))?;
+        let (globals, task, indexes, error_metatable): (Table, Function, Table, Table) = lua
+            .load(PRELUDE)
+            .set_name("=[postrider]")
+            .set_mode(ChunkMode::Text)
+            .call((support, api.ready, api.waiting, fields))?;
         error_metatable.raw_set("__name", fault::ERROR_METATABLE)?;
         lua.set_named_registry_value(fault::ERROR_METATABLE, error_metatable)?;
-        lua.set_named_registry_value(account::INDEX, account_index)?;
+        lua.set_named_registry_value(account::INDEX, indexes.raw_get::<Function>("account")?)?;
+        lua.set_named_registry_value(event::INDEX, indexes.raw_get::<Function>("handler")?)?;
         lua.set_named_registry_value(TASK, task)?;
         lua.set_globals(globals)?;
         lua.set_memory_limit(meter.limits().memory_octets)?;
-        Ok(Self { lua, meter })
+        Ok(Self {
+            lua,
+            meter,
+            backend,
+            handlers,
+        })
     }
 
     /// Runs the chunk `source`, which messages call `name`, with the script's arguments.
@@ -106,9 +127,10 @@ impl Engine {
             .collect::<mlua::Result<MultiValue>>()
             .and_then(|args| start(&self.lua, &self.meter, chunk, args))
             .map_err(|error| self.lua_failed(&error))?;
+        let playing = self.until_stopped(self.play(running));
         let ended = match self.meter.limits().wall {
-            None => self.until_stopped(running).await,
-            Some(wall) => match tokio::time::timeout(wall, self.until_stopped(running)).await {
+            None => playing.await,
+            Some(wall) => match tokio::time::timeout(wall, playing).await {
                 Ok(ended) => ended,
                 Err(_) => Err(self.meter.expire()),
             },
@@ -119,19 +141,40 @@ impl Engine {
             Ok(Err(raised)) => match &raised.value {
                 Value::String(text) if text.as_bytes().ends_with(OUT_OF_MEMORY.as_bytes()) => {
                     let mut error = self.out_of_memory();
-                    let traced = ScriptError::uncaught(&raised.value, &raised.traceback);
+                    let traced = raised.explained();
                     error.failure.at = traced.failure.at.or_else(|| self.meter.seen());
                     error.trace = traced.trace;
                     Err(error)
                 }
-                value => Err(ScriptError::uncaught(value, &raised.traceback)),
+                _ => Err(raised.explained()),
             },
             Err(error) => Err(self.lua_failed(&error)),
         }
     }
 
+    /// The script's own task to its end and handlers beside it; then what they are still to
+    /// hear, however the script ended.
+    async fn play(&self, script: BoxFuture<'static, Ending>) -> Ending {
+        let mut hearing = self.handlers.listen(&self.lua, &self.meter, &self.backend);
+        let ended = hearing.meanwhile(script).await;
+        if !self.handlers.is_empty() {
+            let heard = async {
+                hearing.meanwhile(self.backend.settle()).await;
+                hearing.finish().await;
+            };
+            if tokio::time::timeout(GRACE, heard).await.is_err() {
+                tracing::warn!(
+                    target: "postrider::script",
+                    "the script ended before its handlers did: what they were told counts as not heard"
+                );
+            }
+        }
+        ended
+    }
+
     /// How a task ended, unless a limit stopped it.
-    async fn until_stopped(&self, mut task: BoxFuture<'static, Ending>) -> Result<Ending, Stop> {
+    async fn until_stopped(&self, task: impl Future<Output = Ending>) -> Result<Ending, Stop> {
+        let mut task = std::pin::pin!(task);
         std::future::poll_fn(
             |context| match (task.poll_unpin(context), self.meter.stopped()) {
                 (_, Some(stop)) => Poll::Ready(Err(stop)),
@@ -214,9 +257,15 @@ fn is_ours(frame: &Debug<'_>) -> bool {
 }
 
 /// All functions of the API; [`super::api`] describes them.
-fn register(api: &Registrar<'_>, backend: &Arc<dyn Backend>) -> mlua::Result<()> {
+fn register(
+    api: &Registrar<'_>,
+    backend: &Arc<dyn Backend>,
+    handlers: &Arc<Handlers>,
+) -> mlua::Result<()> {
     account::register(api, backend)?;
     config::register(api, backend)?;
+    event::register(api, handlers)?;
+    http::register(api, backend)?;
     json::register(api)?;
     log::register(api)?;
     secret::register(api)?;
@@ -423,6 +472,10 @@ mod tests {
             Box::pin(async { Err(Failure::new("config.invalid", "no account")) })
         }
 
+        fn account_names(&self) -> Vec<String> {
+            Vec::new()
+        }
+
         fn config_get(&self, _: &str) -> Result<Option<serde_json::Value>, Failure> {
             Ok(None)
         }
@@ -433,6 +486,26 @@ mod tests {
             _: serde_json::Value,
         ) -> BoxFuture<'a, Result<(), Failure>> {
             Box::pin(async { Ok(()) })
+        }
+
+        fn secret(
+            &self,
+            _: postrider_config::SecretRef,
+        ) -> BoxFuture<'_, Result<secrecy::SecretString, Failure>> {
+            Box::pin(async { Err(Failure::new("secret.missing", "no secret")) })
+        }
+
+        fn http(
+            &self,
+            _: crate::http::Request,
+        ) -> BoxFuture<'_, Result<crate::http::Response, Failure>> {
+            Box::pin(async { Err(Failure::new("network.connect", "no network")) })
+        }
+
+        fn subscribe(&self, _: Arc<dyn crate::lua::Listener>) {}
+
+        fn settle(&self) -> BoxFuture<'_, ()> {
+            Box::pin(async {})
         }
     }
 
@@ -464,7 +537,7 @@ mod tests {
             waiting: lua.create_table().unwrap(),
         };
         let backend: Arc<dyn Backend> = Arc::new(Empty);
-        register(&api, &backend).unwrap();
+        register(&api, &backend, &Arc::default()).unwrap();
         let described = |wanted: &dyn Fn(&Kind) -> bool| -> BTreeSet<String> {
             let items = ITEMS.iter().filter(|item| wanted(&item.kind));
             items.map(|item| item.name.to_owned()).collect()

@@ -17,7 +17,9 @@ mod backend;
 mod call;
 mod config;
 mod engine;
+mod event;
 mod fault;
+mod http;
 mod json;
 mod log;
 mod message;
@@ -29,7 +31,10 @@ mod task;
 mod text;
 mod time;
 
-pub use backend::{AccountHandle, Attachment, Backend, Priority, SendRequest, Sent, Source};
+pub use backend::{
+    AccountHandle, Attachment, Backend, HostEvent, Listener, Listeners, Priority, SendRequest,
+    Sent, Source, Token,
+};
 pub use fault::ScriptError;
 pub use reference::reference;
 

@@ -358,16 +358,16 @@ local function namespace(name)
   })
 end
 
-local pr, methods, properties = namespace "pr", {}, {}
+local pr, methods, properties = namespace "pr", { account = {}, handler = {} }, { account = {}, handler = {} }
 
 -- Puts `value` where its name says: `json.encode`, `account:send`, `account.name`.
 local function place(name, value)
-  local method, property = raw_match(name, "^account:(.+)"), raw_match(name, "^account%.(.+)")
+  local object, method = raw_match(name, "^(%w+):(.+)")
   local family, member = raw_match(name, "^(%w+)%.(.+)")
   if method then
-    methods[method] = value
-  elseif property then
-    properties[property] = value
+    methods[object][method] = value
+  elseif properties[family] then
+    properties[family][member] = value
   elseif family then
     if not rawget(pr, family) then pr[family] = namespace("pr." .. family) end
     pr[family][member] = value
@@ -389,15 +389,19 @@ for name, f in next, waiting do
 end
 for name, value in next, fields do place(name, value) end
 
-local function account_index(self, key)
-  local method = methods[key]
-  if method then return method end
-  local property = properties[key]
-  if property then return property(self) end
-  local known = {}
-  for k in next, methods do known[#known + 1] = k end
-  for k in next, properties do known[#known + 1] = k end
-  return misuse("an account has no '" .. tostring(key) .. "'" .. host.suggest(tostring(key), known))
+-- What an object of ours answers when asked for a field.
+local function index_of(object)
+  local its_methods, its_properties = methods[object], properties[object]
+  return function(self, key)
+    local method = its_methods[key]
+    if method then return method end
+    local property = its_properties[key]
+    if property then return property(self) end
+    local known = {}
+    for k in next, its_methods do known[#known + 1] = k end
+    for k in next, its_properties do known[#known + 1] = k end
+    return misuse((object == "account" and "an " or "a ") .. object .. " has no '" .. tostring(key) .. "'" .. host.suggest(tostring(key), known))
+  end
 end
 
 local loaded, loading = { postrider = pr }, {}
@@ -431,4 +435,4 @@ end
 
 function err.__concat(a, b) return tostring(a) .. tostring(b) end
 
-return globals, task, account_index, err
+return globals, task, { account = index_of "account", handler = index_of "handler" }, err

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::api::{ATTACH_FIELDS, Field, ITEMS, Item, Kind, STANDARD};
+use super::api::{ATTACH_FIELDS, EVENTS, Field, ITEMS, Item, Kind, STANDARD};
 
 /// The Lua reference, as Markdown.
 pub fn reference() -> String {
@@ -30,7 +30,9 @@ pub fn reference() -> String {
 
 fn family_of(name: &str) -> &'static str {
     match name.split(['.', ':']).next().unwrap_or(name) {
-        "account" => "Accounts",
+        "account" | "accounts" => "Accounts",
+        "on" | "handler" => "Events",
+        "http" => "HTTP",
         "secret" => "Secrets",
         "config" => "Settings",
         "log" => "Log",
@@ -43,9 +45,7 @@ fn family_of(name: &str) -> &'static str {
 
 fn describe(page: &mut String, item: &Item) {
     let full = match item.name {
-        method if method.starts_with("account:") || method.starts_with("account.") => {
-            method.to_owned()
-        }
+        method if method.contains(':') || method.starts_with("account.") => method.to_owned(),
         name => format!("pr.{name}"),
     };
     match &item.kind {
@@ -84,9 +84,21 @@ fn describe(page: &mut String, item: &Item) {
                 table(page, "field", ATTACH_FIELDS);
             }
             table(page, "returns", returns);
+            if item.name == "on" {
+                events(page);
+            }
         }
     }
     line(page, &format!("\n```lua\n{}\n```", item.example));
+}
+
+/// Each event with what its handler gets.
+fn events(page: &mut String) {
+    for event in EVENTS {
+        line(page, &format!("\n**`{}`**: {}", event.name, event.doc));
+        table(page, "field", event.payload);
+    }
+    line(page, "\nTimes are seconds since 1970.");
 }
 
 fn table(page: &mut String, heading: &str, fields: &[Field]) {
@@ -176,6 +188,9 @@ mod tests {
         for item in ITEMS {
             assert!(item.doc.ends_with('.'), "{}", item.name);
             assert!(page.contains(item.example), "{}", item.name);
+        }
+        for event in EVENTS {
+            assert!(page.contains(event.doc), "{}", event.name);
         }
     }
 }

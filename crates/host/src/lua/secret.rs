@@ -31,6 +31,18 @@ impl SecretRef {
     }
 }
 
+impl From<SecretRef> for postrider_config::SecretRef {
+    fn from(reference: SecretRef) -> Self {
+        match reference {
+            SecretRef::Env(name) => Self::Env(name),
+            SecretRef::File(path) => Self::File(path.into()),
+            SecretRef::Command(command) => Self::Command(command),
+            SecretRef::Credential(name) => Self::Credential(name),
+            SecretRef::Vault(name) => Self::Vault(name),
+        }
+    }
+}
+
 /// Says where it is kept; of a command only the program, since its arguments may be telling.
 impl fmt::Display for SecretRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

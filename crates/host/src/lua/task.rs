@@ -53,9 +53,7 @@ fn join(lua: &Lua, meter: &Arc<Meter>, args: Args) -> Result<Work, Fault> {
                 Err(raised) => return Err(Fault::Rethrown(raised.value)),
             }
         }
-        Ok(Reply::Made(Box::new(move |lua| {
-            packed(lua, results).map(Value::Table)
-        })))
+        Ok(Reply::made(move |lua| packed(lua, results)))
     }))
 }
 
