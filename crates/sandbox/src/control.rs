@@ -57,6 +57,10 @@ impl Control {
             .route("/v1/expire-secrets", post(expire_secrets))
             .route("/v1/clock", get(clock).post(advance))
             .route("/v1/log", get(log).delete(clear_log))
+            .route(
+                "/v1/token-requests",
+                get(token_requests).delete(clear_token_requests),
+            )
             .route("/v1/config", get(config))
             .route("/", get(|| async { Redirect::to("/inbox") }))
             .with_state(self.clone())
@@ -362,6 +366,17 @@ async fn log(Shared(control): Shared<Control>, Query(After { after }): Query<Aft
 /// `DELETE /v1/log`
 async fn clear_log(Shared(control): Shared<Control>) -> StatusCode {
     control.state.clear_log();
+    StatusCode::NO_CONTENT
+}
+
+/// `GET /v1/token-requests`: how many there were, by grant type
+async fn token_requests(Shared(control): Shared<Control>) -> Response {
+    Json(control.state.token_requests()).into_response()
+}
+
+/// `DELETE /v1/token-requests`: counted from zero again
+async fn clear_token_requests(Shared(control): Shared<Control>) -> StatusCode {
+    control.state.clear_token_requests();
     StatusCode::NO_CONTENT
 }
 

@@ -30,6 +30,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use tokio::sync::watch;
 
 use crate::jwt::shown;
 use crate::scenario::{Effect, FaultPoint, Guid, HttpAnswer, Scenario, TenantKind};
@@ -48,14 +49,27 @@ const MAX_BODY_OCTETS: usize = 256 * 1024;
 pub(crate) struct Entra {
     pub(crate) state: State,
     store: Arc<Mutex<Store>>,
+    /// Changes, or loses its sender, when the sandbox stops.
+    stopping: watch::Receiver<()>,
+}
+
+/// What a fault of the scenario makes of a request.
+enum Strike {
+    /// Nothing, or nothing any more.
+    None,
+    /// This answer instead of the usual one.
+    Answer(Response),
+    /// Everything as usual, and then no answer.
+    LoseReply,
 }
 
 impl Entra {
-    /// Entra ID over this state.
-    pub(crate) fn new(state: State) -> Self {
+    /// Entra ID over this state, until `stopping` says so.
+    pub(crate) fn new(state: State, stopping: watch::Receiver<()>) -> Self {
         Self {
             state,
             store: Arc::default(),
+            stopping,
         }
     }
 
@@ -156,7 +170,17 @@ impl Entra {
         client_id: &str,
         headers: &HeaderMap,
     ) -> Option<Response> {
-        let effect = self.state.take_fault(at, client_id)?;
+        match self.strike(at, client_id, headers).await {
+            Strike::Answer(response) => Some(response),
+            Strike::None | Strike::LoseReply => None,
+        }
+    }
+
+    /// What a fault of the scenario does to this request.
+    async fn strike(&self, at: FaultPoint, client_id: &str, headers: &HeaderMap) -> Strike {
+        let Some(effect) = self.state.take_fault(at, client_id) else {
+            return Strike::None;
+        };
         self.state.log(
             Area::Entra,
             format!("{at:?}"),
@@ -166,18 +190,28 @@ impl Entra {
         );
         match effect {
             Effect::Delay(span) => {
-                tokio::time::sleep(span.duration()).await;
-                None
+                tokio::select! {
+                    () = tokio::time::sleep(span.duration()) => Strike::None,
+                    () = self.stopped() => Strike::Answer(nothing()),
+                }
             }
-            Effect::Aadsts(error) => Some(answer::error(self, headers, &Aadsts::of_fault(error))),
-            Effect::Http(answer) => Some(bare(answer)),
-            // A body that fails before its first octet: the server drops the connection.
-            _ => Some(Response::new(Body::from_stream(
-                futures_util::stream::once(async {
-                    Err::<&[u8], _>(std::io::Error::from(std::io::ErrorKind::ConnectionAborted))
-                }),
-            ))),
+            Effect::Hang => {
+                self.stopped().await;
+                Strike::Answer(nothing())
+            }
+            Effect::Aadsts(error) => {
+                Strike::Answer(answer::error(self, headers, &Aadsts::of_fault(error)))
+            }
+            Effect::Http(answer) => Strike::Answer(bare(answer)),
+            Effect::LoseReply => Strike::LoseReply,
+            _ => Strike::Answer(nothing()),
         }
+    }
+
+    /// Waits for the end of the sandbox.
+    async fn stopped(&self) {
+        // A sender that is gone says it too.
+        let _ = self.stopping.clone().changed().await;
     }
 
     fn log_refusal(&self, what: &str, client_id: &str, error: &Aadsts) {
@@ -204,14 +238,18 @@ pub(crate) struct Revocation {
     pub(crate) public_clients_only: bool,
 }
 
+/// No answer: a body that fails before its first octet, whereupon the server drops the
+/// connection.
+fn nothing() -> Response {
+    Response::new(Body::from_stream(futures_util::stream::once(async {
+        Err::<&[u8], _>(std::io::Error::from(std::io::ErrorKind::ConnectionAborted))
+    })))
+}
+
 fn bare(answer: HttpAnswer) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = (
-        status,
-        [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
-        answer.body,
-    )
-        .into_response();
+    let kind = [(header::CONTENT_TYPE, answer.content_type)];
+    let mut response = (status, kind, answer.body).into_response();
     if let Some(seconds) = answer.retry_after {
         response
             .headers_mut()

@@ -139,12 +139,12 @@ impl Sandbox {
             options.clock,
             options.random,
         );
-        let entra = Entra::new(state.clone());
+        let (stopping, stopped) = watch::channel(());
+        let entra = Entra::new(state.clone(), stopped.clone());
         let (tls_listener, accepting) = TlsListener::new(web, Arc::clone(&tls))
             .map_err(|e| StartError::Listen("Entra ID", web_addr, e))?;
         let api_router = Control::new(state.clone(), entra.clone(), snippet)
             .router(inbox.clone(), Guard::new(api_addr));
-        let (stopping, stopped) = watch::channel(());
         let web = vec![
             tokio::spawn(serve(tls_listener, entra.router(), stopped.clone())),
             tokio::spawn(serve(api, api_router, stopped)),
@@ -227,8 +227,9 @@ impl Sandbox {
         self.exchange.abort();
         let _ = (&mut self.exchange).await;
         self.stopping.send_replace(());
+        let deadline = tokio::time::Instant::now() + LAST_ANSWERS;
         for mut server in std::mem::take(&mut self.web) {
-            if tokio::time::timeout(LAST_ANSWERS, &mut server)
+            if tokio::time::timeout_at(deadline, &mut server)
                 .await
                 .is_err()
             {

@@ -8,6 +8,7 @@
 
 mod check;
 mod fault;
+mod suggest;
 mod values;
 
 use std::fmt;
@@ -444,16 +445,24 @@ impl Scenario {
     /// # Errors
     /// Text that is no TOML, keys it does not know, and everything [`Scenario::check`] finds.
     pub fn from_toml(text: &str) -> Result<Self, ScenarioError> {
-        let scenario: Self =
-            toml::from_str(text).map_err(|e| ScenarioError::one(e.to_string().trim_end()))?;
+        let scenario: Self = toml::from_str(text)
+            .map_err(|e| ScenarioError::one(suggest::of_serde(&e.to_string())))?;
         scenario.completed()
     }
 
     /// Reads and checks a scenario from JSON of the same shape.
     pub fn from_json(value: serde_json::Value) -> Result<Self, ScenarioError> {
-        let scenario: Self =
-            serde_json::from_value(value).map_err(|e| ScenarioError::one(e.to_string()))?;
+        let scenario: Self = serde_json::from_value(value)
+            .map_err(|e| ScenarioError::one(suggest::of_serde(&e.to_string())))?;
         scenario.completed()
+    }
+
+    /// The same, taken on by a running sandbox: its faults begin to last.
+    pub(crate) fn begun(mut self, now: Timestamp) -> Self {
+        for fault in &mut self.faults {
+            fault.begin(now);
+        }
+        self
     }
 
     /// The tenant a path segment names: its id or one of its domains.

@@ -7,6 +7,8 @@
 #[cfg(test)]
 pub(crate) mod testing;
 
+mod tally;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +24,8 @@ use url::Url;
 
 use crate::jwt::{SigningKey, TokenProblem, shown};
 use crate::scenario::{Effect, FaultPoint, Guid, Resource, Scenario, ScenarioError, TenantKind};
+
+pub use tally::{Tally, TokenRequests};
 
 /// Log entries kept; older ones are dropped.
 const LOG_KEPT: usize = 10_000;
@@ -85,6 +89,7 @@ struct World {
     opaque: HashMap<String, Value>,
     log: VecDeque<LogEntry>,
     logged: u64,
+    token_requests: TokenRequests,
 }
 
 impl State {
@@ -96,13 +101,15 @@ impl State {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
+        let now = Timestamp::try_from(clock.now()).unwrap_or(Timestamp::MAX);
         let world = World {
-            scenario: Arc::new(scenario),
+            scenario: Arc::new(scenario.begun(now)),
             advanced: Duration::ZERO,
             revoked: HashSet::new(),
             opaque: HashMap::new(),
             log: VecDeque::new(),
             logged: 0,
+            token_requests: TokenRequests::default(),
         };
         Self {
             inner: Arc::new(Inner {
@@ -143,8 +150,9 @@ impl State {
         &self,
         change: impl FnOnce(&Scenario) -> Result<Scenario, E>,
     ) -> Result<(Arc<Scenario>, Arc<Scenario>), E> {
+        let now = self.now();
         let mut world = self.world();
-        let changed = Arc::new(change(&world.scenario)?.completed()?);
+        let changed = Arc::new(change(&world.scenario)?.completed()?.begun(now));
         let before = std::mem::replace(&mut world.scenario, Arc::clone(&changed));
         Ok((before, changed))
     }
@@ -164,14 +172,10 @@ impl State {
     /// The effect of the first fault set for this point and subject (a user, address or
     /// client id), counted as having struck once.
     pub fn take_fault(&self, at: FaultPoint, subject: &str) -> Option<Effect> {
+        let now = self.now();
         let mut world = self.world();
-        let index = world.scenario.faults.iter().position(|f| {
-            f.at == at
-                && f.times != Some(0)
-                && f.only_for
-                    .as_ref()
-                    .is_none_or(|only| only.eq_ignore_ascii_case(subject))
-        })?;
+        let faults = &world.scenario.faults;
+        let index = faults.iter().position(|f| f.strikes(at, subject, now))?;
         let fault = &mut Arc::make_mut(&mut world.scenario).faults[index];
         if let Some(times) = &mut fault.times {
             *times -= 1;
@@ -459,7 +463,7 @@ fn as_text<S: serde::Serializer>(time: &Timestamp, serializer: S) -> Result<S::O
 mod tests {
     use super::testing::*;
     use super::*;
-    use crate::scenario::Fault;
+    use crate::scenario::{Fault, Span};
 
     #[test]
     fn a_token_is_good_for_its_service_until_it_expires_or_is_revoked() {
@@ -536,10 +540,9 @@ mod tests {
     fn a_fault_strikes_as_often_as_it_says_and_only_whom_it_names() {
         let state = state(Scenario::default());
         let fault = |only_for: Option<&str>, times| Fault {
-            at: FaultPoint::SmtpAuth,
-            effect: Effect::Close,
             only_for: only_for.map(str::to_owned),
             times,
+            ..Fault::new(FaultPoint::SmtpAuth, Effect::Close)
         };
         state
             .change(|s| s.faults = vec![fault(Some("A@contoso.com"), None), fault(None, Some(1))])
@@ -563,6 +566,36 @@ mod tests {
                 Some(Effect::Close)
             );
         }
+    }
+
+    #[test]
+    fn a_fault_lasts_from_when_it_is_taken_on() {
+        let brief = || Fault {
+            lasts: Some(Span::minutes(10)),
+            ..Fault::new(FaultPoint::Token, Effect::Close)
+        };
+        let state = state(Scenario {
+            faults: vec![brief()],
+            ..Scenario::default()
+        });
+        let strikes = || state.take_fault(FaultPoint::Token, "").is_some();
+        let minutes = |n| state.advance(Duration::from_mins(n));
+        assert!(strikes());
+        minutes(9);
+        assert!(strikes());
+        // Another change does not begin it anew, and what is saved says when it ends.
+        state.change(|s| s.limits.connections = 9).unwrap();
+        assert_eq!(
+            state.scenario().faults[0].until.unwrap().to_string(),
+            "2026-01-01T00:10:00Z"
+        );
+        minutes(1);
+        assert!(!strikes());
+
+        state.change(|s| s.faults.push(brief())).unwrap();
+        assert!(strikes());
+        minutes(10);
+        assert!(!strikes());
     }
 
     #[test]

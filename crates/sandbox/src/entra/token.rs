@@ -14,7 +14,7 @@ use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
 use crate::scenario::{Account, App, FaultPoint, Rotation, Scenario, Tenant, User};
-use crate::state::{Area, Outcome};
+use crate::state::{Area, Outcome, Tally};
 
 use super::aadsts::Aadsts;
 use super::client::{Presented, Proof, find_app};
@@ -22,7 +22,7 @@ use super::form::Form;
 use super::issue::{Delegated, app_only_answer, consented};
 use super::scope::{Requested, Target};
 use super::store::{Challenge, DeviceAnswer, Grant, Refresh};
-use super::{Entra, TenantPath, answer};
+use super::{Entra, Strike, TenantPath, answer, nothing};
 
 /// `POST /{tenant}/oauth2/v2.0/token`
 pub(crate) async fn token(
@@ -31,25 +31,49 @@ pub(crate) async fn token(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let form = match Form::from_body(&headers, &body) {
+    let form = Form::from_body(&headers, &body);
+    let grant_type = form
+        .as_ref()
+        .ok()
+        .and_then(|form| form.get("grant_type"))
+        .unwrap_or_default()
+        .to_owned();
+    let count = |counted: fn(&mut Tally)| entra.state.tally(&grant_type, counted);
+    count(|tally| tally.requests += 1);
+    let form = match form {
         Ok(form) => form,
-        Err(error) => return refused(&entra, &headers, "token", "", &error),
+        Err(error) => {
+            count(|tally| tally.refused += 1);
+            return refused(&entra, &headers, "token", "", &error);
+        }
     };
     let client_id = Presented::read(&headers, &form)
         .map(|p| p.client_id)
         .unwrap_or_default();
-    let what = format!("token {}", form.get("grant_type").unwrap_or_default());
-    if let Some(response) = entra.fault(FaultPoint::Token, &client_id, &headers).await {
+    let what = format!("token {grant_type}");
+    let strike = entra.strike(FaultPoint::Token, &client_id, &headers).await;
+    if !matches!(strike, Strike::None) {
+        count(|tally| tally.faults += 1);
+    }
+    if let Strike::Answer(response) = strike {
         return response;
     }
-    match exchange(&entra, &tenant, &headers, &form) {
+    let answer = match exchange(&entra, &tenant, &headers, &form) {
         Ok((value, whose)) => {
+            count(|tally| tally.granted += 1);
             entra
                 .state
                 .log(Area::Entra, what, client_id, Outcome::Done, whose);
             answer::json(&value)
         }
-        Err(error) => refused(&entra, &headers, &what, &client_id, &error),
+        Err(error) => {
+            count(|tally| tally.refused += 1);
+            refused(&entra, &headers, &what, &client_id, &error)
+        }
+    };
+    match strike {
+        Strike::LoseReply => nothing(),
+        _ => answer,
     }
 }
 

@@ -77,6 +77,7 @@ impl Session {
             .log(Area::Exchange, what, subject, Outcome::Refused, why);
         match effect {
             Effect::Delay(span) => tokio::time::sleep(span.duration()).await,
+            Effect::Hang => std::future::pending().await,
             Effect::Close => return Some(ServerReply::vanish()),
             Effect::Reply(text) => return Some(scripted(&text)),
             Effect::HideStarttls => self.hide_starttls = true,

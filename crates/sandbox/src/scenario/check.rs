@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{EVERYONE, Effect, Guid, Right, Scenario, ScenarioError};
+use axum::http::HeaderValue;
+
+use super::suggest::suggestion;
+use super::{EVERYONE, Effect, FaultPoint, Guid, Right, Scenario, ScenarioError};
 
 impl Scenario {
     /// Fills in what may be left out, then checks.
@@ -87,9 +90,11 @@ impl Scenario {
                 if !is_address(address) {
                     problems.push(format!("user {}: `{address}` is no address", user.upn));
                 } else if self.tenant_of(address).is_none() {
+                    let domain = address.rsplit('@').next().unwrap_or_default();
                     problems.push(format!(
-                        "user {}: no tenant has the domain of `{address}`",
-                        user.upn
+                        "user {}: no tenant has the domain of `{address}`{}",
+                        user.upn,
+                        suggestion(domain, self.domains())
                     ));
                 }
                 if !addresses.insert(address.to_ascii_lowercase()) {
@@ -108,7 +113,8 @@ impl Scenario {
                 problem("is there twice".to_owned());
             }
             if self.tenant(&app.tenant).is_none() {
-                problem(format!("there is no tenant `{}`", app.tenant));
+                let near = suggestion(&app.tenant, self.domains());
+                problem(format!("there is no tenant `{}`{near}", app.tenant));
             }
             if app.public_client
                 && !(app.secrets.is_empty()
@@ -151,7 +157,8 @@ impl Scenario {
                 .chain(app.assigned_users.iter().flatten())
             {
                 if who != EVERYONE && self.user(who).is_none() {
-                    problem(format!("there is no user `{who}`"));
+                    let near = suggestion(who, self.upns());
+                    problem(format!("there is no user `{who}`{near}"));
                 }
             }
         }
@@ -161,15 +168,18 @@ impl Scenario {
         for permission in &self.permissions {
             if self.user(&permission.mailbox).is_none() {
                 problems.push(format!(
-                    "permission: there is no mailbox `{}`",
-                    permission.mailbox
+                    "permission: there is no mailbox `{}`{}",
+                    permission.mailbox,
+                    suggestion(&permission.mailbox, self.upns())
                 ));
             }
             let app = self.app(&permission.trustee);
             if self.user(&permission.trustee).is_none() && app.is_none() {
+                let apps = self.apps.iter().map(|app| app.client_id.as_str());
                 problems.push(format!(
-                    "permission: `{}` is neither a user nor an app",
-                    permission.trustee
+                    "permission: `{}` is neither a user nor an app{}",
+                    permission.trustee,
+                    suggestion(&permission.trustee, self.upns().chain(apps))
                 ));
             }
             if app.is_some() && permission.right != Right::FullAccess {
@@ -179,6 +189,16 @@ impl Scenario {
                 ));
             }
         }
+    }
+
+    fn upns(&self) -> impl Iterator<Item = &str> {
+        self.users.iter().map(|user| user.upn.as_str())
+    }
+
+    fn domains(&self) -> impl Iterator<Item = &str> {
+        self.tenants
+            .iter()
+            .flat_map(|tenant| tenant.domains.iter().map(String::as_str))
     }
 
     fn check_numbers(&self, problems: &mut Vec<String>) {
@@ -196,12 +216,18 @@ impl Scenario {
                     fault.at
                 ));
             }
+            if fault.lasts.is_some() && fault.until.is_some() {
+                problems.push("fault: lasts and until exclude each other".to_owned());
+            }
             let fits = match &fault.effect {
-                Effect::Delay(_) | Effect::Close => true,
+                Effect::Delay(_) | Effect::Close | Effect::Hang => true,
                 Effect::Aadsts(_) => fault.at.is_http(),
                 Effect::Http(answer) => {
                     if !(200..=599).contains(&answer.status) {
                         problems.push(format!("fault: {} is no HTTP status", answer.status));
+                    }
+                    if HeaderValue::from_str(&answer.content_type).is_err() {
+                        problems.push("fault: its content_type is no header's value".to_owned());
                     }
                     fault.at.is_http()
                 }
@@ -217,9 +243,11 @@ impl Scenario {
                     }
                     !fault.at.is_http()
                 }
-                Effect::HideStarttls => fault.at == super::FaultPoint::SmtpEhlo,
-                Effect::InjectPlaintext(_) => fault.at == super::FaultPoint::SmtpStarttls,
-                Effect::LoseReply => fault.at == super::FaultPoint::SmtpMessage,
+                Effect::HideStarttls => fault.at == FaultPoint::SmtpEhlo,
+                Effect::InjectPlaintext(_) => fault.at == FaultPoint::SmtpStarttls,
+                Effect::LoseReply => {
+                    matches!(fault.at, FaultPoint::SmtpMessage | FaultPoint::Token)
+                }
             };
             if !fits {
                 problems.push(format!(
@@ -340,7 +368,15 @@ mod tests {
             ("[[user]]\nupn = \"a b@contoso.com\"", "is no address"),
             (
                 "[[user]]\nupn = \"x@contoso.com\"\npasswort = \"x\"",
-                "passwort",
+                "unknown field `passwort`, expected one of",
+            ),
+            (
+                "[[user]]\nupn = \"x@contoso.com\"\npasswort = \"x\"",
+                "did you mean `password`?",
+            ),
+            (
+                "[[permission]]\nmailbox = \"svc-mial@contoso.com\"\ntrustee = \"admin@contoso.com\"\nright = \"send_as\"",
+                "there is no mailbox `svc-mial@contoso.com`; did you mean `svc-mail@contoso.com`?",
             ),
             (
                 "[[fault]]\nat = \"token\"\neffect = { reply = \"451 4.7.0 x\" }",

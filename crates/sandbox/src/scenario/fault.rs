@@ -1,5 +1,6 @@
 //! Faults: what goes wrong on purpose, where, for whom, and how often.
 
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::Span;
@@ -19,6 +20,50 @@ pub struct Fault {
     /// How many times; absent: until it is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
+    /// For how long from when a running sandbox takes it on, which makes it
+    /// [`until`](Self::until); absent: without an end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lasts: Option<Span>,
+    /// Not from this time on, by the sandbox's clock.
+    #[serde(
+        default,
+        with = "super::values::rfc3339",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub until: Option<Timestamp>,
+}
+
+impl Fault {
+    /// At this place, without an end.
+    pub fn new(at: FaultPoint, effect: Effect) -> Self {
+        Self {
+            at,
+            effect,
+            only_for: None,
+            times: None,
+            lasts: None,
+            until: None,
+        }
+    }
+
+    /// Begins to last.
+    pub(crate) fn begin(&mut self, now: Timestamp) {
+        if let Some(span) = self.lasts.take() {
+            let span = SignedDuration::try_from(span.duration()).unwrap_or(SignedDuration::MAX);
+            self.until = Some(now.saturating_add(span).unwrap_or(Timestamp::MAX));
+        }
+    }
+
+    /// Whether it strikes this one now.
+    pub(crate) fn strikes(&self, at: FaultPoint, subject: &str, now: Timestamp) -> bool {
+        self.at == at
+            && self.times != Some(0)
+            && self.until.is_none_or(|until| now < until)
+            && self
+                .only_for
+                .as_ref()
+                .is_none_or(|only| only.eq_ignore_ascii_case(subject))
+    }
 }
 
 /// Where a fault strikes. At Entra's points `only_for` names a client id.
@@ -79,6 +124,8 @@ pub enum Effect {
     Delay(Span),
     /// Close the connection without an answer.
     Close,
+    /// Keep the connection, and never answer.
+    Hang,
     /// HTTP: answer with this error of Entra's.
     Aadsts(AadError),
     /// HTTP: answer with this.
@@ -90,7 +137,8 @@ pub enum Effect {
     HideStarttls,
     /// SMTP, `smtp_starttls`: this text follows the reply to `STARTTLS` in the same packet.
     InjectPlaintext(String),
-    /// SMTP, `smtp_message`: the message is kept, and the connection ends before the reply.
+    /// `smtp_message`: the message is kept, and the connection ends before the reply. `token`:
+    /// the tokens are issued, and the connection ends before they are sent.
     LoseReply,
 }
 
@@ -120,7 +168,26 @@ pub struct HttpAnswer {
     /// `Retry-After` in seconds, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u32>,
-    /// The body, sent as text.
+    /// The body.
     #[serde(default)]
     pub body: String,
+    /// What kind of body it is said to be.
+    #[serde(default = "plain_text")]
+    pub content_type: String,
+}
+
+impl Default for HttpAnswer {
+    /// An empty 500.
+    fn default() -> Self {
+        Self {
+            status: 500,
+            retry_after: None,
+            body: String::new(),
+            content_type: plain_text(),
+        }
+    }
+}
+
+fn plain_text() -> String {
+    "text/plain; charset=utf-8".to_owned()
 }

@@ -135,7 +135,7 @@ async fn a_change_that_makes_no_sense_changes_nothing_and_says_why() {
             "v1/scenario",
             json!({ "limits": { "conections": 1 } }),
             422,
-            "conections",
+            "did you mean `connections`?",
         ),
         (
             Method::PATCH,
@@ -165,6 +165,13 @@ async fn a_change_that_makes_no_sense_changes_nothing_and_says_why() {
             json!({ "upn": "x@elsewhere.example" }),
             422,
             "no tenant has the domain",
+        ),
+        (
+            Method::POST,
+            "v1/scenario/user",
+            json!({ "upn": "x@contosso.com" }),
+            422,
+            "no tenant has the domain of `x@contosso.com`; did you mean `contoso.com`?",
         ),
         (
             Method::POST,
@@ -204,6 +211,42 @@ async fn a_change_that_makes_no_sense_changes_nothing_and_says_why() {
         );
     }
     assert_eq!(site.sandbox.state().scenario(), before);
+}
+
+#[tokio::test]
+async fn a_fault_that_makes_no_sense_is_not_set() {
+    let site = Site::start().await;
+    let token = |more: Value| {
+        let mut fault = json!({ "at": "token", "effect": "hang" });
+        fault
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        fault
+    };
+    let odd_type = json!({ "http": { "status": 200, "content_type": "a\nb" } });
+    for (fault, problem) in [
+        (token(json!({ "at": "tokens" })), "did you mean `token`?"),
+        (token(json!({ "effect": "hung" })), "did you mean `hang`?"),
+        (
+            token(json!({ "lasts": "1h", "until": "2031-01-31T00:00:00Z" })),
+            "lasts and until exclude each other",
+        ),
+        (token(json!({ "effect": odd_type })), "content_type"),
+        (
+            token(json!({ "at": "keys", "effect": "lose_reply" })),
+            "LoseReply cannot happen at Keys",
+        ),
+    ] {
+        let told = format!("{fault}");
+        let (status, answer) = call(&site, Method::POST, "v1/scenario/fault", Some(fault)).await;
+        assert_eq!(status, 422, "{told}: {answer}");
+        assert!(
+            answer["problems"][0].as_str().unwrap().contains(problem),
+            "{told}: {answer}"
+        );
+    }
+    assert!(site.sandbox.state().scenario().faults.is_empty());
 }
 
 #[tokio::test]
@@ -391,4 +434,67 @@ async fn the_log_can_be_followed_and_emptied() {
         call(&site, Method::GET, "v1/log", None).await.1["entries"],
         json!([])
     );
+}
+
+#[tokio::test]
+async fn token_requests_are_counted_by_grant_type() {
+    let site = Site::start().await;
+    let answer = site.person(&format!("{OUTLOOK} offline_access")).await;
+    let refresh = answer.text("refresh_token");
+    site.refresh(refresh, &[]).await.is_ok();
+    site.refresh("mangled", &[]).await;
+    site.token(&CREDENTIALS).await.is_ok();
+    let device = [
+        ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
+        ("client_id", PUBLIC),
+        ("device_code", "unknown"),
+    ];
+    site.token(&device).await;
+    site.token(&[("client_id", PUBLIC)]).await;
+    let fault = json!({ "at": "token", "times": 1, "effect": { "aadsts": { "code": 90033 } } });
+    call(&site, Method::POST, "v1/scenario/fault", Some(fault)).await;
+    site.token(&CREDENTIALS).await;
+
+    let tally = |requests: u64, granted: u64, refused: u64, faults: u64| json!({ "requests": requests, "granted": granted, "refused": refused, "faults": faults });
+    let path = "v1/token-requests";
+    let (_, counts) = call(&site, Method::GET, path, None).await;
+    assert_eq!(
+        counts,
+        json!({
+            "authorization_code": tally(1, 1, 0, 0),
+            "refresh_token": tally(2, 1, 1, 0),
+            "client_credentials": tally(2, 1, 0, 1),
+            "device_code": tally(1, 0, 1, 0),
+            "other": tally(1, 0, 1, 0),
+        })
+    );
+    assert_eq!(call(&site, Method::DELETE, path, None).await.0, 204);
+    let (_, counts) = call(&site, Method::GET, path, None).await;
+    assert_eq!(counts["refresh_token"], tally(0, 0, 0, 0));
+}
+
+#[tokio::test]
+async fn the_life_of_tokens_and_of_a_fault_can_be_set_while_it_runs() {
+    let site = Site::start().await;
+    let brief = json!({ "tokens": { "access_min": "2m", "access_max": "2m",
+        "rotation": "strict", "refresh_in_percent": 50 } });
+    let (status, _) = call(&site, Method::PATCH, "v1/scenario", Some(brief)).await;
+    assert_eq!(status, 200);
+    let answer = site.token(&CREDENTIALS).await;
+    assert_eq!(
+        (&answer.json["expires_in"], &answer.json["refresh_in"]),
+        (&json!(120), &json!(60))
+    );
+
+    let fault = json!({ "at": "token", "lasts": "12h", "effect": { "aadsts": { "code": 90033 } } });
+    let (_, scenario) = call(&site, Method::POST, "v1/scenario/fault", Some(fault)).await;
+    assert_eq!(scenario["fault"][0]["lasts"], Value::Null);
+    assert!(scenario["fault"][0]["until"].is_string());
+    let hours = |n: u64| Some(json!({ "advance": format!("{n}h") }));
+    call(&site, Method::POST, "v1/clock", hours(11)).await;
+    site.token(&CREDENTIALS)
+        .await
+        .is_error(400, "temporarily_unavailable", 90_033);
+    call(&site, Method::POST, "v1/clock", hours(1)).await;
+    site.token(&CREDENTIALS).await.is_ok();
 }

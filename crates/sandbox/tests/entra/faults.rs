@@ -1,10 +1,14 @@
 //! Faults on purpose, and bodies nobody would send on purpose.
 
-use postrider_sandbox::scenario::{AadError, Effect, Fault, FaultPoint, HttpAnswer, Span};
+use postrider_sandbox::scenario::{
+    AadError, Effect, Fault, FaultPoint, HttpAnswer, Rotation, Span,
+};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use reqwest::Response;
+use tokio::task::JoinHandle;
 
-use crate::site::{DAEMON, FORM, OUTLOOK_DEFAULT, SECRET, Site, TENANT};
+use crate::site::{DAEMON, FORM, OUTLOOK, OUTLOOK_DEFAULT, PUBLIC, SECRET, Site, TENANT};
 
 const FORM_FIELDS: [(&str, &str); 4] = [
     ("grant_type", "client_credentials"),
@@ -15,10 +19,8 @@ const FORM_FIELDS: [(&str, &str); 4] = [
 
 fn fault(at: FaultPoint, effect: Effect, times: Option<u32>) -> Fault {
     Fault {
-        at,
-        effect,
         times,
-        only_for: None,
+        ..Fault::new(at, effect)
     }
 }
 
@@ -36,6 +38,7 @@ async fn a_fault_strikes_as_set_and_then_things_work_again() {
         status: 503,
         retry_after: Some(7),
         body: "busy".to_owned(),
+        ..HttpAnswer::default()
     });
     let site = Site::with(|s| {
         s.faults = vec![
@@ -99,6 +102,88 @@ async fn a_fault_for_one_client_leaves_others_alone() {
     })
     .await;
     site.token(&FORM_FIELDS).await.is_ok();
+}
+
+#[tokio::test]
+async fn whatever_a_provider_in_trouble_says_can_be_played() {
+    let site = Site::start().await;
+    for (status, kind, body) in [
+        (400, "application/json", r#"{"error":"invalid_request"}"#),
+        (401, "application/octet-stream", "\u{0}junk"),
+        (429, "application/json", "{}"),
+        (500, "text/plain", ""),
+        (200, "text/html", "<html><body>Welcome</body></html>"),
+    ] {
+        let effect = Effect::Http(HttpAnswer {
+            status,
+            retry_after: (status == 429).then_some(30),
+            body: body.to_owned(),
+            content_type: kind.to_owned(),
+        });
+        site.sandbox
+            .state()
+            .change(|s| s.faults = vec![fault(FaultPoint::Token, effect, Some(1))])
+            .unwrap();
+        let response = sent(&site, &FORM_FIELDS).await.unwrap().unwrap();
+        assert_eq!(response.status().as_u16(), status);
+        let headers = response.headers();
+        assert_eq!(headers["content-type"].to_str().unwrap(), kind);
+        assert_eq!(headers.contains_key("retry-after"), status == 429);
+        assert_eq!(response.text().await.unwrap(), body);
+        site.token(&FORM_FIELDS).await.is_ok();
+    }
+}
+
+#[tokio::test]
+async fn a_request_left_hanging_has_no_answer_and_does_not_keep_the_sandbox() {
+    let site = Site::with(|s| s.faults = vec![fault(FaultPoint::Token, Effect::Hang, None)]).await;
+    let tally = || site.sandbox.state().token_requests().client_credentials;
+    let hanging = sent(&site, &FORM_FIELDS);
+    while tally().requests == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!hanging.is_finished());
+    assert_eq!(
+        (tally().granted, tally().refused, tally().faults),
+        (0, 0, 0)
+    );
+    // It is not waited for: the request ends with the sandbox.
+    site.sandbox.stop().await;
+    assert!(hanging.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_reply_that_is_lost_leaves_tokens_issued() {
+    let site = Site::with(|s| s.tokens.rotation = Rotation::Strict).await;
+    let scope = format!("{OUTLOOK} offline_access");
+    let old = site.person(&scope).await.text("refresh_token").to_owned();
+    let lose = fault(FaultPoint::Token, Effect::LoseReply, Some(1));
+    let state = site.sandbox.state();
+    state.change(|s| s.faults = vec![lose]).unwrap();
+    let form = [
+        ("grant_type", "refresh_token"),
+        ("client_id", PUBLIC),
+        ("refresh_token", old.as_str()),
+    ];
+    assert!(sent(&site, &form).await.unwrap().is_err());
+    // The token was used: presenting it again is a reuse.
+    site.refresh(&old, &[])
+        .await
+        .is_error(400, "invalid_grant", 50_173);
+    let tally = state.token_requests().refresh_token;
+    assert_eq!(
+        (tally.requests, tally.granted, tally.refused, tally.faults),
+        (2, 1, 1, 1)
+    );
+}
+
+/// A token request on a connection of its own.
+fn sent(site: &Site, form: &[(&str, &str)]) -> JoinHandle<reqwest::Result<Response>> {
+    let request = crate::site::client(site.sandbox.ca_pem())
+        .post(site.token_endpoint())
+        .header("content-type", FORM)
+        .body(crate::site::encoded(form));
+    tokio::spawn(request.send())
 }
 
 /// Pieces a hostile or broken form is made of.

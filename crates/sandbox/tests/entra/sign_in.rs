@@ -1,8 +1,11 @@
 //! The pages: who may pass, what they are asked, and where the browser ends up.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use postrider_sandbox::scenario::{Account, EVERYONE, Guid, TenantKind};
+use serde_json::{Value, json};
 
-use crate::site::{Browser, DAEMON, OUTLOOK, PUBLIC, Site, TENANT};
+use crate::site::{Browser, DAEMON, OUTLOOK, PUBLIC, Site, TENANT, peek};
 
 const USER: (&str, &str) = ("svc-mail@contoso.com", "svc-mail-password");
 const ADMIN: (&str, &str) = ("admin@contoso.com", "admin-password");
@@ -475,4 +478,81 @@ async fn pages_escape_what_comes_from_outside_and_cannot_be_framed() {
         "{html}"
     );
     assert!(html.contains("&lt;script&gt;"));
+}
+
+#[tokio::test]
+async fn another_person_than_hinted_may_sign_in_and_the_id_token_says_so() {
+    let site = Site::start().await;
+    let scope = format!("openid profile {OUTLOOK} offline_access");
+    let more = [
+        ("scope", scope.as_str()),
+        ("login_hint", USER.0),
+        ("nonce", "n-7"),
+    ];
+    let landed = Browser::new(&site).arrive_as(ADMIN.0, ADMIN.1, &more).await;
+    let answer = site.redeem(landed.param("code"), &[]).await;
+    let id_token = answer.text("id_token");
+    let claims = peek(id_token);
+    let tid = site.sandbox.state().scenario().tenants[0].id.to_string();
+    assert_eq!(
+        (&claims["preferred_username"], &claims["nonce"]),
+        (&json!(ADMIN.0), &json!("n-7"))
+    );
+    assert_eq!(
+        (&claims["iss"], &claims["tid"], &claims["aud"]),
+        (
+            &json!(site.url(&format!("{tid}/v2.0"))),
+            &json!(tid),
+            &json!(PUBLIC)
+        )
+    );
+    // Entra names its key in the header, and the key set holds it.
+    let header = id_token.split('.').next().unwrap();
+    let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap();
+    let keys = site.url(&format!("{TENANT}/discovery/v2.0/keys"));
+    let keys = site.http.get(keys).send().await.unwrap();
+    let keys: Value = serde_json::from_str(&keys.text().await.unwrap()).unwrap();
+    assert_eq!(header["alg"], "RS256");
+    assert_eq!(header["kid"], keys["keys"][0]["kid"]);
+
+    // The scopes of OpenID are no part of the answer's `scope`; a refresh brings a new ID
+    // token, without a nonce.
+    assert_eq!(answer.text("scope"), OUTLOOK);
+    let again = site.refresh(answer.text("refresh_token"), &[]).await;
+    let claims = peek(again.text("id_token"));
+    assert_eq!(claims["preferred_username"], ADMIN.0);
+    assert_eq!(claims.get("nonce"), None);
+}
+
+#[tokio::test]
+async fn what_a_browser_test_clicks_keeps_its_id() {
+    #[track_caller]
+    fn has(page: &crate::site::Shown, ids: &[&str]) {
+        for id in ids {
+            let attribute = format!(" id=\"{id}\"");
+            assert_eq!(page.html.matches(&attribute).count(), 1, "#{id}: {page:?}");
+        }
+    }
+    let site = Site::with(|s| s.users[2].mfa = true).await;
+    let mut browser = Browser::new(&site);
+    let page = browser.authorize(&[]).await;
+    has(&page, &["login", "passwd", "submit"]);
+    let wrong = browser
+        .submit(&page, &[("login", ADMIN.0), ("passwd", "wrong")])
+        .await;
+    has(&wrong, &["error", "login", "passwd", "submit"]);
+    let page = browser
+        .submit(&page, &[("login", ADMIN.0), ("passwd", ADMIN.1)])
+        .await;
+    has(&page, &["approve"]);
+    let page = browser.submit(&page, &[("mfa", "approve")]).await;
+    has(&page, &["everyone", "accept", "cancel"]);
+    browser.submit(&page, &[("decision", "accept")]).await;
+    let choose = browser.authorize(&[("prompt", "select_account")]).await;
+    has(&choose, &["other"]);
+    assert!(choose.html.contains(&format!("value=\"{}\"", ADMIN.0)));
+    let page = browser.get(&site.url("device")).await;
+    has(&page, &["user_code", "submit"]);
+    let page = browser.authorize(&[("redirect_uri", "x")]).await;
+    has(&page, &["error"]);
 }

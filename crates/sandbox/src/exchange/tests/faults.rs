@@ -5,10 +5,8 @@ use super::*;
 fn fault(at: FaultPoint, effect: Effect) -> impl FnOnce(&mut Scenario) {
     move |scenario: &mut Scenario| {
         scenario.faults = vec![Fault {
-            at,
-            effect,
-            only_for: None,
             times: Some(1),
+            ..Fault::new(at, effect)
         }];
     }
 }
