@@ -10,6 +10,7 @@ mod devices;
 mod discovery;
 mod faults;
 mod lifecycle;
+mod plugin;
 mod refresh;
 mod sending;
 mod sign_in;
