@@ -12,7 +12,7 @@ const UNITS: [(&str, u64); 5] = [
 ];
 
 /// The duration `text` names: whole numbers, each with its unit, longest unit first.
-pub(crate) fn parse(text: &str) -> Option<Duration> {
+pub fn parse(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut millis: u64 = 0;
     let mut units = UNITS.iter();

@@ -128,7 +128,7 @@ pub(crate) static VAULT: &[Field] = &[
     field(
         "key_file",
         Kind::Path,
-        "A file with the key: this user's or root's, mode 0400. `postrider vault rekey` makes one.",
+        "A file with the key (`openssl rand -base64 32`): this user's or root's, mode 0400.",
     ),
     field(
         "keyring",

@@ -36,6 +36,7 @@ mod vault;
 
 pub use account::{Account, Auth, Limits, Server, Timeouts, TlsMode};
 pub use config::{Config, PluginSettings};
+pub use duration::parse as parse_duration;
 pub use expiry::{InvalidExpiry, parse_expiry};
 pub use find::{Surroundings, candidates, find};
 pub use keys::{KeyReference, reference};
@@ -43,5 +44,5 @@ pub use lettre::{Address, message::Mailbox};
 pub use presets::{Preset, Presets, SandboxAddress};
 pub use problem::{ConfigErrors, Location, Problem};
 pub use rotation::{ReuseGrace, Rotation};
-pub use secret::{NoVault, SecretError, SecretErrorKind, SecretRef, VaultLookup};
+pub use secret::{NoVault, SecretError, SecretErrorKind, SecretRef, VaultLookup, secret_text};
 pub use vault::{VaultSettings, secret_name};

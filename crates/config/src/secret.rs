@@ -150,6 +150,14 @@ impl Serialize for SecretRef {
     }
 }
 
+/// A secret's text: one trailing line break is taken off, and nothing else.
+///
+/// # Errors
+/// Why it is no secret, as the end of a sentence: longer than 64 KiB, empty, not UTF-8 text.
+pub fn secret_text(octets: &[u8]) -> Result<SecretString, String> {
+    as_text(octets).map_err(|(_, message)| message)
+}
+
 /// Why a secret could not be fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretError {
@@ -432,9 +440,6 @@ fn unreadable(error: &std::io::Error) -> (SecretErrorKind, String) {
 /// The secret without its trailing line break.
 fn as_text(octets: &[u8]) -> Result<SecretString, (SecretErrorKind, String)> {
     let malformed = |message: &str| Err((SecretErrorKind::Malformed, message.to_owned()));
-    if octets.len() > LIMIT_OCTETS {
-        return malformed("is longer than 64 KiB");
-    }
     let Ok(text) = std::str::from_utf8(octets) else {
         return malformed("is not UTF-8 text");
     };
@@ -442,6 +447,9 @@ fn as_text(octets: &[u8]) -> Result<SecretString, (SecretErrorKind, String)> {
     let text = text.strip_suffix('\r').unwrap_or(text);
     if text.is_empty() {
         return malformed("is empty");
+    }
+    if text.len() > LIMIT_OCTETS {
+        return malformed("is longer than 64 KiB");
     }
     if text.contains('\0') {
         return malformed("holds NUL");
