@@ -1,6 +1,8 @@
 //! Whatever the outside sends, a flow goes on or fails in its own words: it never panics
 //! (the kit would report [`ErrorKind::Internal`]).
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use postrider_plugin::ErrorKind;
 use postrider_plugin::kit::testing::{Flow, Turn};
 use postrider_plugin::wire::{Action, Answer, Empty, LoginMethod, Secret};
@@ -65,6 +67,36 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
                 .collect();
             Value::Object(object).to_string().into_bytes()
         }),
+    ]
+}
+
+fn claim() -> impl Strategy<Value = String> {
+    let names = vec![
+        "iss",
+        "aud",
+        "exp",
+        "nonce",
+        "sub",
+        "tid",
+        "preferred_username",
+        "upn",
+        "email",
+        "email_verified",
+        "name",
+    ];
+    prop::sample::select(names).prop_map(str::to_owned)
+}
+
+/// Often what makes an ID token good, so that more than its first check is met.
+fn claim_value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        4 => Just(json!("mailer")),
+        4 => Just(json!(1e300)),
+        1 => any::<bool>().prop_map(Value::from),
+        1 => any::<i64>().prop_map(Value::from),
+        2 => ".{0,400}".prop_map(Value::from),
+        1 => Just(json!(["mailer", {}])),
+        1 => Just(Value::Null),
     ]
 }
 
@@ -134,6 +166,38 @@ proptest! {
         }
         feed(&mut flow, script);
         check(&flow)?;
+    }
+
+    #[test]
+    fn any_id_token_and_any_userinfo_are_survived(
+        claims in vec((claim(), claim_value()), 0..8),
+        told in body(),
+        broken in prop::option::of(".*"),
+    ) {
+        let claims: serde_json::Map<_, _> = claims.into_iter().collect();
+        let claims = BASE64_URL_SAFE_NO_PAD.encode(Value::Object(claims).to_string());
+        let id_token = broken.unwrap_or_else(|| format!("e30.{claims}.c2ln"));
+        let more = json!({
+            "scopes": ["openid"], "userinfo_endpoint": "https://id.example.org/me",
+        });
+        let mut flow = login(&driver(&generic("device_code", more, &[])), LoginMethod::DeviceCode);
+        feed(&mut flow, vec![
+            json_response(200, &json!({
+                "device_code": "d", "user_code": "u", "expires_in": 900,
+                "verification_uri": "https://a.example/",
+            })),
+            json_response(200, &json!({
+                "access_token": "a", "token_type": "Bearer", "id_token": id_token,
+            })),
+            response(200, &[], told),
+        ]);
+        check(&flow)?;
+        if let Turn::Tokens(tokens) = flow.turn() {
+            for name in tokens.identity.iter().flat_map(|identity| &identity.usernames) {
+                prop_assert!(!name.is_empty() && name.len() <= 320);
+                prop_assert!(!name.contains(char::is_control));
+            }
+        }
     }
 
     #[test]

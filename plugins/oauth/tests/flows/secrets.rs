@@ -45,12 +45,11 @@ fn play(flow: &mut Flow, nth: usize, hostile: &dyn Fn(&str) -> Answer) {
                 let mut echo: Vec<_> = url::form_urlencoded::parse(body)
                     .map(|(_, value)| value.into_owned())
                     .collect();
-                if request
-                    .headers
-                    .iter()
-                    .any(|(name, _)| name == "authorization")
-                {
-                    echo.push("canary-client_secret".to_owned());
+                for (_, value) in request.headers.iter().filter(|(n, _)| n == "authorization") {
+                    echo.push(match value.strip_prefix("Bearer ") {
+                        Some(token) => token.to_owned(),
+                        None => "canary-client_secret".to_owned(),
+                    });
                 }
                 if requests == nth {
                     hostile(&echo.join(" "))
@@ -60,6 +59,7 @@ fn play(flow: &mut Flow, nth: usize, hostile: &dyn Fn(&str) -> Answer) {
                         &json!({
                             "device_code": "canary-device", "user_code": "ABCD",
                             "verification_uri": "https://example.org/d", "expires_in": 900,
+                            "access_token": "canary-access", "token_type": "Bearer",
                         }),
                     )
                 }
@@ -117,6 +117,17 @@ fn no_error_and_no_log_line_holds_a_secret() {
             |driver| login(driver, LoginMethod::DeviceCode),
             2,
         ),
+        // The userinfo endpoint.
+        (
+            "authorization_code",
+            |driver| login(driver, LoginMethod::Browser),
+            2,
+        ),
+        (
+            "device_code",
+            |driver| login(driver, LoginMethod::DeviceCode),
+            3,
+        ),
         ("device_code", revoke, 1),
     ];
     let proofs: &[(&str, &[&str])] = &[
@@ -145,7 +156,10 @@ fn no_error_and_no_log_line_holds_a_secret() {
     let mut failures = 0;
     for (flow, begin, nth) in flows {
         for (client_auth, secrets) in proofs {
-            let more = json!({ "client_auth": client_auth });
+            let more = json!({
+                "client_auth": client_auth,
+                "userinfo_endpoint": "https://id.example.org/me",
+            });
             let driver = driver(&generic(flow, more, secrets));
             for hostile in hostile {
                 let mut running = begin(&driver);
