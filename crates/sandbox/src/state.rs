@@ -7,6 +7,7 @@
 #[cfg(test)]
 pub(crate) mod testing;
 
+mod log;
 mod tally;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -25,10 +26,8 @@ use url::Url;
 use crate::jwt::{SigningKey, TokenProblem, shown};
 use crate::scenario::{Effect, FaultPoint, Guid, Resource, Scenario, ScenarioError, TenantKind};
 
+pub use log::{Area, LogEntry, Outcome};
 pub use tally::{Tally, TokenRequests};
-
-/// Log entries kept; older ones are dropped.
-const LOG_KEPT: usize = 10_000;
 
 /// Where the time comes from.
 pub trait Clock: Send + Sync {
@@ -229,44 +228,6 @@ impl State {
         Ok(claims)
     }
 
-    /// Writes an entry of the log, and the same to the program's log.
-    pub fn log(
-        &self,
-        area: Area,
-        what: impl Into<String>,
-        subject: impl Into<String>,
-        outcome: Outcome,
-        why: impl Into<String>,
-    ) {
-        let entry = LogEntry {
-            number: 0,
-            at: self.now(),
-            area,
-            what: bounded(what.into()),
-            subject: bounded(subject.into()),
-            outcome,
-            why: bounded(why.into()),
-        };
-        tracing::debug!(area = ?entry.area, what = entry.what, subject = entry.subject, outcome = ?entry.outcome, why = entry.why, "sandbox");
-        let mut world = self.world();
-        world.logged += 1;
-        let number = world.logged;
-        world.log.push_back(LogEntry { number, ..entry });
-        while world.log.len() > LOG_KEPT {
-            world.log.pop_front();
-        }
-    }
-
-    /// The log's entries numbered above `after`, oldest first.
-    pub fn log_entries(&self, after: u64) -> Vec<LogEntry> {
-        self.world()
-            .log
-            .iter()
-            .filter(|e| e.number > after)
-            .cloned()
-            .collect()
-    }
-
     /// Octets from the random source.
     pub(crate) fn random<const N: usize>(&self) -> [u8; N] {
         let mut octets = [0; N];
@@ -310,11 +271,6 @@ impl State {
     /// Makes access tokens with these `uti` fail from now on.
     pub(crate) fn revoke_access_tokens(&self, ids: impl IntoIterator<Item = String>) {
         self.world().revoked.extend(ids);
-    }
-
-    /// Empties the log.
-    pub(crate) fn clear_log(&self) {
-        self.world().log.clear();
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -399,64 +355,6 @@ impl Claims {
     pub fn is_app_only(&self) -> bool {
         self.scp.is_none() && self.upn.is_none()
     }
-}
-
-/// Which half wrote a log entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Area {
-    /// Entra ID.
-    Entra,
-    /// Exchange.
-    Exchange,
-    /// The control API.
-    Control,
-}
-
-/// How what a log entry tells of ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// Granted, accepted.
-    Done,
-    /// Refused; `why` says more than the wire did.
-    Refused,
-}
-
-/// One thing that happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct LogEntry {
-    /// Counts up from 1.
-    pub number: u64,
-    /// When, by the sandbox's clock.
-    #[serde(serialize_with = "as_text")]
-    pub at: Timestamp,
-    /// Who tells it.
-    pub area: Area,
-    /// What was asked for: `token client_credentials`, `AUTH XOAUTH2`.
-    pub what: String,
-    /// For whom: a user, an address, a client id.
-    pub subject: String,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// Why.
-    pub why: String,
-}
-
-/// A log entry's text may quote a client: it stays on its line, and short.
-fn bounded(text: String) -> String {
-    const KEPT: usize = 2_000;
-    if text.len() <= KEPT && !text.contains(char::is_control) {
-        return text;
-    }
-    text.chars()
-        .filter(|c| !c.is_control())
-        .take(KEPT)
-        .collect()
-}
-
-fn as_text<S: serde::Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(time)
 }
 
 #[cfg(test)]
@@ -596,22 +494,5 @@ mod tests {
         assert!(strikes());
         minutes(10);
         assert!(!strikes());
-    }
-
-    #[test]
-    fn the_log_keeps_the_newest_and_numbers_them() {
-        let state = state(Scenario::default());
-        for n in 1..=LOG_KEPT + 2 {
-            state.log(
-                Area::Exchange,
-                "AUTH",
-                n.to_string(),
-                Outcome::Refused,
-                "because",
-            );
-        }
-        let entries = state.log_entries(0);
-        assert_eq!((entries.len(), entries[0].number), (LOG_KEPT, 3));
-        assert_eq!(state.log_entries(10_001).len(), 1);
     }
 }
