@@ -1,4 +1,5 @@
-//! The sandbox's submission server against clients nobody here wrote: msmtp and swaks.
+//! Clients nobody here wrote: msmtp and swaks submit to the sandbox, msmtp with tokens of
+//! `postrider token`.
 #![allow(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 
 mod support;
@@ -6,6 +7,8 @@ mod support;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use support::home::Home;
+use support::sandbox::{PERSON, Sandbox, read_mail};
 use support::{Peer, files, find_program, postrider, run, skip, write_private};
 
 #[test]
@@ -67,4 +70,58 @@ fn msmtp_and_swaks_submit_to_the_sandbox() {
     let arrived = files(&mail.join("mail/ceo@contoso.com"), "eml");
     let text = std::fs::read_to_string(&arrived[0]).unwrap();
     assert!(text.contains("\r\n.dot\r\n"), "{text}");
+}
+
+#[test]
+fn msmtp_sends_with_tokens_of_postrider() {
+    let Some(msmtp) = find_program("msmtp") else {
+        return skip("msmtp is not installed");
+    };
+    let version = run(Command::new(&msmtp).arg("--version")).expect_status(0);
+    if !version.stdout.contains("xoauth2") {
+        return skip("this msmtp knows no XOAUTH2");
+    }
+    let sandbox = Sandbox::start();
+    let mut home = Home::new(sandbox.config());
+    home.set(sandbox.client_secret());
+    let config = home.path().join("msmtprc");
+    write_private(
+        &config,
+        format!(
+            "account default\nhost localhost\nport {port}\ntls on\ntls_starttls on\n\
+             tls_trust_file {ca_file}\nauth xoauth2\nuser {user}\nfrom {user}\n\
+             passwordeval \"{postrider} token sandbox\"\n",
+            port = sandbox.smtp_port(),
+            ca_file = sandbox.ca_file(),
+            user = PERSON.0,
+            postrider = env!("CARGO_BIN_EXE_postrider"),
+        ),
+    );
+
+    for number in 1..=2 {
+        // msmtp runs `postrider` in the environment that this user's commands have.
+        let own = home.postrider([]);
+        let mut sending = Command::new(&msmtp);
+        sending.current_dir(home.path()).env_clear();
+        let variables = own
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?)));
+        sending.envs(variables).env("PATH", "/usr/bin:/bin");
+        sending.arg("-C").arg(&config).arg("ceo@contoso.com");
+        let mut sending = sending.stdin(Stdio::piped()).spawn().unwrap();
+        let mut message = sending.stdin.take().unwrap();
+        write!(message, "Subject: number {number}\n\nby XOAUTH2\n").unwrap();
+        drop(message);
+        assert!(sending.wait().unwrap().success());
+    }
+
+    let arrived = sandbox.mail("ceo@contoso.com");
+    assert_eq!(arrived.len(), 2);
+    assert!(read_mail(&arrived[0]).contains("Subject: number 1"));
+    assert_eq!(
+        sandbox.token_requests(),
+        1,
+        "the token is kept: {:?}",
+        sandbox.token_log()
+    );
 }

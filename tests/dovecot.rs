@@ -42,7 +42,7 @@ impl World {
 
         let directory = tempfile::tempdir().unwrap();
         let home = directory.path();
-        let (certificate, key) = server_certificate(home);
+        let (certificate, key) = support::openid::server_certificate(home);
 
         let (provider, announced) = Peer::announcing(
             Command::new(node)
@@ -231,17 +231,6 @@ fn every_mechanism_of_dovecot_is_spoken() {
     for said in [&refused.stdout, &refused.stderr] {
         assert!(!said.contains("another-"), "{said}");
     }
-}
-
-/// A certificate for `localhost` that is its own authority.
-fn server_certificate(directory: &Path) -> (PathBuf, PathBuf) {
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let made = rcgen::generate_simple_self_signed(names).unwrap();
-    let certificate = directory.join("certificate.pem");
-    let key = directory.join("key.pem");
-    fs::write(&certificate, made.cert.pem()).unwrap();
-    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    (certificate, key)
 }
 
 /// Dovecot and the sink give up root: they must still reach their files.

@@ -13,9 +13,9 @@
 //   GET /requests    every request to the token endpoint, oldest first: {"grant_type", "outcome"
 //                    ("granted", an OAuth error, or "fault"), "issued": the tokens}
 //   POST /fault      {"times"?, "delay_ms"?, "status"?, "headers"?, "type"?, "body"?, "echo"?}: what
-//                    becomes of the next requests to the token endpoint. With "echo" the answer
-//                    repeats what was sent; without "status" and "echo" a request goes on after
-//                    the delay. {} ends it.
+//                    becomes of the next requests to the token endpoint. With "echo" ("page" or
+//                    "json") the answer repeats what was sent; without "status" and "echo" a
+//                    request goes on after the delay. {} ends it.
 import { readFileSync } from "node:fs";
 import { createServer } from "node:https";
 import { createServer as createPlainServer } from "node:http";
@@ -133,9 +133,16 @@ provider.use(async (context, next) => {
     context.status = now.status ?? 500;
     for (const [name, value] of Object.entries(now.headers ?? {})) context.set(name, value);
     context.type = now.type ?? "text/html";
-    context.body = now.echo
-      ? `<h1>Trouble</h1><pre>${JSON.stringify(context.headers)}\n${sent}</pre>`
-      : (now.body ?? "");
+    context.body = now.body ?? "";
+    const echoed = `${JSON.stringify(context.headers)}\n${sent}\n${decodeURIComponent(sent)}`;
+    if (now.echo === "page") context.body = `<h1>Trouble</h1><pre>${echoed}</pre>`;
+    if (now.echo === "json") {
+      context.body = {
+        error: "invalid_request",
+        error_description: echoed,
+        error_uri: `https://example.org/?${sent}`,
+      };
+    }
     return;
   }
   await next();

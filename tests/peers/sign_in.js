@@ -1,22 +1,18 @@
-// A person with a browser: opens URL, does what each page asks for (a device's code, a sign-in,
-// a consent), and prints what the last page says.
+// A person with a browser: opens a URL, does what each page asks for (a device's code, a sign-in,
+// a consent), and says what the last page shows.
 //
-//   node sign_in.js CHROMIUM URL USER PASSWORD [CODE [accept|cancel]]
+//   node sign_in.js CHROMIUM
 //
-// CODE is what a device shows, or "-". Prints one line of JSON: {"url": without its query,
-// "text": …, "steps": [what was done]}.
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+// Each line of standard input is a request in JSON: {"url", "user", "password", "code"?: what a
+// device shows, "cancel"?: true to refuse where consent is asked for}. Each is answered by a line:
+// {"url": without its query, "text": …, "steps": [what was done]}, or {"error": …}. Every request
+// gets a browser that nobody is signed in with. It ends when its standard input does.
+import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 
-const [executablePath, url, user, password, code = "-", decision = "accept"] =
-  process.argv.slice(2);
-const profile = mkdtempSync(join(tmpdir(), "postrider-browser-"));
-const context = await chromium.launchPersistentContext(profile, {
-  executablePath,
+const browser = await chromium.launch({
+  executablePath: process.argv[2],
   headless: true,
-  ignoreHTTPSErrors: true,
   args: [
     "--no-sandbox",
     "--disable-gpu",
@@ -29,13 +25,10 @@ const context = await chromium.launchPersistentContext(profile, {
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
   ],
 });
-const steps = [];
-try {
-  const page = await context.newPage();
-  page.setDefaultTimeout(30_000);
-  await page.goto(url);
 
-  const there = async (element) => (await element.count()) > 0 && (await element.first().isVisible());
+async function act({ url, user, password, code, cancel }, page) {
+  const steps = [];
+  const there = (element) => element.first().isVisible();
   const press = async (step, element) => {
     steps.push(step);
     const next = page.waitForEvent("framenavigated");
@@ -44,34 +37,39 @@ try {
     await page.waitForLoadState();
   };
   const button = (name) => page.getByRole("button", { name });
+  const yes = button(/^(accept|continue)$/i);
+  const no = button(/cancel|abort/i).or(page.getByRole("link", { name: /cancel|abort/i }));
+  const deviceCode = page.locator("input[name=user_code]:visible");
+  const secret = page.locator("input[type=password]:visible");
+  const name = page.locator("input[type=text]:visible, input[type=email]:visible");
 
-  for (let pages = 0; pages < 8; pages += 1) {
-    const secret = page.locator("input[type=password]:visible");
-    const deviceCode = page.locator("input[name=user_code]:visible");
-    if (await there(deviceCode)) {
-      if (steps.includes("code")) break;
+  page.setDefaultTimeout(30_000);
+  await page.goto(url);
+  for (;;) {
+    // A page that comes back has refused what it was given.
+    if ((await there(deviceCode)) && !steps.includes("code")) {
       await deviceCode.fill(code);
       await press("code", button(/^(next|continue)$/i));
-    } else if (await there(secret)) {
-      if (steps.includes("sign in")) break;
-      const name = page.locator("input[type=text]:visible, input[type=email]:visible").first();
-      await name.fill(user);
+    } else if ((await there(secret)) && !steps.includes("sign in")) {
+      await name.first().fill(user);
       await secret.fill(password);
       await press("sign in", button(/^sign.?in$/i));
-    } else if (await there(button(/^(accept|continue)$/i))) {
-      if (decision === "accept") {
-        await press("accept", button(/^(accept|continue)$/i));
-      } else {
-        const no = /cancel|abort/i;
-        await press("cancel", button(no).or(page.getByRole("link", { name: no })));
-      }
+    } else if ((await there(yes)) && !(await there(deviceCode)) && !steps.includes("cancel")) {
+      await (cancel ? press("cancel", no) : press("accept", yes));
     } else {
-      break;
+      return { url: page.url().split("?")[0], text: await page.innerText("body"), steps };
     }
   }
-  const text = await page.innerText("body");
-  console.log(JSON.stringify({ url: page.url().split("?")[0], text, steps }));
-} finally {
-  await context.close();
-  rmSync(profile, { recursive: true, force: true });
 }
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const context = await browser.newContext({ ignoreHTTPSErrors: true });
+  try {
+    console.log(JSON.stringify(await act(JSON.parse(line), await context.newPage())));
+  } catch (error) {
+    console.log(JSON.stringify({ error: String(error) }));
+  } finally {
+    await context.close();
+  }
+}
+await browser.close();

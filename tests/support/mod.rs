@@ -2,14 +2,26 @@
 #![allow(dead_code, reason = "each story uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 
+pub(crate) mod browser;
+pub(crate) mod clock;
+pub(crate) mod crowd;
+pub(crate) mod home;
+pub(crate) mod http;
+pub(crate) mod needles;
+pub(crate) mod openid;
+pub(crate) mod person;
+pub(crate) mod sandbox;
+pub(crate) mod worlds;
+
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -61,9 +73,12 @@ pub(crate) fn postrider() -> Command {
 }
 
 /// What a command printed and how it ended.
+#[derive(Debug)]
 pub(crate) struct Ended {
-    /// Its exit status.
+    /// Its exit status; -1 if a signal ended it.
     pub(crate) status: i32,
+    /// The signal that ended it.
+    pub(crate) signal: Option<i32>,
     /// Standard output.
     pub(crate) stdout: String,
     /// Standard error.
@@ -77,14 +92,19 @@ pub(crate) fn run(command: &mut Command) -> Ended {
         stdout,
         stderr,
     } = command.output().unwrap();
-    Ended {
-        status: status.code().unwrap_or(-1),
-        stdout: String::from_utf8(stdout).unwrap(),
-        stderr: String::from_utf8(stderr).unwrap(),
-    }
+    Ended::new(status, stdout, stderr)
 }
 
 impl Ended {
+    pub(crate) fn new(status: ExitStatus, stdout: Vec<u8>, stderr: Vec<u8>) -> Self {
+        Self {
+            status: status.code().unwrap_or(-1),
+            signal: status.signal(),
+            stdout: String::from_utf8(stdout).unwrap(),
+            stderr: String::from_utf8(stderr).unwrap(),
+        }
+    }
+
     /// The same, if it ended with `status`; otherwise shows what it said.
     #[track_caller]
     pub(crate) fn expect_status(self, status: i32) -> Self {
@@ -94,6 +114,23 @@ impl Ended {
             self.stdout, self.stderr
         );
         self
+    }
+
+    /// Standard output as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).expect("JSON on standard output")
+    }
+
+    /// The only line of standard output: a token.
+    #[track_caller]
+    pub(crate) fn token(&self) -> &str {
+        let token = self.stdout.strip_suffix('\n').expect("a line");
+        assert!(
+            !token.is_empty() && !token.contains(char::is_whitespace),
+            "{self:?}"
+        );
+        token
     }
 }
 

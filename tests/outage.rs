@@ -1,0 +1,82 @@
+//! Twelve hours of a provider that is out of order in every way, and nobody at the keyboard.
+#![allow(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
+
+mod support;
+
+use std::time::Duration;
+
+use support::clock::Later;
+use support::sandbox::PERSON;
+use support::worlds::{at_the_sandbox, one_time_refresh_tokens, troubles};
+use support::{Ended, run, skip};
+
+/// How often a timer runs `postrider rotate`.
+const STEP: Duration = Duration::from_mins(10);
+const OUTAGE: Duration = Duration::from_hours(12);
+/// What `EX_TEMPFAIL` of sysexits(3) says: try again later.
+const LATER: i32 = 75;
+
+#[test]
+fn a_login_outlives_twelve_hours_of_a_broken_provider_and_mail_resumes_by_itself() {
+    let all = at_the_sandbox("authorization_code", one_time_refresh_tokens);
+    let ((sandbox, home, mut browser), mut later) = match (all, Later::new()) {
+        (Ok(all), Ok(later)) => (all, later),
+        (Err(reason), _) | (_, Err(reason)) => return skip(&reason),
+    };
+    home.login("sandbox-person", &mut browser, PERSON)
+        .0
+        .expect_status(0);
+    let first = home.token("sandbox-person");
+    let at = |later: &Later, arguments: &[&str]| -> Ended {
+        run(later.tell(&mut home.postrider(arguments.iter().copied())))
+    };
+    let send = [
+        "send",
+        "--account",
+        "sandbox-person",
+        "--to",
+        "admin@contoso.com",
+        "--subject",
+        "the disk",
+        "--text",
+        "is full",
+    ];
+
+    let mut trouble = troubles().into_iter().cycle();
+    let mut refused = 0;
+    while later.offset() < OUTAGE {
+        let (name, effect) = trouble.next().unwrap();
+        sandbox.break_tokens(effect);
+        later.pass(STEP);
+
+        let rotated = at(&later, &["rotate", "sandbox-person"]);
+        let token = at(&later, &["token", "sandbox-person"]);
+        if later.offset() < Duration::from_mins(59) {
+            assert_eq!(token.status, 0, "{name}: {token:?}");
+            assert_eq!(token.token(), first, "{name}");
+        } else {
+            assert_eq!(token.status, LATER, "{name}: {token:?}");
+            assert!(token.stdout.is_empty(), "{name}: {token:?}");
+            assert_eq!(rotated.status, LATER, "{name}: {rotated:?}");
+            refused += 1;
+        }
+        for ended in [&rotated, &token] {
+            let said = [&ended.stdout, &ended.stderr];
+            let sign_in = |said: &&String| said.contains("postrider login");
+            assert!(!said.iter().any(|said| sign_in(said)), "{name}: {ended:?}");
+        }
+    }
+    assert!(refused > 60);
+    let mail = at(&later, &send).expect_status(LATER);
+    assert!(sandbox.mail("admin@contoso.com").is_empty(), "{mail:?}");
+
+    sandbox.mend_tokens();
+    // The longest a provider may ask to be left alone, and the longest pause between attempts.
+    later.pass(Duration::from_hours(1));
+
+    at(&later, &send).expect_status(0);
+    assert_eq!(sandbox.mail("admin@contoso.com").len(), 1);
+    let decided = sandbox.token_log();
+    let good = decided.iter().filter(|entry| entry["outcome"] == "done");
+    assert_eq!(good.count(), 2, "the sign-in and one refresh: {decided:?}");
+}
