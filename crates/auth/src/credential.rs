@@ -1,14 +1,18 @@
 //! One account's way to authenticate: its plugin instance, its grant, its flows.
 
+mod key;
+mod login;
+
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use postrider_plugin::wire::{LoginInput, LoginMethod, ObtainInput, Op, SaslInput, Secret, Tokens};
+use futures_util::future::{BoxFuture, FutureExt as _, ready};
+use postrider_plugin::wire::{
+    LoginInput, LoginMethod, ObtainInput, Op, RevokeInput, SaslInput, Secret, Tokens,
+};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
-use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
@@ -18,16 +22,20 @@ use crate::error::{AuthError, AuthErrorKind};
 use crate::flow::{Context, Flow, Rest, wrong_json};
 use crate::http::Http;
 use crate::interaction::Interaction;
+use crate::keeper::{
+    AccessToken, Expiry, Grant, GrantKey, GrantStatus, Keeper, KnownExpiry, NotObtained, Obtained,
+    Revoked, Rotation, RotationOutcome, Tended, TokenSource,
+};
 use crate::load::LoadedPlugin;
 use crate::sasl::SaslFlow;
 use crate::scrub::one_line;
 use crate::settings::InstanceSettings;
-use crate::token::{AccessToken, Grant, GrantKey, Obtained, TokenStore};
+pub use login::PendingLogin;
 
 /// How long a person has to sign in: a device code lives fifteen minutes.
 const LOGIN_TIME: Duration = Duration::from_mins(20);
-/// How long fetching a token may take, all its requests together.
-const OBTAIN_TIME: Duration = Duration::from_secs(90);
+/// How long a provider has to forget a grant.
+const REVOKE_TIME: Duration = Duration::from_secs(30);
 
 /// The lifetime of a token whose provider does not state one (RFC 6749 §5.1 leaves it
 /// optional): short, so that it is asked for too often rather than used too late.
@@ -39,11 +47,6 @@ const LONGEST_LIFETIME: Duration = Duration::from_hours(30 * 24);
 /// and continuation lines are bounded likewise.
 const TOKEN_OCTETS: usize = 64 << 10;
 
-/// A schema keyword: accounts whose settings have these values share one grant, whoever
-/// signs in. `"x-postrider-shared-grant": {"flow": "client_credentials"}` says that an
-/// app-only token is the app's, not the mailbox's.
-const SHARED_GRANT: &str = "x-postrider-shared-grant";
-
 /// What flows need of the world.
 #[derive(Clone)]
 pub struct Environment {
@@ -54,7 +57,7 @@ pub struct Environment {
     /// Shows things to a person.
     pub interaction: Arc<dyn Interaction>,
     /// Keeps tokens.
-    pub tokens: TokenStore,
+    pub keeper: Keeper,
 }
 
 impl fmt::Debug for Environment {
@@ -64,16 +67,41 @@ impl fmt::Debug for Environment {
 }
 
 /// One account's way to authenticate. Clones are the same credential.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Credential {
     shared: Arc<Shared>,
+    /// `None` where the plugin uses no tokens.
+    tokens: Option<TokenGrant>,
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credential")
+            .field("shared", &self.shared)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where an account's tokens are kept, and where they come from.
+#[derive(Clone)]
+struct TokenGrant {
+    grant: Arc<Grant>,
+    source: Arc<dyn TokenSource>,
+}
+
+/// What became of a grant that is no longer wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Whether there was anything to forget.
+    pub had_grant: bool,
+    /// Whether the provider forgot its tokens too; `None` where there were none.
+    pub revoked: Option<Result<(), AuthError>>,
 }
 
 struct Shared {
     context: Arc<Context>,
     /// Also that there is none, once `create` did not return: it is not tried again.
     instance: OnceCell<Result<Arc<Instance>, AuthError>>,
-    grant: OnceCell<Arc<Grant>>,
 }
 
 impl fmt::Debug for Shared {
@@ -100,13 +128,21 @@ impl Credential {
             ));
         }
         let context = Context::new(plugin, settings, environment)?;
-        Ok(Self {
-            shared: Arc::new(Shared {
-                context: Arc::new(context),
-                instance: OnceCell::new(),
-                grant: OnceCell::new(),
-            }),
-        })
+        let shared = Arc::new(Shared {
+            context: Arc::new(context),
+            instance: OnceCell::new(),
+        });
+        let context = &shared.context;
+        let plugin = &context.plugin;
+        let uses_tokens = plugin.has(Op::Obtain) || plugin.has(Op::Login);
+        let tokens = uses_tokens.then(|| TokenGrant {
+            grant: context
+                .environment
+                .keeper
+                .grant(key::grant_key(context), key::identity(context)),
+            source: Arc::new(Source(Arc::clone(&shared))),
+        });
+        Ok(Self { shared, tokens })
     }
 
     /// The account's name.
@@ -119,32 +155,35 @@ impl Credential {
         &self.shared.context.plugin
     }
 
-    /// A usable access token, obtained if need be; `None` where the plugin uses none.
-    pub async fn access_token(&self) -> Result<Option<AccessToken>, AuthError> {
-        let plugin = self.plugin();
-        if !plugin.has(Op::Obtain) && !plugin.has(Op::Login) {
-            return Ok(None);
-        }
-        let grant = self.shared.grant().await?;
-        let clock = Arc::clone(&self.shared.context.environment.clock);
-        let shared = Arc::clone(&self.shared);
-        grant
-            .token(
-                move || clock.now(),
-                |refresh| async move { shared.obtain(refresh).await },
-            )
-            .await
-            .map(Some)
-            .map_err(|error| AuthError {
-                // Whose flight it was does not matter to who waited for it.
-                account: self.account().to_owned(),
-                ..error
-            })
+    /// What tells this account's grant from others; accounts with the same share one. `None`
+    /// where the plugin uses no tokens.
+    pub fn grant_key(&self) -> Option<GrantKey> {
+        self.tokens.as_ref().map(|tokens| tokens.grant.key())
     }
 
-    /// Signs a person in. Dropping the future ends the attempt.
-    pub async fn login(&self, method: LoginMethod) -> Result<AccessToken, AuthError> {
+    /// The secrets whose end is known.
+    pub fn expiries(&self) -> &[KnownExpiry] {
+        &self.shared.context.expiries
+    }
+
+    /// A usable access token, obtained if need be; `None` where the plugin uses none.
+    ///
+    /// One that is due is replaced in the background: see [`Keeper::settle`] before the
+    /// process ends.
+    pub async fn access_token(&self) -> Result<Option<AccessToken>, AuthError> {
+        let Some(tokens) = &self.tokens else {
+            return Ok(None);
+        };
+        let token = tokens.grant.token(&tokens.source).await;
+        token.map(Some).map_err(|error| self.own(error))
+    }
+
+    /// Signs a person in; nothing is stored yet. Dropping the future ends the attempt.
+    pub async fn login(&self, method: LoginMethod) -> Result<PendingLogin, AuthError> {
         let shared = &self.shared;
+        let Some(tokens) = &self.tokens else {
+            return Err(shared.does_not(Op::Login));
+        };
         let input = LoginInput {
             now_ms: shared.now_ms(),
             method,
@@ -155,15 +194,110 @@ impl Credential {
         };
         let obtained = timeout(LOGIN_TIME, shared.tokens(Op::Login, &input))
             .await
-            .unwrap_or_else(|_| Err(too_long()))?;
-        Ok(shared.grant().await?.adopt(obtained))
+            .unwrap_or_else(|_| {
+                Err(NotObtained {
+                    error: too_long(),
+                    unheard: true,
+                })
+            })
+            .map_err(|failed| failed.error)?;
+        Ok(PendingLogin::new(self.clone(), tokens, obtained))
+    }
+
+    /// Fetches the next token if it is due, or if `force`d in any case: then also where a
+    /// failure asks for patience, unless the provider itself does.
+    ///
+    /// # Errors
+    /// What a refresh failed with, even where the token at hand is still good.
+    pub async fn rotate(&self, force: bool) -> Result<Rotation, AuthError> {
+        let Some(tokens) = &self.tokens else {
+            return Ok(Rotation {
+                outcome: RotationOutcome::NoTokens,
+                expires_at: None,
+                next_refresh: None,
+                generation: 0,
+            });
+        };
+        let rotation = tokens.grant.rotate(&tokens.source, force).await;
+        rotation.map_err(|error| self.own(error))
+    }
+
+    /// How the grant stands; `None` where the plugin uses no tokens. Asks nobody.
+    pub async fn status(&self) -> Result<Option<GrantStatus>, AuthError> {
+        let Some(tokens) = &self.tokens else {
+            return Ok(None);
+        };
+        let status = tokens.grant.status().await;
+        status.map(Some).map_err(|error| self.own(error))
+    }
+
+    /// Has the provider forget the grant, where it and the plugin can, and forgets it.
+    ///
+    /// # Errors
+    /// The grant could not be forgotten here. That the provider did not is no error.
+    pub async fn logout(&self) -> Result<Forgotten, AuthError> {
+        let Some(tokens) = &self.tokens else {
+            return Ok(Forgotten {
+                had_grant: false,
+                revoked: None,
+            });
+        };
+        let shared = Arc::clone(&self.shared);
+        let revoke = move |refresh, access| -> BoxFuture<'static, Revoked> {
+            async move { Some(shared.revoke(refresh, access).await) }.boxed()
+        };
+        let forgotten = tokens.grant.forget(revoke).await;
+        let (revoked, had_grant) = forgotten.map_err(|error| self.own(error))?;
+        Ok(Forgotten { had_grant, revoked })
+    }
+
+    /// Forgets the grant here; the provider is not told.
+    ///
+    /// # Errors
+    /// As for [`Self::logout`].
+    pub async fn forget(&self) -> Result<Forgotten, AuthError> {
+        let Some(tokens) = &self.tokens else {
+            return Ok(Forgotten {
+                had_grant: false,
+                revoked: None,
+            });
+        };
+        let forgotten = tokens.grant.forget(|_, _| ready(None).boxed()).await;
+        let (revoked, had_grant) = forgotten.map_err(|error| self.own(error))?;
+        Ok(Forgotten { had_grant, revoked })
     }
 
     /// Stops using the access token of this generation, which a server refused; does
     /// nothing where a newer one is there already, or where this happened a minute ago.
     pub async fn invalidate(&self, generation: u64) {
-        if let Ok(grant) = self.shared.grant().await {
-            grant.invalidate(generation, self.shared.context.environment.clock.now());
+        if let Some(tokens) = &self.tokens {
+            tokens.grant.invalidate(generation).await;
+        }
+    }
+
+    /// What a keeper needs to look after the grant.
+    pub(crate) fn tended(&self) -> Option<Tended> {
+        self.tokens.as_ref().map(|tokens| Tended {
+            grant: Arc::clone(&tokens.grant),
+            source: Arc::clone(&tokens.source),
+        })
+    }
+
+    /// What a keeper needs to tell of expiries.
+    pub(crate) fn known_ends(&self) -> Vec<Expiry> {
+        let context = &self.shared.context;
+        let end = |known: &KnownExpiry| {
+            let identity = context.secrets.identity(&known.secret);
+            Expiry::new(context.account.as_str().into(), known, &identity)
+        };
+        context.expiries.iter().map(end).collect()
+    }
+
+    /// Whose flight it was does not matter to who waited for it.
+    fn own(&self, error: AuthError) -> AuthError {
+        AuthError {
+            account: self.account().to_owned(),
+            ..error
         }
     }
 
@@ -204,8 +338,7 @@ impl Shared {
 
     async fn begin(&self, op: Op, input: &impl Serialize) -> Result<Flow, AuthError> {
         if !self.context.plugin.has(op) {
-            let message = format!("plugin {:?} does not do this", self.context.plugin.name());
-            return Err(self.context.error(AuthErrorKind::Unsupported, message));
+            return Err(self.does_not(op));
         }
         let create = || async {
             match self.context.instance().await {
@@ -219,49 +352,82 @@ impl Shared {
         }
     }
 
+    fn does_not(&self, op: Op) -> AuthError {
+        let name = self.context.plugin.name();
+        let message = match op {
+            Op::Revoke => format!("plugin {name:?} cannot revoke tokens"),
+            _ => format!("plugin {name:?} does not do this"),
+        };
+        self.context.error(AuthErrorKind::Unsupported, message)
+    }
+
     /// Fetches a token without a person.
-    async fn obtain(&self, refresh_token: Option<Secret>) -> Result<Obtained, AuthError> {
+    async fn obtain(&self, refresh_token: Option<Secret>) -> Result<Obtained, NotObtained> {
         if !self.context.plugin.has(Op::Obtain) {
             let message = "somebody must sign in first";
-            return Err(self.context.error(AuthErrorKind::NeedsUser, message));
+            return Err(self.context.error(AuthErrorKind::NeedsUser, message).into());
         }
-        if let Some(token) = &refresh_token {
-            self.context.scrubber.learn(token.expose());
-        }
+        self.learn([&refresh_token]);
         let input = ObtainInput {
             now_ms: self.now_ms(),
             refresh_token,
         };
-        let too_long = || {
-            let message = format!("no token came within {} s", OBTAIN_TIME.as_secs());
-            self.context.error(AuthErrorKind::Transient, message)
+        self.tokens(Op::Obtain, &input).await
+    }
+
+    /// Has the provider forget these tokens.
+    async fn revoke(
+        &self,
+        refresh_token: Option<Secret>,
+        access_token: Option<Secret>,
+    ) -> Result<(), AuthError> {
+        self.learn([&refresh_token, &access_token]);
+        let input = RevokeInput {
+            now_ms: self.now_ms(),
+            refresh_token,
+            access_token,
         };
-        timeout(OBTAIN_TIME, self.tokens(Op::Obtain, &input))
-            .await
-            .unwrap_or_else(|_| Err(too_long()))
+        let revoke = async {
+            let mut flow = self.begin(Op::Revoke, &input).await?;
+            flow.run().await.map(drop)
+        };
+        timeout(REVOKE_TIME, revoke).await.unwrap_or_else(|_| {
+            let message = format!("no answer came within {} s", REVOKE_TIME.as_secs());
+            Err(self.context.error(AuthErrorKind::Transient, message))
+        })
+    }
+
+    /// Remembers secrets, so that they are not shown.
+    fn learn<const N: usize>(&self, secrets: [&Option<Secret>; N]) {
+        for secret in secrets.into_iter().flatten() {
+            self.context.scrubber.learn(secret.expose());
+        }
     }
 
     /// Runs a flow whose result is tokens.
-    async fn tokens(&self, op: Op, input: &impl Serialize) -> Result<Obtained, AuthError> {
+    async fn tokens(&self, op: Op, input: &impl Serialize) -> Result<Obtained, NotObtained> {
+        let mut flow = self.begin(op, input).await?;
+        let rest = flow.run().await;
+        rest.and_then(|rest| self.obtained(rest, flow.requested_at()))
+            .map_err(|error| NotObtained {
+                error,
+                unheard: flow.is_unheard(),
+            })
+    }
+
+    /// The tokens that a flow came to rest with.
+    fn obtained(&self, rest: Rest, requested_at: SystemTime) -> Result<Obtained, AuthError> {
         let broken = |how: String| {
             let message = format!("plugin {:?}: {how}", self.context.plugin.name());
             self.context.error(AuthErrorKind::Internal, message)
         };
-        let mut flow = self.begin(op, input).await?;
-        let Rest::Finished(output) = flow.run().await? else {
+        let Rest::Finished(output) = rest else {
             return Err(broken("it wants to talk to the mail server".into()));
         };
         let tokens: Tokens = serde_json::from_slice(&output)
             .map_err(|error| broken(wrong_json("its result", &error)))?;
-        for secret in [
-            Some(&tokens.access_token),
-            tokens.refresh_token.as_ref(),
-            tokens.id_token.as_ref(),
-        ] {
-            self.context
-                .scrubber
-                .learn(secret.map_or("", Secret::expose));
-        }
+        self.context.scrubber.learn(tokens.access_token.expose());
+        self.learn([&tokens.refresh_token, &tokens.id_token]);
         let access = tokens.access_token.expose();
         let fits = (1..=TOKEN_OCTETS).contains(&access.len());
         if !fits || !access.bytes().all(|b| b.is_ascii_graphic()) {
@@ -269,108 +435,44 @@ impl Shared {
                 "its access token is empty, too long or not ascii".into(),
             ));
         }
+        let seconds = |seconds: u64| Duration::from_secs(seconds);
         Ok(Obtained {
             access: SecretString::from(access),
+            token_type: tokens.token_type.map(|name| one_line(&name, 64)),
             // Some providers send an empty one where they issue none.
             refresh: tokens
                 .refresh_token
                 .filter(|token| !token.expose().is_empty()),
+            refresh_lifetime: tokens.refresh_token_expires_in.map(seconds),
             scope: tokens.scope.map(|scope| one_line(&scope, 2000)),
-            requested_at: flow.requested_at(),
+            requested_at,
             lifetime: tokens
                 .expires_in
-                .map_or(UNSTATED_LIFETIME, Duration::from_secs)
+                .map_or(UNSTATED_LIFETIME, seconds)
                 .min(LONGEST_LIFETIME),
+            refresh_in: tokens.refresh_in.map(seconds),
+            identity: tokens.identity.map(login::shown),
         })
-    }
-
-    /// This account's grant.
-    async fn grant(&self) -> Result<Arc<Grant>, AuthError> {
-        let grant = self
-            .grant
-            .get_or_try_init(|| async {
-                let key = self.grant_key().await?;
-                Ok(self.context.environment.tokens.grant(key))
-            })
-            .await?;
-        Ok(Arc::clone(grant))
-    }
-
-    /// What tells this account's grant from others.
-    ///
-    /// When in doubt they are apart: plugin, settings, and then account and user. Only
-    /// where the plugin's schema says that the user does not matter are accounts one, and
-    /// then only with the same secrets, for a secret is what proves the client.
-    async fn grant_key(&self) -> Result<GrantKey, AuthError> {
-        let context = &self.context;
-        let mut key = Sha256::new();
-        let mut part = |name: &str, value: &[u8]| {
-            for octets in [name.as_bytes(), value] {
-                key.update((octets.len() as u64).to_be_bytes());
-                key.update(octets);
-            }
-        };
-        part("plugin", context.plugin.name().as_bytes());
-        let mut settings: Vec<_> = context.settings.iter().collect();
-        settings.sort_by_key(|(name, _)| *name);
-        for (name, value) in settings {
-            part(name, canonical(value).as_bytes());
-        }
-        if self.is_shared() {
-            let mut names = context.secrets.names();
-            names.sort();
-            for name in names {
-                let source = Arc::clone(&context.secrets);
-                let fetch = {
-                    let name = name.clone();
-                    move || source.secret(&name)
-                };
-                let secret = tokio::task::spawn_blocking(fetch)
-                    .await
-                    .unwrap_or_else(|_| Err("it could not be fetched".into()))
-                    .map_err(|reason| {
-                        let message = one_line(&format!("{name}: {reason}"), 500);
-                        context.error(AuthErrorKind::Config, message)
-                    })?;
-                part(&name, secret.expose_secret().as_bytes());
-            }
-        } else {
-            part("account", context.account.as_bytes());
-            part("username", context.username.as_bytes());
-        }
-        Ok(GrantKey(key.finalize().into()))
-    }
-
-    /// Whether the plugin says that accounts with these settings share their grant.
-    fn is_shared(&self) -> bool {
-        let schema = self.context.plugin.description().config_schema.as_value();
-        let Some(Value::Object(condition)) = schema.get(SHARED_GRANT) else {
-            return false;
-        };
-        !condition.is_empty()
-            && condition
-                .iter()
-                .all(|(name, value)| self.context.settings.get(name) == Some(value))
     }
 }
 
-/// JSON with the keys of every object in order.
-fn canonical(value: &Value) -> String {
-    match value {
-        Value::Object(fields) => {
-            let mut fields: Vec<_> = fields.iter().collect();
-            fields.sort_by_key(|(name, _)| *name);
-            let fields: Vec<String> = fields
-                .into_iter()
-                .map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), canonical(value)))
-                .collect();
-            format!("{{{}}}", fields.join(","))
+/// An account's plugin, as the place where tokens come from.
+struct Source(Arc<Shared>);
+
+impl TokenSource for Source {
+    fn obtain(&self, refresh: Option<Secret>) -> BoxFuture<'static, Result<Obtained, NotObtained>> {
+        let shared = Arc::clone(&self.0);
+        async move { shared.obtain(refresh).await }.boxed()
+    }
+}
+
+impl From<AuthError> for NotObtained {
+    /// Nothing was asked of the provider.
+    fn from(error: AuthError) -> Self {
+        Self {
+            error,
+            unheard: false,
         }
-        Value::Array(items) => {
-            let items: Vec<String> = items.iter().map(canonical).collect();
-            format!("[{}]", items.join(","))
-        }
-        plain => plain.to_string(),
     }
 }
 

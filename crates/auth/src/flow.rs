@@ -31,6 +31,7 @@ use crate::clock::unix_ms;
 use crate::credential::Environment;
 use crate::error::{AuthError, AuthErrorKind};
 use crate::http::refused;
+use crate::keeper::{GrantPolicy, KnownExpiry};
 use crate::load::LoadedPlugin;
 use crate::load::describe::secret_names;
 use crate::scrub::{MESSAGE_CHARS, Scrubber, one_line};
@@ -61,6 +62,8 @@ pub(crate) struct Context {
     pub(crate) secrets: Arc<dyn SecretSource>,
     pub(crate) scrubber: Arc<Scrubber>,
     pub(crate) environment: Arc<Environment>,
+    pub(crate) policy: GrantPolicy,
+    pub(crate) expiries: Vec<KnownExpiry>,
     declared_secrets: BTreeSet<String>,
     allowed: AllowList,
 }
@@ -94,6 +97,8 @@ impl Context {
             username: settings.username,
             settings: settings.settings,
             secrets: settings.secrets,
+            policy: settings.policy,
+            expiries: settings.expiries,
             scrubber: Arc::default(),
             plugin,
             environment,
@@ -123,6 +128,11 @@ impl Context {
         .await
         .map_err(|error| self.call_failed(error))?
         .map_err(|returned| self.plugin_failed("create", returned))
+    }
+
+    /// The hosts it may reach, as one text: which provider it is.
+    pub(crate) fn hosts(&self) -> String {
+        self.allowed.to_string()
     }
 
     pub(crate) fn error(&self, kind: AuthErrorKind, message: impl Into<String>) -> AuthError {
@@ -222,6 +232,7 @@ pub(crate) struct Flow {
     actions: u32,
     listener: Option<Listener>,
     requested_at: SystemTime,
+    unheard: bool,
 }
 
 /// What the plugin said last.
@@ -263,6 +274,7 @@ impl Flow {
             turn: Turn::Spent,
             actions: 0,
             listener: None,
+            unheard: false,
         };
         this.take(returned)?;
         Ok(this)
@@ -314,6 +326,12 @@ impl Flow {
     /// When the provider was last asked: what it granted counts from there.
     pub(crate) fn requested_at(&self) -> SystemTime {
         self.requested_at
+    }
+
+    /// Whether the provider may have done what it was asked last without saying so: it did
+    /// not answer, or what it answered is neither a result that was understood nor a refusal.
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.unheard
     }
 
     /// Takes in what a call returned; the flow ends unless it yields.
@@ -406,7 +424,16 @@ impl Flow {
         let reach = self.context.allowed.check(&url).map_err(refused)?;
         let environment = &self.context.environment;
         self.requested_at = environment.clock.now();
-        let response = environment.http.perform(&request, url, reach).await?;
+        let asks = request.method == "POST";
+        // Until it is known: this flow may be dropped meanwhile.
+        self.unheard = asks;
+        let performed = environment.http.perform(&request, url, reach).await;
+        self.unheard = asks
+            && match &performed {
+                Ok(response) => !(300..500).contains(&response.status),
+                Err(unperformed) => unperformed.sent,
+            };
+        let response = performed.map_err(|unperformed| unperformed.failure)?;
         self.learn_tokens(&response.body.0);
         Ok(Answer::Http(response))
     }

@@ -160,11 +160,8 @@ impl Http {
                 .connect_timeout(connect_timeout)
                 .timeout(total_timeout)
                 .no_proxy();
-            if let Some((url, except)) = &proxy {
-                // The URL may hold a password: say nothing of it.
-                let proxy = Proxy::https(url)
-                    .map_err(|_| HttpError("the proxy's address is not a usable url".into()))?;
-                builder = builder.proxy(proxy.no_proxy(NoProxy::from_string(except)));
+            if let Some(proxy) = &proxy {
+                builder = builder.proxy(through(proxy)?);
             }
             if let Some(resolver) = public_only {
                 builder = builder.dns_resolver(Arc::new(resolver));
@@ -187,7 +184,7 @@ impl Http {
         request: &HttpRequest,
         url: Url,
         reach: Reach,
-    ) -> Result<HttpResponse, Failure> {
+    ) -> Result<HttpResponse, Unperformed> {
         let peer = format!(
             "{}:{}",
             url.host_str().unwrap_or_default(),
@@ -201,11 +198,17 @@ impl Http {
         self.exchange(client, request)
             .await
             .map_err(|error| match error {
-                Trouble::TooLarge => refused(format!(
-                    "the response of {peer} is larger than {} octets",
-                    self.body_cap
-                )),
-                Trouble::Request(error) => self.failure(&peer, &error),
+                Trouble::TooLarge => Unperformed {
+                    failure: refused(format!(
+                        "the response of {peer} is larger than {} octets",
+                        self.body_cap
+                    )),
+                    sent: true,
+                },
+                Trouble::Request(error) => Unperformed {
+                    failure: self.failure(&peer, &error),
+                    sent: !error.is_connect(),
+                },
             })
     }
 
@@ -268,6 +271,24 @@ impl Http {
 impl fmt::Debug for Http {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Http").finish_non_exhaustive()
+    }
+}
+
+/// Why a plugin gets no response.
+#[derive(Debug)]
+pub(crate) struct Unperformed {
+    pub(crate) failure: Failure,
+    /// Whether the other side may have received the request.
+    pub(crate) sent: bool,
+}
+
+impl From<Failure> for Unperformed {
+    /// It was not even tried.
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure,
+            sent: false,
+        }
     }
 }
 
@@ -335,6 +356,21 @@ fn build(client: &Client, request: &HttpRequest, url: Url) -> Result<reqwest::Re
     }
     ours.build()
         .map_err(|_| refused("the request makes no sense"))
+}
+
+/// The proxy of the environment, for another client that is to go the same way.
+pub fn environment_proxy() -> Result<Option<Proxy>, HttpError> {
+    proxy_address(ProxySetting::Environment, |name| env::var(name).ok())
+        .as_ref()
+        .map(through)
+        .transpose()
+}
+
+fn through((url, except): &(String, String)) -> Result<Proxy, HttpError> {
+    // The URL may hold a password: say nothing of it.
+    let proxy = Proxy::https(url)
+        .map_err(|_| HttpError("the proxy's address is not a usable url".into()))?;
+    Ok(proxy.no_proxy(NoProxy::from_string(except)))
 }
 
 /// The proxy's URL and the hosts to reach without it.

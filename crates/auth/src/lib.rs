@@ -4,7 +4,7 @@
 //! network policy, the clock, the person and the secrets are all on this side, and a plugin
 //! that hangs, lies or babbles costs its own account and nothing else.
 //!
-//! Not here: configuration files, SMTP, and keeping tokens beyond this process.
+//! Not here: configuration files, SMTP, and how the vault keeps what it is given.
 #![deny(unsafe_code)]
 #![allow(
     clippy::result_large_err,
@@ -19,22 +19,28 @@ mod error;
 mod flow;
 mod http;
 mod interaction;
+mod keeper;
 mod load;
 #[cfg(test)]
 mod probe;
 mod sasl;
 mod scrub;
 mod settings;
-mod token;
 
 pub use clock::{Clock, SystemClock};
-pub use credential::{Credential, Environment};
+pub use credential::{Credential, Environment, Forgotten, PendingLogin};
 pub use error::{AuthError, AuthErrorKind};
 pub use flow::ReturnedBrowser;
-pub use http::{Http, HttpError, HttpSettings, ProxySetting};
+pub use http::{Http, HttpError, HttpSettings, ProxySetting, environment_proxy};
 pub use interaction::{Interaction, Unattended};
+pub use keeper::{
+    AccessToken, Event, EventSink, FailureStatus, GrantKey, GrantPolicy, GrantState, GrantStatus,
+    GrantStore, Keeper, KeeperSettings, KnownExpiry, MemoryStore, NoEvents, Parameters, Reason,
+    RefreshTokenStatus, ReuseGrace, Rotation, RotationOutcome, Shelf, StoreError, StoreLock,
+    VaultStore,
+};
 pub use load::{Found, LoadError, LoadedPlugin, Loader, LoaderSettings};
-pub use postrider_plugin::wire::{Description, DeviceCode, LoginMethod, Op, Prompt, Secret};
+pub use postrider_plugin::wire::{
+    Description, DeviceCode, Identity, IdentitySource, LoginMethod, Op, Prompt, Secret};
 pub use sasl::SaslFlow;
 pub use settings::{InstanceSettings, SecretSource, SettingsProblem};
-pub use token::{AccessToken, TokenStore};

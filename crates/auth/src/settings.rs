@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 use crate::flow::hosts::AllowList;
+use crate::keeper::{GrantPolicy, KnownExpiry};
 use crate::load::describe::secret_names;
 use crate::scrub::{MESSAGE_CHARS, one_line};
 
@@ -22,6 +23,11 @@ pub trait SecretSource: Send + Sync {
 
     /// The names of the secret settings that are present.
     fn names(&self) -> Vec<String>;
+
+    /// Which secret the setting of this name refers to, without its value: `env=OPS_SECRET`;
+    /// of one whose value is at hand, a digest. What is kept for an application belongs to
+    /// the secret by this name, so that its value may change.
+    fn identity(&self, name: &str) -> String;
 }
 
 /// One account, as its plugin will know it.
@@ -38,6 +44,10 @@ pub struct InstanceSettings {
     /// Further hosts the operator allows: `host`, `host:port`, or `http://host:port` where
     /// even plain HTTP is wanted.
     pub allow_hosts: Vec<String>,
+    /// What the operator knows of the provider's refresh tokens.
+    pub policy: GrantPolicy,
+    /// The secrets whose end is known.
+    pub expiries: Vec<KnownExpiry>,
 }
 
 impl fmt::Debug for InstanceSettings {
@@ -48,6 +58,8 @@ impl fmt::Debug for InstanceSettings {
             .field("settings", &self.settings.keys().collect::<Vec<_>>())
             .field("secrets", &self.secrets.names())
             .field("allow_hosts", &self.allow_hosts)
+            .field("policy", &self.policy)
+            .field("expiries", &self.expiries)
             .finish()
     }
 }
@@ -191,6 +203,10 @@ mod tests {
         fn names(&self) -> Vec<String> {
             self.0.iter().map(|&name| name.to_owned()).collect()
         }
+
+        fn identity(&self, name: &str) -> String {
+            format!("test={name}")
+        }
     }
 
     fn description() -> Description {
@@ -222,6 +238,8 @@ mod tests {
             settings,
             secrets: Arc::new(Names(secrets)),
             allow_hosts: Vec::new(),
+            policy: GrantPolicy::default(),
+            expiries: Vec::new(),
         };
         match check(&description(), &settings) {
             Ok(()) => Vec::new(),
@@ -288,6 +306,8 @@ mod tests {
             settings,
             secrets: Arc::new(Names(&["password"])),
             allow_hosts: Vec::new(),
+            policy: GrantPolicy::default(),
+            expiries: Vec::new(),
         };
         let shown = format!("{settings:?}");
         assert!(

@@ -6,6 +6,8 @@
 //! Internet, so that a plugin cannot reach into the operator's network on its own account.
 //! Plain HTTP is for what the operator allowed with `http://`.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Map, Value};
@@ -95,6 +97,15 @@ impl AllowList {
                 "{host}:{port} is not among the hosts this account allows; allow_hosts may allow it"
             )),
         }
+    }
+}
+
+impl fmt::Display for AllowList {
+    /// Each host and port once, in order.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hosts = self.0.iter().map(|entry| format!("{}:{}", entry.host, entry.port));
+        let hosts: BTreeSet<String> = hosts.collect();
+        f.write_str(&Vec::from_iter(hosts).join(" "))
     }
 }
 

@@ -1,0 +1,330 @@
+//! A grant as it is kept: versioned JSON.
+//!
+//! Whoever reads ignores fields it does not know and does not write them back; another
+//! version is refused. Times are milliseconds since the Unix epoch.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use postrider_plugin::wire::{Identity, Secret};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use super::status::Reason;
+use super::store::StoreError;
+use crate::clock::unix_ms;
+use crate::error::{AuthError, AuthErrorKind};
+
+const VERSION: u32 = 1;
+
+/// Room for everything in a record but its tokens: the buffer does not grow while it holds
+/// them, for growing leaves copies behind.
+const ROOM: usize = 16 << 10;
+
+/// What is kept of a grant.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// Which token is the newest; grows with each.
+    pub(crate) generation: u64,
+    pub(crate) access: Option<Access>,
+    pub(crate) refresh: Option<Refresh>,
+    /// The refresh token before, where the provider would still accept it.
+    pub(crate) previous_refresh: Option<Secret>,
+    /// A request with the refresh token is under way, or was when its process ended.
+    pub(crate) intent: Option<Intent>,
+    /// A mail server refused the access token.
+    #[serde(default)]
+    pub(crate) spoilt: bool,
+    /// When a mail server last did.
+    #[serde(default, with = "optional_time")]
+    pub(crate) forced_at: Option<SystemTime>,
+    /// When the tokens came.
+    #[serde(default, with = "optional_time")]
+    pub(crate) refreshed_at: Option<SystemTime>,
+    pub(crate) scope: Option<String>,
+    pub(crate) identity: Option<Identity>,
+    /// What went wrong since.
+    pub(crate) failure: Option<Failed>,
+    /// A person must sign in; nothing is asked of the provider.
+    pub(crate) retired: Option<Retired>,
+}
+
+/// An access token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Access {
+    pub(crate) token: Secret,
+    pub(crate) token_type: Option<String>,
+    /// When it was asked for.
+    #[serde(with = "time")]
+    pub(crate) issued_at: SystemTime,
+    #[serde(with = "time")]
+    pub(crate) expires_at: SystemTime,
+    /// When the provider would like it refreshed.
+    #[serde(default, with = "optional_time")]
+    pub(crate) refresh_at: Option<SystemTime>,
+}
+
+/// A refresh token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Refresh {
+    pub(crate) token: Secret,
+    /// When it was received, or last used.
+    #[serde(with = "time")]
+    pub(crate) issued_at: SystemTime,
+    /// When it lapses, if the provider said so.
+    #[serde(default, with = "optional_time")]
+    pub(crate) lapses_at: Option<SystemTime>,
+}
+
+/// A refresh token is about to be used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Intent {
+    /// The generation it is to replace.
+    pub(crate) generation: u64,
+    /// SHA-256 of the refresh token, in hex.
+    pub(crate) refresh_sha256: String,
+    #[serde(with = "time")]
+    pub(crate) at: SystemTime,
+}
+
+impl Intent {
+    pub(crate) fn new(generation: u64, refresh: &Secret, at: SystemTime) -> Self {
+        Self {
+            generation,
+            refresh_sha256: sha256_hex(refresh),
+            at,
+        }
+    }
+
+    /// Whether this is about the refresh token that `record` has.
+    pub(crate) fn concerns(&self, record: &Record) -> bool {
+        record
+            .refresh
+            .as_ref()
+            .is_some_and(|refresh| self.refresh_sha256 == sha256_hex(&refresh.token))
+    }
+}
+
+fn sha256_hex(token: &Secret) -> String {
+    let digest = Sha256::digest(token.expose().as_bytes());
+    digest.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// A refresh that failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Failed {
+    #[serde(with = "time")]
+    pub(crate) at: SystemTime,
+    /// How many in a row.
+    pub(crate) attempts: u32,
+    /// Nobody asks before; none where something may be put right at any moment.
+    #[serde(default, with = "optional_time")]
+    pub(crate) retry_at: Option<SystemTime>,
+    /// Whether the provider named that time.
+    #[serde(default)]
+    pub(crate) asked: bool,
+    pub(crate) why: Why,
+}
+
+/// Nobody asks for a token until somebody signs in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Retired {
+    pub(crate) reason: Reason,
+    #[serde(with = "time")]
+    pub(crate) since: SystemTime,
+    /// Whether somebody heard of it.
+    #[serde(default)]
+    pub(crate) told: bool,
+    pub(crate) why: Why,
+}
+
+/// An error, to be told again by whoever reads it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Why {
+    kind: Kind,
+    pub(crate) message: String,
+    oauth_error: Option<String>,
+    oauth_suberror: Option<String>,
+    oauth_description: Option<String>,
+    user_url: Option<String>,
+}
+
+/// The kinds of error that are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Config,
+    NeedsUser,
+    InvalidGrant,
+    Transient,
+    Denied,
+    Protocol,
+    Unsupported,
+    #[serde(other)]
+    Internal,
+}
+
+impl Why {
+    pub(crate) fn new(error: &AuthError) -> Self {
+        let kind = match error.kind {
+            AuthErrorKind::Config => Kind::Config,
+            AuthErrorKind::NeedsUser => Kind::NeedsUser,
+            AuthErrorKind::InvalidGrant => Kind::InvalidGrant,
+            AuthErrorKind::Transient => Kind::Transient,
+            AuthErrorKind::Denied => Kind::Denied,
+            AuthErrorKind::Protocol => Kind::Protocol,
+            AuthErrorKind::Unsupported => Kind::Unsupported,
+            AuthErrorKind::Internal | AuthErrorKind::Unresponsive => Kind::Internal,
+        };
+        Self {
+            kind,
+            message: error.message.clone(),
+            oauth_error: error.oauth_error.clone(),
+            oauth_suberror: error.oauth_suberror.clone(),
+            oauth_description: error.oauth_description.clone(),
+            user_url: error.user_url.clone(),
+        }
+    }
+
+    /// The error, as one of `account`'s.
+    pub(crate) fn error(&self, account: &str, retry_after: Option<Duration>) -> AuthError {
+        let kind = match self.kind {
+            Kind::Config => AuthErrorKind::Config,
+            Kind::NeedsUser => AuthErrorKind::NeedsUser,
+            Kind::InvalidGrant => AuthErrorKind::InvalidGrant,
+            Kind::Transient => AuthErrorKind::Transient,
+            Kind::Denied => AuthErrorKind::Denied,
+            Kind::Protocol => AuthErrorKind::Protocol,
+            Kind::Unsupported => AuthErrorKind::Unsupported,
+            Kind::Internal => AuthErrorKind::Internal,
+        };
+        AuthError {
+            oauth_error: self.oauth_error.clone(),
+            oauth_suberror: self.oauth_suberror.clone(),
+            oauth_description: self.oauth_description.clone(),
+            user_url: self.user_url.clone(),
+            retry_after,
+            ..AuthError::new(account, kind, self.message.clone())
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
+#[derive(Serialize)]
+struct Versioned<'a, T> {
+    version: u32,
+    #[serde(flatten)]
+    value: &'a T,
+}
+
+impl Record {
+    pub(crate) fn decode(octets: &[u8]) -> Result<Self, StoreError> {
+        decode(octets)
+    }
+
+    pub(crate) fn encode(&self) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+        encode(self, ROOM + self.token_octets())
+    }
+
+    fn token_octets(&self) -> usize {
+        let tokens = [
+            self.access.as_ref().map(|access| &access.token),
+            self.refresh.as_ref().map(|refresh| &refresh.token),
+            self.previous_refresh.as_ref(),
+        ];
+        let octets = |token: &Secret| 2 * token.expose().len();
+        tokens.into_iter().flatten().map(octets).sum()
+    }
+}
+
+/// What was told of one secret's expiry.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Notice {
+    /// The smallest threshold that somebody heard of, in days.
+    pub(crate) told: Option<u32>,
+}
+
+impl Notice {
+    pub(crate) fn decode(octets: &[u8]) -> Result<Self, StoreError> {
+        decode(octets)
+    }
+
+    pub(crate) fn encode(&self) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+        encode(self, 64)
+    }
+}
+
+fn decode<T: for<'de> Deserialize<'de>>(octets: &[u8]) -> Result<T, StoreError> {
+    // What is wrong with it is not quoted: it holds secrets.
+    let damaged = |_| StoreError {
+        message: "a stored record is not what postrider wrote".into(),
+        lasting: true,
+    };
+    let Version { version } = serde_json::from_slice(octets).map_err(damaged)?;
+    if version != VERSION {
+        return Err(StoreError {
+            message: format!(
+                "a stored record is of version {version}; this postrider knows version {VERSION}"
+            ),
+            lasting: true,
+        });
+    }
+    serde_json::from_slice(octets).map_err(damaged)
+}
+
+fn encode(value: &impl Serialize, room: usize) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+    let mut octets = Zeroizing::new(Vec::with_capacity(room));
+    let versioned = Versioned {
+        version: VERSION,
+        value,
+    };
+    serde_json::to_writer(&mut *octets, &versioned).map_err(|_| StoreError {
+        message: "a record does not fit into json".into(),
+        lasting: true,
+    })?;
+    Ok(octets)
+}
+
+fn from_ms(ms: u64) -> SystemTime {
+    // A time beyond what the system can express is none we wrote.
+    UNIX_EPOCH
+        .checked_add(Duration::from_millis(ms))
+        .unwrap_or(UNIX_EPOCH)
+}
+
+mod time {
+    use super::{Deserialize, Deserializer, Serializer, SystemTime, from_ms, unix_ms};
+
+    pub(super) fn serialize<S: Serializer>(at: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(unix_ms(*at))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SystemTime, D::Error> {
+        u64::deserialize(from).map(from_ms)
+    }
+}
+
+mod optional_time {
+    use super::{Deserialize, Deserializer, Serialize, Serializer, SystemTime, from_ms, unix_ms};
+
+    #[allow(
+        clippy::ref_option,
+        reason = "the signature that serde calls"
+    )]
+    pub(super) fn serialize<S: Serializer>(
+        at: &Option<SystemTime>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        at.map(unix_ms).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<SystemTime>, D::Error> {
+        Ok(Option::<u64>::deserialize(from)?.map(from_ms))
+    }
+}
