@@ -17,7 +17,10 @@ pub fn crash_point(name: &str) {
     use std::io::Write;
 
     if let Some(log) = std::env::var_os("POSTRIDER_CRASH_LOG") {
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(log);
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log);
         if let Ok(mut file) = file {
             let _ = file.write_all(format!("{name}\n").as_bytes());
         }
@@ -48,4 +51,11 @@ fn passed(name: &str) -> u64 {
     let count = counts.entry(name.to_owned()).or_default();
     *count += 1;
     *count
+}
+
+/// The crash point `vault.WHAT.STEP`.
+pub(crate) fn step(what: &str, step: &str) {
+    if cfg!(debug_assertions) {
+        crash_point(&format!("vault.{what}.{step}"));
+    }
 }

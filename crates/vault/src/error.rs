@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 pub struct VaultError {
     /// What the caller can act on.
     pub kind: VaultErrorKind,
-    /// The file or directory it is about.
+    /// The file or directory it is about; empty if it is about none.
     pub path: PathBuf,
     /// What happened, in one lower-case line without the path.
     pub message: String,
@@ -84,6 +84,15 @@ impl VaultError {
         }
     }
 
+    /// Whether a file is not what was written, so that reading it again is no use.
+    pub(crate) fn is_broken(&self) -> bool {
+        use VaultErrorKind::{Corrupt, Missing, RolledBack, Swapped, Truncated};
+        matches!(
+            self.kind,
+            Corrupt | Missing | RolledBack | Swapped | Truncated
+        )
+    }
+
     /// `doing` what with `path` met `error`.
     pub(crate) fn io(path: &Path, doing: &str, error: &io::Error) -> VaultError {
         let (kind, why) = match error.kind() {
@@ -103,6 +112,9 @@ impl VaultError {
 
 impl fmt::Display for VaultError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.as_os_str().is_empty() {
+            return f.write_str(&self.message);
+        }
         write!(f, "{}: {}", self.path.display(), self.message)
     }
 }

@@ -13,7 +13,16 @@
 
 mod crash;
 mod error;
+mod file;
+mod keyring;
 mod keys;
+mod ledger;
+mod manifest;
+mod record;
+mod rekey;
+mod seal;
+mod shard;
+mod status;
 mod transfer;
 mod vault;
 
@@ -21,8 +30,8 @@ mod vault;
 pub use crash::crash_point;
 pub use error::{VaultError, VaultErrorKind};
 pub use keys::{KeyOptions, KeySource, NewKey, Passphrase, PassphraseRequest};
+pub use record::{Entry, Kind, MAX_NAME_OCTETS, MAX_VALUE_OCTETS, Problem, Record};
+pub use rekey::{Rekey, Rekeyed};
+pub use status::{DataKey, Status};
 pub use transfer::{Import, Imported, Opener, Sealing, Selection};
-pub use vault::{
-    DataKey, Entry, Kind, Lock, MAX_NAME_OCTETS, MAX_VALUE_OCTETS, Options, Problem, Record, Rekey,
-    Rekeyed, Status, Vault,
-};
+pub use vault::{Lock, Options, Vault};

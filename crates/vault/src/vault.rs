@@ -1,26 +1,19 @@
-//! The vault as its users see it.
+//! The vault: opening it, and the records in it.
 
-use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::path::PathBuf;
-use std::time::SystemTime;
+use std::fmt;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use zeroize::Zeroizing;
-
+use crate::crash;
 use crate::error::{VaultError, VaultErrorKind};
-use crate::keys::{KeyOptions, KeySource, NewKey};
-use crate::transfer::{Import, Imported, Sealing, Selection};
-
-/// The most octets a record's name may have.
-pub const MAX_NAME_OCTETS: usize = 1024;
-/// The most octets a record's value may have.
-pub const MAX_VALUE_OCTETS: usize = 1 << 20;
-
-/// An open vault. Clones are the same vault; every call may block on files.
-#[derive(Debug, Clone)]
-pub struct Vault {
-    _private: (),
-}
+use crate::file;
+use crate::keys::{Kek, KeyOptions, KeySource, Sources};
+use crate::manifest::{self, Keys, Stamp};
+use crate::record::{Entry, Kind, Record, check_name, check_value};
+use crate::seal::Id;
+use crate::shard::{Found, Shard, lost};
 
 /// Which vault, and what opens it.
 #[derive(Debug, Clone)]
@@ -33,191 +26,404 @@ pub struct Options {
     pub now: SystemTime,
 }
 
-/// What sort of thing a record is; each sort has its own names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// A value that somebody put there to be used by name.
-    Secret,
-    /// Tokens.
-    Grant,
-    /// Something somebody was told, or has yet to be told.
-    Notice,
+/// An open vault. Clones are the same vault; every call may block on files.
+#[derive(Clone)]
+pub struct Vault {
+    inner: Arc<Inner>,
 }
 
-impl Kind {
-    /// The kind's stable name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Secret => "secret",
-            Kind::Grant => "grant",
-            Kind::Notice => "notice",
-        }
-    }
+struct Inner {
+    dir: PathBuf,
+    options: KeyOptions,
+    open: RwLock<Arc<Open>>,
 }
 
-/// A record's value. Wiped when dropped.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Record {
-    /// The octets that were put.
-    pub value: Zeroizing<Vec<u8>>,
-    /// Grows with each `put` and `remove` of this name.
-    pub generation: u64,
-}
-
-impl std::fmt::Debug for Record {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Record")
-            .field("generation", &self.generation)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A record as [`Vault::list`] shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Its name.
-    pub name: String,
-    /// Its generation, as far as it is known.
-    pub generation: u64,
-    /// Why it cannot be read, if it cannot.
-    pub problem: Option<VaultError>,
+/// The keys as of one `vault.json`.
+pub(crate) struct Open {
+    pub(crate) keys: Keys,
+    pub(crate) stamp: Option<Stamp>,
 }
 
 /// The right to work on one name, until dropped or until this process ends.
 #[derive(Debug)]
 pub struct Lock {
-    _private: (),
+    _file: File,
 }
 
-/// What to change in [`Vault::rekey`].
-#[derive(Debug, Clone)]
-pub struct Rekey {
-    /// The key to seal the vault with from now on; `None` keeps the present one.
-    pub key: Option<NewKey>,
-    /// Whether to make a new data key and re-encrypt every record with it.
-    pub new_data_key: bool,
-    /// The time now, remembered as when the new data key was made.
-    pub now: SystemTime,
-}
-
-/// What [`Vault::rekey`] did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rekeyed {
-    /// How many records were encrypted anew.
-    pub records: u64,
-    /// What could not be: the old data keys stay until these are mended or removed and rekey runs
-    /// again.
-    pub problems: Vec<Problem>,
-}
-
-/// A record, or something else in the vault, that is not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Which record, where that is known.
-    pub record: Option<(Kind, String)>,
-    /// What is wrong with it.
-    pub error: VaultError,
-}
-
-/// What [`Vault::status`] found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
-    /// The vault's random id, in hexadecimal.
-    pub store: String,
-    /// Where its key came from.
-    pub key_source: KeySource,
-    /// How many records of each kind can be read.
-    pub counts: BTreeMap<Kind, u64>,
-    /// The data keys; more than one while a rekey is under way or was interrupted.
-    pub data_keys: Vec<DataKey>,
-    /// What is wrong, after every record was read and verified.
-    pub problems: Vec<Problem>,
-}
-
-/// A data key, without the key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DataKey {
-    /// Its random id, in hexadecimal.
-    pub id: String,
-    /// When it was made.
-    pub created: SystemTime,
-    /// Whether it seals what is written now.
-    pub current: bool,
+/// One record, or one thing in the place of a record, as [`Vault::scan`] comes by it.
+pub(crate) struct Seen {
+    pub(crate) record: Option<(Kind, String)>,
+    pub(crate) generation: u64,
+    pub(crate) result: Result<Record, VaultError>,
 }
 
 impl Vault {
     /// Opens the vault, and creates it on first use.
     pub fn open(options: &Options) -> Result<Vault, VaultError> {
-        Err(unfinished(options))
+        match Vault::open_existing(options)? {
+            Some(vault) => Ok(vault),
+            None => Vault::create(options),
+        }
     }
 
     /// Opens the vault if there is one, and creates nothing.
     pub fn open_existing(options: &Options) -> Result<Option<Vault>, VaultError> {
-        Err(unfinished(options))
+        if !file::check_dir(&options.dir)? {
+            return Ok(None);
+        }
+        let Some(open) = load(&options.dir, &options.keys, None)? else {
+            let records = fs::read_dir(options.dir.join(RECORDS));
+            if records.is_ok_and(|mut records| records.next().is_some()) {
+                let message = "is gone, and with it the keys of the records that are there; \
+                               restore it from a backup, or move the directory away";
+                let path = options.dir.join(manifest::FILE);
+                return Err(VaultError::new(VaultErrorKind::Missing, &path, message));
+            }
+            return Ok(None);
+        };
+        Ok(Some(Vault::new(options, open)))
+    }
+
+    fn create(options: &Options) -> Result<Vault, VaultError> {
+        let dir = &options.dir;
+        file::make_parents(dir)?;
+        file::make_dir(dir)?;
+        crash::step("create", "made");
+        // Of several who create it at once, the first does and the rest find it.
+        let _lock = file::lock(&dir.join(LOCK), false)?;
+        if let Some(vault) = Vault::open_existing(options)? {
+            return Ok(vault);
+        }
+        file::make_dir(&dir.join(LOCKS))?;
+        file::make_dir(&dir.join(RECORDS))?;
+        let store = Id::random();
+        let sources = Sources {
+            options: &options.keys,
+            dir,
+        };
+        let keys = Keys::new(store, sources.choose(store)?, seconds(options.now));
+        crash::step("create", "keys");
+        let path = dir.join(manifest::FILE);
+        file::stage(&path, &keys.text(), 0o600, "create.manifest")?.place()?;
+        file::sync_dir(dir)?;
+        crash::step("create", "durable");
+        let stamp = Stamp::of(&path);
+        Ok(Vault::new(options, Open { keys, stamp }))
+    }
+
+    fn new(options: &Options, open: Open) -> Vault {
+        Vault {
+            inner: Arc::new(Inner {
+                dir: options.dir.clone(),
+                options: options.keys.clone(),
+                open: RwLock::new(Arc::new(open)),
+            }),
+        }
     }
 
     /// The record of that name.
-    pub fn get(&self, _kind: Kind, _name: &str) -> Result<Option<Record>, VaultError> {
-        Err(unfinished(self))
+    pub fn get(&self, kind: Kind, name: &str) -> Result<Option<Record>, VaultError> {
+        check_name(name)?;
+        let open = self.keys();
+        let id = open.keys.record_id(kind, name);
+        let shard = Shard::of(&self.records(), id);
+        let expected = Some((kind, name));
+        let found = match shard.look(&open.keys, id, expected) {
+            Ok(found) => found,
+            Err(_) => self.look_again(&shard, id, expected)?,
+        };
+        Ok(found.map(Record::from))
     }
 
     /// Stores a value under a name and answers its generation. It is durable then.
-    pub fn put(&self, _kind: Kind, _name: &str, _value: &[u8]) -> Result<u64, VaultError> {
-        Err(unfinished(self))
+    pub fn put(&self, kind: Kind, name: &str, value: &[u8]) -> Result<u64, VaultError> {
+        check_name(name)?;
+        check_value(value)?;
+        let id = self.keys().keys.record_id(kind, name);
+        let shard = Shard::of(&self.records(), id);
+        shard.create()?;
+        let _lock = shard.lock(false)?;
+        shard.put(&self.refreshed()?.keys, id, (kind, name), value)
     }
 
     /// Forgets a name; whether there was such a record.
-    pub fn remove(&self, _kind: Kind, _name: &str) -> Result<bool, VaultError> {
-        Err(unfinished(self))
-    }
-
-    /// The names of a kind, in order, from the ledgers alone: much quicker than [`Vault::list`].
-    pub fn names(&self, _kind: Kind) -> Result<Vec<String>, VaultError> {
-        Err(unfinished(self))
+    pub fn remove(&self, kind: Kind, name: &str) -> Result<bool, VaultError> {
+        check_name(name)?;
+        let id = self.keys().keys.record_id(kind, name);
+        let shard = Shard::of(&self.records(), id);
+        if !shard.exists()? {
+            return Ok(false);
+        }
+        let _lock = shard.lock(false)?;
+        shard.remove(&self.refreshed()?.keys, id, (kind, name))
     }
 
     /// The records of a kind in the order of their names, each read and verified.
-    pub fn list(&self, _kind: Kind) -> Result<Vec<Entry>, VaultError> {
-        Err(unfinished(self))
+    pub fn list(&self, kind: Kind) -> Result<Vec<Entry>, VaultError> {
+        let mut entries = Vec::new();
+        self.scan(&mut |seen| {
+            if let Some((of, name)) = seen.record
+                && of == kind
+            {
+                entries.push(Entry {
+                    name,
+                    generation: seen.generation,
+                    problem: seen.result.err(),
+                });
+            }
+        })?;
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
     }
 
     /// The lock of a name, if nobody holds it.
-    pub fn try_lock(&self, _kind: Kind, _name: &str) -> Result<Option<Lock>, VaultError> {
-        Err(unfinished(self))
+    pub fn try_lock(&self, kind: Kind, name: &str) -> Result<Option<Lock>, VaultError> {
+        check_name(name)?;
+        let id = self.keys().keys.record_id(kind, name);
+        let locks = self.inner.dir.join(LOCKS);
+        let path = locks.join(id.hex());
+        let file = file::lock_file(&path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Lock { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(VaultError::io(&path, "lock the file", &error)),
+        }
     }
 
     /// Where the key came from.
     pub fn key_source(&self) -> KeySource {
-        KeySource::GeneratedFile
+        self.keys().keys.kek.source()
     }
 
-    /// Reads and verifies everything.
-    pub fn status(&self) -> Result<Status, VaultError> {
-        Err(unfinished(self))
+    /// Goes through all records. `each` is told of every one, and of what stands in the place of
+    /// one; what cannot be read under no lock is looked at again under the shard's.
+    pub(crate) fn scan(&self, each: &mut dyn FnMut(Seen)) -> Result<(), VaultError> {
+        for octet in self.shards()? {
+            let shard = Shard::new(&self.records(), octet);
+            if let Err(error) = self.scan_shard(&shard, each) {
+                each(Seen {
+                    record: None,
+                    generation: 0,
+                    result: Err(error),
+                });
+            }
+        }
+        Ok(())
     }
 
-    /// Seals the vault with another key, or its records with a new data key, or both.
-    pub fn rekey(&self, _rekey: &Rekey) -> Result<Rekeyed, VaultError> {
-        Err(unfinished(self))
+    fn scan_shard(&self, shard: &Shard, each: &mut dyn FnMut(Seen)) -> Result<(), VaultError> {
+        shard.exists()?;
+        let open = self.keys();
+        let keys = &open.keys;
+        let Ok(ledger) = shard.ledger(keys).or_else(|_| self.ledger_again(shard)) else {
+            return self.scan_without_ledger(shard, each);
+        };
+        let ids = shard.ids()?;
+        for id in ids.iter().copied().chain(lost(&ledger, &ids)) {
+            let known = ledger.find(id);
+            let expected = known.and_then(|known| known.name);
+            let found = shard.record(keys, id, expected);
+            let found = found
+                .and_then(|found| shard.judge(id, known, expected, found))
+                .or_else(|_| self.look_again(shard, id, expected));
+            let generation = known.map_or(0, |known| known.generation);
+            match found {
+                Ok(Some(found)) => each(found.into()),
+                Ok(None) => {}
+                Err(error) => each(Seen {
+                    record: expected.map(|(kind, name)| (kind, name.to_owned())),
+                    generation,
+                    result: Err(error),
+                }),
+            }
+        }
+        Ok(())
     }
 
-    /// Writes records, sealed for somebody, and answers which.
-    pub fn export(
+    /// Every record still says what it is, and none can be trusted to be the newest.
+    fn scan_without_ledger(
         &self,
-        _selection: &Selection,
-        _sealing: &Sealing,
-        _armored: bool,
-        _to: impl Write,
-    ) -> Result<Vec<(Kind, String)>, VaultError> {
-        Err(unfinished(self))
+        shard: &Shard,
+        each: &mut dyn FnMut(Seen),
+    ) -> Result<(), VaultError> {
+        let Err(error) = self.ledger_again(shard) else {
+            return self.scan_shard(shard, each);
+        };
+        let open = self.keys();
+        for id in shard.ids()? {
+            if let Ok(Some(found)) = shard.record(&open.keys, id, None) {
+                each(Seen {
+                    result: Err(error.clone()),
+                    ..found.into()
+                });
+            }
+        }
+        Err(error)
     }
 
-    /// Takes the records of an export into this vault. Armor is recognised.
-    pub fn import(&self, _import: &Import, _from: impl Read) -> Result<Imported, VaultError> {
-        Err(unfinished(self))
+    /// The octets of the shards there are.
+    pub(crate) fn shards(&self) -> Result<Vec<u8>, VaultError> {
+        let records = self.records();
+        file::check_dir(&records)?;
+        let unreadable = |error| VaultError::io(&records, "list the directory", &error);
+        let mut shards = Vec::new();
+        for entry in fs::read_dir(&records).map_err(unreadable)? {
+            let name = entry.map_err(unreadable)?.file_name();
+            shards.extend(name.to_str().and_then(octet));
+        }
+        shards.sort_unstable();
+        Ok(shards)
+    }
+
+    /// Looks while nobody can be at work on it, with the keys as they are now.
+    fn look_again(
+        &self,
+        shard: &Shard,
+        id: Id,
+        expected: Option<(Kind, &str)>,
+    ) -> Result<Option<Found>, VaultError> {
+        let _lock = shard.lock(true)?;
+        shard.look(&self.refreshed()?.keys, id, expected)
+    }
+
+    fn ledger_again(&self, shard: &Shard) -> Result<crate::ledger::Ledger, VaultError> {
+        let _lock = shard.lock(true)?;
+        shard.ledger(&self.refreshed()?.keys)
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.inner.dir
+    }
+
+    pub(crate) fn records(&self) -> PathBuf {
+        self.inner.dir.join(RECORDS)
+    }
+
+    pub(crate) fn manifest_path(&self) -> PathBuf {
+        self.inner.dir.join(manifest::FILE)
+    }
+
+    /// Waits for whoever changes `vault.json`.
+    pub(crate) fn lock_manifest(&self) -> Result<File, VaultError> {
+        file::lock(&self.inner.dir.join(LOCK), false)
+    }
+
+    pub(crate) fn sources(&self) -> Sources<'_> {
+        Sources {
+            options: &self.inner.options,
+            dir: &self.inner.dir,
+        }
+    }
+
+    /// The keys as this process knows them.
+    pub(crate) fn keys(&self) -> Arc<Open> {
+        let open = self.inner.open.read();
+        open.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The keys as they are now: somebody else may have changed them.
+    pub(crate) fn refreshed(&self) -> Result<Arc<Open>, VaultError> {
+        let open = self.keys();
+        let stamp = Stamp::of(&self.manifest_path());
+        if stamp.is_some() && stamp == open.stamp {
+            return Ok(open);
+        }
+        self.reloaded()
+    }
+
+    /// The keys, read anew.
+    pub(crate) fn reloaded(&self) -> Result<Arc<Open>, VaultError> {
+        let known = self.keys();
+        let loaded = load(self.dir(), &self.inner.options, Some(&known.keys.kek))?;
+        let loaded = loaded.ok_or_else(|| {
+            let message = "is gone while the vault is in use; restore it from a backup";
+            VaultError::new(VaultErrorKind::Missing, &self.manifest_path(), message)
+        })?;
+        if loaded.keys.store != known.keys.store {
+            let message = "belongs to another vault now; start this process again";
+            return Err(VaultError::new(
+                VaultErrorKind::Swapped,
+                &self.manifest_path(),
+                message,
+            ));
+        }
+        Ok(self.use_from_now(loaded))
+    }
+
+    pub(crate) fn use_from_now(&self, open: Open) -> Arc<Open> {
+        let open = Arc::new(open);
+        let mut current = self
+            .inner
+            .open
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *current = open.clone();
+        open
     }
 }
 
-fn unfinished<T>(_: T) -> VaultError {
-    VaultError::new(VaultErrorKind::Io, "vault".as_ref(), "not written yet")
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vault")
+            .field("dir", &self.inner.dir)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<Found> for Record {
+    fn from(found: Found) -> Record {
+        Record {
+            value: found.value,
+            generation: found.generation,
+        }
+    }
+}
+
+impl From<Found> for Seen {
+    fn from(mut found: Found) -> Seen {
+        Seen {
+            record: Some((found.kind, std::mem::take(&mut found.name))),
+            generation: found.generation,
+            result: Ok(found.into()),
+        }
+    }
+}
+
+const RECORDS: &str = "records";
+const LOCKS: &str = "locks";
+const LOCK: &str = "lock";
+
+/// Reads `vault.json` and opens it; `None` if there is none.
+fn load(dir: &Path, options: &KeyOptions, kek: Option<&Kek>) -> Result<Option<Open>, VaultError> {
+    let path = dir.join(manifest::FILE);
+    loop {
+        let stamp = Stamp::of(&path);
+        let Some(locked) = manifest::read(&path)? else {
+            return Ok(None);
+        };
+        let found = match kek.filter(|kek| kek.is(locked.key_note())) {
+            Some(kek) => Ok(kek.clone()),
+            None => Sources { options, dir }.find(locked.store(), locked.key_note()),
+        };
+        match found {
+            Ok(kek) => {
+                let keys = locked.unlock(kek, &path)?;
+                return Ok(Some(Open { keys, stamp }));
+            }
+            // Another process gave the vault another key between the two looks.
+            Err(_) if Stamp::of(&path) != stamp => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+pub(crate) fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+/// A shard's directory is named by two hexadecimal digits.
+fn octet(name: &str) -> Option<u8> {
+    let octet = u8::from_str_radix(name, 16).ok()?;
+    (crate::seal::hex(&[octet]) == name).then_some(octet)
 }
