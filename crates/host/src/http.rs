@@ -408,11 +408,7 @@ fn failure(error: &reqwest::Error, peer: &str, method: Method) -> Failure {
                 .with_remedy("check the name, and this machine's resolver")
                 .retryable();
         }
-        if let Some(error) = cause.downcast_ref::<io::Error>()
-            && error
-                .get_ref()
-                .is_some_and(|inner| inner.is::<rustls::Error>())
-        {
+        if let Some(error) = cause.downcast_ref().and_then(handshake_error) {
             let reason = tls::explain(error);
             return Failure::new("tls.failed", format!("{peer}: {reason}"))
                 .with_remedy(tls_remedy(&reason));
@@ -435,6 +431,18 @@ fn failure(error: &reqwest::Error, peer: &str, method: Method) -> Failure {
             "network.lost",
             format!("the exchange with {peer} broke off: {innermost}"),
         )
+    }
+}
+
+/// The error that holds rustls's own; connectors wrap it in others, which do not name it as
+/// their source.
+fn handshake_error(mut error: &io::Error) -> Option<&io::Error> {
+    loop {
+        let inner = error.get_ref()?;
+        if inner.is::<rustls::Error>() {
+            return Some(error);
+        }
+        error = inner.downcast_ref()?;
     }
 }
 
@@ -490,3 +498,6 @@ fn with_sources(error: &dyn Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -253,11 +253,9 @@ pub(crate) const EVENTS: &[Event] = &[
         doc: "An access token could not be fetched, for a reason that may pass by itself; it will be tried again.",
         payload: &[
             ACCOUNT,
-            field(
-                "error",
-                "table",
-                "Why: `code`, `message` and `remedy`, as in an error.",
-            ),
+            field("code", "string", "Why, as in an error: stable."),
+            field("message", "string", "What happened."),
+            field("remedy", "string?", "What to do about it."),
             field("retry_at", "number?", "When it is tried again."),
             field(
                 "usable_until",
@@ -401,7 +399,7 @@ for _, stage in ipairs(report.stages) do print(stage.name, stage.ok, stage.detai
                 field(
                     "status",
                     "table?",
-                    "`state` (`fresh`, `due`, `refreshing`, `degraded`, `reauthorization_required`, or `absent` before the first token), `generation`, and where they are known `reason` and `message` (of `reauthorization_required`), `expires_at`, `next_refresh`, `last_refreshed`, `scope`, `refresh_token` (`issued_at`, `lapses_at`), `last_failure` (`at`, `message`, `retry_at`), `identity`, `remedy`; and `expiries`, a list of `secret`, `expires_at`, `days`.",
+                    "`state` (`fresh`, `due`, `refreshing`, `degraded`, `reauthorization_required`, `absent` before the first token, `none` where the plugin uses none), `sign_in_needed` and the `remedy` for it, `generation`, and where they are known `reason`, `message` and `since` (of `reauthorization_required`), `expires_at`, `next_refresh`, `last_refreshed`, `scope`, `refresh_token` (`issued_at`, `lapses_at`), `last_failure` (`at`, `message`, `retry_at`), `signed_in` (`usernames`, `name`, `tenant`); and `expires`, a list of `secret`, `expires_at`, `days`, `source`.",
                 ),
                 ERR,
             ],
@@ -409,9 +407,9 @@ for _, stage in ipairs(report.stages) do print(stage.name, stage.ok, stage.detai
         },
         doc: "How the account's credential stands, from what is stored: nobody is asked. Times are seconds since 1970.",
         since: "0.1",
-        example: r#"local status = assert(account:status())
-if status.state == "reauthorization_required" then print(status.message, status.remedy) end
-for _, expiry in ipairs(status.expiries) do print(expiry.secret, expiry.days) end"#,
+        example: r"local status = assert(account:status())
+if status.sign_in_needed then print(status.message, status.remedy) end
+for _, secret in ipairs(status.expires) do print(secret.secret, secret.days) end",
     },
     Item {
         name: "account:rotate",
@@ -422,7 +420,7 @@ for _, expiry in ipairs(status.expiries) do print(expiry.secret, expiry.days) en
                 field(
                     "rotation",
                     "table?",
-                    "`outcome` (`refreshed`; `fresh`, nothing was due; `no_tokens`, the plugin uses none), `generation`, `expires_at`, `next_refresh`.",
+                    "`outcome` (`refreshed`; `fresh`, nothing was due; `none`, the plugin uses no tokens), `generation`, `expires_at`, `next_refresh`.",
                 ),
                 ERR,
             ],
@@ -430,9 +428,9 @@ for _, expiry in ipairs(status.expiries) do print(expiry.secret, expiry.days) en
         },
         doc: "Fetches a new access token where one is due, and with it a new refresh token where the provider gives one; also where the refresh token would lapse for want of use.",
         since: "0.1",
-        example: r#"local rotation, err = account:rotate()
+        example: r"local rotation, err = account:rotate()
 if rotation then print(rotation.outcome, pr.time.format(rotation.next_refresh or 0)) end
-assert(account:rotate { force = true })"#,
+assert(account:rotate { force = true })",
     },
     Item {
         name: "account:token",

@@ -157,17 +157,18 @@ impl Engine {
     async fn play(&self, script: BoxFuture<'static, Ending>) -> Ending {
         let mut hearing = self.handlers.listen(&self.lua, &self.meter, &self.backend);
         let ended = hearing.meanwhile(script).await;
-        if !self.handlers.is_empty() {
-            let heard = async {
+        let heard = async {
+            // Without a handler nobody hears what is still to come.
+            if !self.handlers.is_empty() {
                 hearing.meanwhile(self.backend.settle()).await;
-                hearing.finish().await;
-            };
-            if tokio::time::timeout(GRACE, heard).await.is_err() {
-                tracing::warn!(
-                    target: "postrider::script",
-                    "the script ended before its handlers did: what they were told counts as not heard"
-                );
             }
+            hearing.finish().await;
+        };
+        if tokio::time::timeout(GRACE, heard).await.is_err() {
+            tracing::warn!(
+                target: "postrider::script",
+                "the script ended before its handlers did: what they were told counts as not heard"
+            );
         }
         ended
     }

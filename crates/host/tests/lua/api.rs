@@ -1,12 +1,10 @@
 //! What a script asks for is what the host gets.
 
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
-
 use postrider_host::lua::{Priority, SendRequest, Source};
 use serde_json::json;
 
 use crate::host::run;
+use crate::logged::Log;
 
 #[tokio::test(start_paused = true)]
 async fn a_message_arrives_as_it_was_written() {
@@ -133,6 +131,70 @@ async fn an_account_may_be_a_table_whose_secrets_stay_references() {
                 "other": { "credential": "c" }, "kept": { "vault": "ops/x" },
             },
         })]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_accounts_are_listed_and_a_broken_one_says_so_when_it_is_used() {
+    let run = run(r#"
+        local pr = require "postrider"
+        local accounts = pr.accounts()
+        for _, account in ipairs(accounts) do print(account, account.name) end
+        local alerts, broken = accounts[1], accounts[2]
+        print(assert(alerts:send { to = "a@example.org" }).message_id, alerts:check().ok)
+        print(select(2, broken:send { to = "a@example.org" }).code, select(2, broken:status()).code)
+        print(select(2, broken:rotate()).code, select(2, broken:token()).code)
+        local report = broken:check()
+        print(report.ok, #report.stages, report.stages[1].name, report.stages[1].failure.code)
+    "#)
+    .await;
+
+    assert_eq!(
+        run.lines(),
+        [
+            "account \"alerts\"\talerts",
+            "account \"broken\"\tbroken",
+            "account \"printer\"\tprinter",
+            "<none@contoso.com>\ttrue",
+            "config.unknown_account\tconfig.unknown_account",
+            "config.unknown_account\tconfig.unknown_account",
+            "false\t1\tsettings\tconfig.unknown_account",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_script_rotates_looks_at_the_state_and_may_have_the_token() {
+    let run = run(r#"
+        local pr = require "postrider"
+        local alerts, printer = pr.account "alerts", pr.account "printer"
+        print(alerts:rotate().outcome, alerts:rotate({}).outcome, alerts:rotate({ force = false }).outcome)
+        print(alerts:rotate({ force = true }).outcome, alerts:rotate({ force = true }).generation)
+        local status = alerts:status()
+        print(status.state, status.reason, status.expires[1].secret, status.expires[1].days)
+        local token, details = alerts:token()
+        print(token == "ey.token.ü", details.expires_at, details.scope, details.token_type)
+        print(select('#', alerts:token()), printer:token())
+        print(pcall(alerts.rotate, alerts, { forse = true }))
+        print(pcall(alerts.rotate, alerts, { force = 1 }))
+        print(pcall(alerts.rotate, alerts, true))
+        print(pcall(alerts.token))
+    "#)
+    .await;
+
+    assert_eq!(
+        run.lines(),
+        [
+            "fresh\tfresh\tfresh",
+            "refreshed\t2",
+            "fresh\tnil\tclient_secret\t13",
+            "true\t1800000000\tnil\tBearer",
+            "2\tnil\tscript.lua:10: the plugin uses no tokens",
+            "false\tscript.lua:11: account:rotate: unknown field 'forse' (did you mean 'force'?)",
+            "false\tscript.lua:12: account:rotate: field 'force' must be true or false, got a number",
+            "false\tscript.lua:13: account:rotate: argument 2 (options) must be a table, got boolean",
+            "false\tscript.lua:14: account:token: call it with a colon, as in `handle:token(…)`",
+        ]
     );
 }
 
@@ -278,31 +340,9 @@ async fn a_script_gets_its_arguments() {
     );
 }
 
-/// Where a test's log goes.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(octets)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn a_log_line_has_its_level_its_place_and_its_fields() {
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .json()
-        .without_time()
-        .with_max_level(tracing::Level::DEBUG)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _default = tracing::subscriber::set_default(subscriber);
+    let log = Log::start();
 
     let run = run(r#"
         local pr = require "postrider"
@@ -312,13 +352,8 @@ async fn a_log_line_has_its_level_its_place_and_its_fields() {
     .await;
 
     assert!(run.lines().is_empty());
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-    let logged: Vec<serde_json::Value> = text
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .filter(|line: &serde_json::Value| line["target"] == "postrider::script")
-        .collect();
-    assert_eq!(logged.len(), 2, "{text}");
+    let logged = log.of_scripts();
+    assert_eq!(logged.len(), 2, "{logged:?}");
     assert_eq!(logged[0]["level"], "WARN");
     assert_eq!(logged[0]["fields"]["message"], "full");
     assert!(

@@ -1,13 +1,18 @@
-//! A host without mail: accounts that note what they are to send.
+//! A host without mail: accounts that note what they are to send, and events on demand.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use postrider_host::lua::{AccountHandle, Backend, Limits, Script, ScriptError, SendRequest, Sent};
-use postrider_host::{Failure, SmtpFailure};
+use futures_util::future::{BoxFuture, FutureExt as _, Shared, join_all};
+use postrider_config::SecretRef;
+use postrider_host::lua::{
+    AccountHandle, Backend, HostEvent, Limits, Listener, Listeners, Script, ScriptError,
+    SendRequest, Sent, Token,
+};
+use postrider_host::{Failure, SmtpFailure, http};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
 /// The host, and what happened in it.
@@ -16,9 +21,23 @@ pub(crate) struct Host {
     pub(crate) sent: Mutex<Vec<SendRequest>>,
     pub(crate) tables: Mutex<Vec<Value>>,
     pub(crate) settings: Mutex<Vec<(String, Value)>>,
+    /// What scripts asked web servers for.
+    pub(crate) requests: Mutex<Vec<Requested>>,
+    /// Whether each event was heard, in the order they were raised.
+    pub(crate) heard: Mutex<Vec<bool>>,
+    listeners: Listeners,
+    /// Events on their way.
+    raised: Mutex<Vec<Shared<BoxFuture<'static, ()>>>>,
     sending: AtomicUsize,
     /// The most sends that were under way at one time.
     pub(crate) most_sending: AtomicUsize,
+}
+
+/// A request as it would have gone out, its secrets in clear.
+pub(crate) struct Requested {
+    pub(crate) request: http::Request,
+    pub(crate) url: String,
+    pub(crate) headers: Vec<(String, String)>,
 }
 
 /// One run of a script.
@@ -117,6 +136,28 @@ impl Drop for Sending<'_> {
 }
 
 impl Host {
+    /// Raises an event and goes on, as what works in the background does.
+    pub(crate) fn raise(self: &Arc<Self>, event: HostEvent) {
+        let place = {
+            let mut heard = self.heard.lock().unwrap();
+            heard.push(false);
+            heard.len() - 1
+        };
+        let host = Arc::clone(self);
+        let telling = tokio::spawn(async move {
+            let was_heard = host.listeners.hear(event).await;
+            host.heard.lock().unwrap()[place] = was_heard;
+        });
+        let told = telling.map(Result::unwrap).boxed().shared();
+        self.raised.lock().unwrap().push(told);
+    }
+
+    /// Waits until everybody was told of everything.
+    pub(crate) async fn settled(&self) {
+        let raised = self.raised.lock().unwrap().clone();
+        join_all(raised).await;
+    }
+
     /// How many sends are under way.
     pub(crate) fn sending(&self) -> usize {
         self.sending.load(Ordering::SeqCst)
@@ -172,6 +213,41 @@ impl AccountHandle for Account {
     fn check(&self) -> BoxFuture<'_, Value> {
         Box::pin(async { json!({ "ok": true, "stages": [{ "name": "connect", "ok": true }] }) })
     }
+
+    fn token(&self) -> BoxFuture<'_, Result<Token, Failure>> {
+        Box::pin(async {
+            if self.name == "printer" {
+                return Err(Failure::new("usage.no_tokens", "the plugin uses no tokens"));
+            }
+            Ok(Token {
+                secret: "ey.token.\u{fc}".into(),
+                details: json!({ "expires_at": 1_800_000_000, "scope": null, "token_type": "Bearer" }),
+            })
+        })
+    }
+
+    /// Raises `token.refreshed`, also where nothing happened.
+    fn rotate(&self, force: bool) -> BoxFuture<'_, Result<Value, Failure>> {
+        Box::pin(async move {
+            if self.name == "printer" {
+                return Err(Failure::new("usage.no_tokens", "the plugin uses no tokens"));
+            }
+            self.host.raise(HostEvent {
+                name: "token.refreshed",
+                payload: json!({ "account": self.name, "generation": 2, "gone": null }),
+            });
+            Ok(json!({ "outcome": if force { "refreshed" } else { "fresh" }, "generation": 2 }))
+        })
+    }
+
+    fn status(&self) -> BoxFuture<'_, Result<Value, Failure>> {
+        Box::pin(async {
+            Ok(json!({
+                "state": "fresh", "reason": null,
+                "expires": [{ "secret": "client_secret", "days": 13 }],
+            }))
+        })
+    }
 }
 
 /// The host in the engine's hands.
@@ -183,7 +259,7 @@ impl Backend for Hands {
         name: &'a str,
     ) -> BoxFuture<'a, Result<Arc<dyn AccountHandle>, Failure>> {
         Box::pin(async move {
-            if name == "alerts" {
+            if ["alerts", "printer"].contains(&name) {
                 return Ok(Account::handle(name, Arc::clone(&self.0)));
             }
             let message = format!("no account is called \"{name}\"");
@@ -206,6 +282,10 @@ impl Backend for Hands {
         })
     }
 
+    fn account_names(&self) -> Vec<String> {
+        ["alerts", "broken", "printer"].map(str::to_owned).into()
+    }
+
     fn config_get(&self, key: &str) -> Result<Option<Value>, Failure> {
         match key {
             "account.alerts.sender" => Ok(Some(json!("alerts@contoso.com"))),
@@ -226,5 +306,51 @@ impl Backend for Hands {
                 .push((key.to_owned(), value));
             Ok(())
         })
+    }
+
+    /// The environment holds addresses of webhooks.
+    fn secret(&self, reference: SecretRef) -> BoxFuture<'_, Result<SecretString, Failure>> {
+        Box::pin(async move {
+            match reference {
+                SecretRef::Env(name) => Ok(format!("https://hooks.example.org/{name}").into()),
+                _ => Err(Failure::new("secret.missing", "it is not there")),
+            }
+        })
+    }
+
+    /// Answers with the status that the url ends in; nobody answers 0.
+    fn http(&self, request: http::Request) -> BoxFuture<'_, Result<http::Response, Failure>> {
+        Box::pin(async move {
+            let url = request.url.expose_secret().to_owned();
+            let status = url.rsplit('/').next().and_then(|end| end.parse().ok());
+            let headers = request
+                .headers
+                .iter()
+                .map(|(name, value)| (name.clone(), value.expose_secret().to_owned()))
+                .collect();
+            self.0.requests.lock().unwrap().push(Requested {
+                request,
+                url,
+                headers,
+            });
+            if status == Some(0) {
+                return Err(Failure::new("network.timeout", "nobody answered"));
+            }
+            Ok(http::Response {
+                status: status.unwrap_or(200),
+                headers: [("x-a", "1"), ("via", "p"), ("x-a", "2")]
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .into(),
+                body: b"{\"a\":1}\xff\0".to_vec(),
+            })
+        })
+    }
+
+    fn subscribe(&self, listener: Arc<dyn Listener>) {
+        self.0.listeners.add(listener);
+    }
+
+    fn settle(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.0.settled())
     }
 }

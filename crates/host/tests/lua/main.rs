@@ -3,7 +3,10 @@
 
 mod api;
 mod errors;
+mod events;
 mod host;
 mod library;
 mod limits;
+mod logged;
+mod requests;
 mod tasks;
