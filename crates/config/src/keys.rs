@@ -87,7 +87,8 @@ impl Kind {
             Self::Hosts => "an array of hosts",
             Self::Paths => "an array of paths",
             Self::Command => "an array: the program and its arguments",
-            Self::Secret | Self::Passphrase => "a reference to a secret",
+            Self::Secret => "a reference to a secret",
+            Self::Passphrase => "a reference to a secret outside the vault",
             Self::Table(_) | Self::Accounts | Self::Pins | Self::Auth => "a table",
         }
     }
@@ -460,10 +461,9 @@ static OAUTH_MECHANISMS: &[&str] = &["XOAUTH2", "OAUTHBEARER"];
 static BASIC_MECHANISMS: &[&str] = &["PLAIN", "LOGIN", "CRAM-MD5"];
 
 /// What a secret reference in a file may hold: one of the forms, and what stands beside it.
-pub(crate) static REFERENCE: [&[Field]; 3] = [ELSEWHERE, IN_VAULT, BESIDE_REFERENCE];
+pub(crate) static REFERENCE: [&[Field]; 2] = [FORMS, BESIDE_REFERENCE];
 
-/// The forms that lead elsewhere than to the vault.
-static ELSEWHERE: &[Field] = &[
+static FORMS: &[Field] = &[
     field("env", Kind::Text, "The name of an environment variable."),
     field(
         "file",
@@ -480,13 +480,12 @@ static ELSEWHERE: &[Field] = &[
         Kind::Command,
         "A program that prints it; run without a shell.",
     ),
+    field(
+        "vault",
+        Kind::VaultName,
+        "A secret's name in Postrider's vault; `postrider secret set NAME` puts it there.",
+    ),
 ];
-
-static IN_VAULT: &[Field] = &[field(
-    "vault",
-    Kind::VaultName,
-    "A secret's name in Postrider's vault; `postrider secret set NAME` puts it there.",
-)];
 
 /// What may stand beside a reference's form.
 pub(crate) static BESIDE_REFERENCE: &[Field] = &[field(
@@ -569,10 +568,6 @@ fn list(
                 for fields in REFERENCE {
                     list(&prefix, plugin_name, fields, keys);
                 }
-            }
-            Kind::Passphrase => {
-                keys.push(entry(key.clone()));
-                list(&format!("{key}."), plugin_name, ELSEWHERE, keys);
             }
             _ => keys.push(entry(key)),
         }
@@ -657,7 +652,7 @@ mod tests {
             "account.NAME.auth.password.env",
             "account.NAME.auth.password.expires",
             "account.NAME.rotation.reuse_grace",
-            "vault.passphrase.file",
+            "vault.passphrase",
         ] {
             assert!(
                 keys.iter().any(|key| key.key == wanted),
