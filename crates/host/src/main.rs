@@ -7,9 +7,14 @@ use clap::Parser as _;
 use postrider_host::cli::Cli;
 use postrider_host::cli::output::{self, Output};
 use postrider_host::{failure::exit, log};
+use rustix::fs::Mode;
+#[cfg(target_os = "linux")]
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::process::{Resource, Rlimit, setrlimit, umask};
 use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
+    harden();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(problem) => {
@@ -51,6 +56,20 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// What this process writes is its user's alone, and what it holds in memory leaves it neither
+/// in a core dump nor through a debugger of another of the user's programs. Where the system
+/// refuses, the rest still holds.
+fn harden() {
+    umask(Mode::RWXG | Mode::RWXO);
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let _ = setrlimit(Resource::Core, none);
+    #[cfg(target_os = "linux")]
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 /// A defect is said in two lines: no backtrace, and not the panic's own words, which may hold

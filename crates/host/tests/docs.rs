@@ -49,6 +49,12 @@ const SECTIONS: &[Section] = &[
          24 hours at most.",
     ),
     section(
+        "`[account.NAME.rotation]`",
+        "account.NAME.rotation",
+        None,
+        "",
+    ),
+    section(
         "`[account.NAME.auth]`",
         "account.NAME.auth",
         None,
@@ -69,6 +75,13 @@ const SECTIONS: &[Section] = &[
     ),
     section("`[plugins]`", "plugins", None, ""),
     section("`[plugins.pins]`", "plugins.pins", None, ""),
+    section(
+        "`[vault]`",
+        "vault",
+        None,
+        "At most one of these. What seals the vault once it is made is changed by `postrider vault \
+         rekey`.",
+    ),
 ];
 
 /// What the value of a secret is; the forms below it are the same for every secret.
@@ -336,15 +349,15 @@ counts as not set. Relative paths in the file start at its own directory. An unk
 and `postrider check` reports every error of the file at once. [Accounts](accounts.md) says which
 settings to choose and why.
 
-State, so far only the sandboxes' files, is kept in `--state-dir DIR`, else `$POSTRIDER_STATE_DIR`, else
+State, which is the vault and the sandboxes' files, is kept in `--state-dir DIR`, else `$POSTRIDER_STATE_DIR`, else
 `/var/lib/postrider` for root and `~/.local/state/postrider` for others.";
 
 const SECRETS_HEAD: &str = "
 ## Secrets
 
 A secret never stands in the file. In its place stands a table with one key, which says where the
-secret is: `client_secret = { env = \"ALERTS_SECRET\" }`. It is read when the account needs it; one line
-break at its end is taken off. This version has no vault: `vault` is understood, and answers that.
+secret is: `client_secret = { vault = \"alerts/client_secret\" }`. It is read when the account needs
+it; one line break at its end is taken off. Beside that key may stand `expires`.
 
 | key | value | |
 |---|---|---|";
