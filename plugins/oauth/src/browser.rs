@@ -16,7 +16,7 @@ use ring::digest::{SHA256, digest};
 
 use crate::endpoint::{Http, grant_error};
 use crate::identity;
-use crate::provider::IssuerCheck;
+use crate::provider::{IssuerCheck, Provider};
 use crate::refusal::{Refusal, bounded};
 
 /// RFC 7636 §4.1 asks for 32 octets; `state` gets half as much (RFC 6749 §10.10 asks for a
@@ -62,6 +62,14 @@ pub(crate) async fn login(http: &Http<'_>) -> Result<Tokens, Error> {
     }
     if let Some(nonce) = &nonce {
         request = request.add_extra_param("nonce", nonce.expose());
+    }
+    // OpenID Connect Core §11: without it a provider may ignore `offline_access`. Entra ID does
+    // not, and would ask for consent again where an administrator gave it.
+    if !matches!(http.account.provider, Provider::Microsoft(_))
+        && http.account.asks_for(identity::OPENID)
+        && http.account.asks_for("offline_access")
+    {
+        request = request.add_extra_param("prompt", "consent");
     }
     let (url, state) = request.url();
     let back = http.io.open_url(url.as_str()).await?;

@@ -233,6 +233,41 @@ fn settings_choose_redirect_and_hint() {
 }
 
 #[test]
+fn consent_is_asked_for_where_a_refresh_token_depends_on_it() {
+    let prompt = |config: &Config| {
+        let mut flow = login(&driver(config), LoginMethod::Browser);
+        for _ in 0..3 {
+            if matches!(flow.action(), Action::Random(_)) {
+                give_random(&mut flow, 7);
+            }
+        }
+        flow.answer(Answer::Listening(REDIRECT.into()));
+        let Action::OpenUrl(open) = flow.action() else {
+            panic!("{:?}", flow.turn());
+        };
+        let url = Url::parse(&open.url).unwrap();
+        let prompt = url.query_pairs().find(|(name, _)| name == "prompt");
+        prompt.map(|(_, value)| value.into_owned())
+    };
+    let scopes = |scopes: &[&str]| {
+        let more = json!({ "scopes": scopes });
+        prompt(&generic("authorization_code", more, &[]))
+    };
+
+    assert_eq!(
+        scopes(&["openid", "offline_access", "mail"]).as_deref(),
+        Some("consent")
+    );
+    assert_eq!(scopes(&["openid", "mail"]), None);
+    assert_eq!(scopes(&["offline_access", "mail"]), None);
+    let mut entra = microsoft("authorization_code", &[]);
+    entra
+        .settings
+        .insert("scopes".into(), json!(["openid", "offline_access"]));
+    assert_eq!(prompt(&entra), None);
+}
+
+#[test]
 fn nobody_at_the_browser_means_a_person_is_needed() {
     let (mut flow, _, _) = opened(&microsoft("authorization_code", &[]));
     flow.fail(FailureKind::NoUser, "nobody came back within ten minutes");
