@@ -42,7 +42,7 @@ pub fn start(level: Option<LogLevel>) {
     let others = if own == "error" { "error" } else { "warn" };
     let filter = EnvFilter::new(format!(
         "{others},postrider={own},postrider_host={own},postrider_auth={own},\
-         postrider_smtp={own},postrider_sandbox={own},postrider::script={scripts}",
+         postrider_smtp={own},postrider_sandbox={own},postrider_vault={own},postrider::script={scripts}",
     ));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -3,11 +3,18 @@
 mod account;
 mod bridge;
 mod compose;
+mod events;
+mod expiries;
 mod failures;
+mod grant;
+mod keeper;
 mod pace;
 pub mod plugins;
 pub mod sandbox;
 mod secrets;
+mod sign_in;
+mod standing;
+pub mod vault;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -17,23 +24,35 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use postrider_auth::{
-    Description, Environment, Http, HttpSettings, InstanceSettings, Loader, SecretSource,
-    SystemClock, TokenStore,
+    Description, Environment, EventSink, GrantPolicy, Http, HttpSettings, InstanceSettings,
+    Interaction, Keeper, Loader, ReuseGrace, SecretSource, SystemClock,
 };
-use postrider_config::{self as config, Config, Presets, SandboxAddress, SecretRef, Surroundings};
+use postrider_config::{
+    self as config, Config, Presets, Rotation, SandboxAddress, SecretRef, Surroundings,
+};
 use postrider_smtp::tls;
 use secrecy::SecretString;
 use serde_json::Value;
+use tokio::task::JoinSet;
 
+use self::events::Events;
 use self::secrets::References;
+use self::vault::SharedVault;
 use crate::failure::Failure;
-use crate::lua::{AccountHandle, Backend};
+use crate::http;
+use crate::lua::{AccountHandle, Backend, Listener};
 use crate::terminal;
 
 pub use account::{Account, CheckReport, CheckStage, RecipientOutcome, SendOutcome};
+pub use grant::{LoggedOut, Rotated, Token};
+pub use sign_in::{Connected, Verified};
+pub use standing::{Expiry, LastFailure, Moment, RefreshToken, SignedIn, Standing};
 
 /// How long the end of the program waits for servers to answer `QUIT`.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How long it waits for refreshes: one attempt, and keeping what it brought.
+const SETTLING: Duration = Duration::from_secs(45);
 
 /// Where settings and state are.
 #[derive(Clone, Debug, Default)]
@@ -52,16 +71,25 @@ struct Inner {
     config: Config,
     presets: Presets,
     loader: Loader,
-    tokens: TokenStore,
+    keeper: Keeper,
+    /// Refreshes ahead of need, where the program runs long enough; one task an account.
+    tending: Mutex<Option<JoinSet<()>>>,
     /// The only place that accounts may talk to: the embedded sandbox.
     confined_to: Option<SandboxAddress>,
     /// Values that stand in for environment variables: the embedded sandbox's secrets.
     stand_ins: BTreeMap<String, SecretString>,
+    /// Whoever is there to answer.
+    interaction: Arc<dyn Interaction>,
     /// By the file of their trust anchors; `None` is the platform's.
     tls: Mutex<HashMap<Option<PathBuf>, Arc<rustls::ClientConfig>>>,
     /// Accounts of the configuration that are in use; a script's own live in the script.
     accounts: Mutex<HashMap<String, Arc<Account>>>,
     leaving: account::Leaving,
+    /// What scripts hear of.
+    events: Arc<Events>,
+    vault: SharedVault,
+    /// For scripts' requests.
+    http: http::Client,
 }
 
 impl App {
@@ -70,7 +98,16 @@ impl App {
     /// # Errors
     /// Everything wrong with it.
     pub fn open(settings: &AppSettings) -> Result<Self, Failure> {
-        Self::assemble(settings, Presets::builtin(), None, BTreeMap::new())
+        let whoever = terminal::interaction();
+        Self::assemble(settings, Presets::builtin(), None, BTreeMap::new(), whoever)
+    }
+
+    /// The same for a command that a person takes part in.
+    ///
+    /// # Errors
+    /// Everything wrong with the configuration.
+    pub fn open_for(settings: &AppSettings, person: Arc<dyn Interaction>) -> Result<Self, Failure> {
+        Self::assemble(settings, Presets::builtin(), None, BTreeMap::new(), person)
     }
 
     /// The same inside a sandbox: no account may send anywhere else.
@@ -83,6 +120,7 @@ impl App {
             sandbox.presets(),
             Some(sandbox.address()),
             sandbox.environment(),
+            terminal::interaction(),
         )
     }
 
@@ -91,15 +129,33 @@ impl App {
         presets: Presets,
         confined_to: Option<SandboxAddress>,
         stand_ins: BTreeMap<String, SecretString>,
+        interaction: Arc<dyn Interaction>,
     ) -> Result<Self, Failure> {
         let config = load_config(settings, &presets)?;
+        let events = Arc::new(Events::default());
+        let sink = Arc::clone(&events) as Arc<dyn EventSink>;
+        // A sandbox leaves nothing behind, and finds nothing.
+        let (vault, keeper) = if confined_to.is_some() {
+            (SharedVault::nowhere(), keeper::passing(sink))
+        } else {
+            let vault = SharedVault::new(settings, &config);
+            (vault.clone(), keeper::lasting(vault, sink))
+        };
         Ok(Self(Arc::new(Inner {
             loader: plugins::loader(&config),
+            vault,
+            keeper,
+            tending: Mutex::default(),
+            events,
             config,
             presets,
-            tokens: TokenStore::default(),
+            http: http::Client::new(match confined_to {
+                Some(_) => http::Reach::Loopback,
+                None => http::Reach::Anywhere,
+            }),
             confined_to,
             stand_ins,
+            interaction,
             tls: Mutex::default(),
             accounts: Mutex::default(),
             leaving: account::Leaving::default(),
@@ -109,6 +165,11 @@ impl App {
     /// The file the configuration came from, if there is one.
     pub fn config_path(&self) -> Option<&Path> {
         self.0.config.path.as_deref()
+    }
+
+    /// The vault.
+    pub fn vault(&self) -> &SharedVault {
+        &self.0.vault
     }
 
     /// The configured accounts, by name.
@@ -169,7 +230,7 @@ impl App {
             .map_err(|failure| failure.with_account(&settings.name))?;
         self.environment(settings, plugin.description())?;
         plugin
-            .check_settings(&instance_settings(settings, &self.references(settings)))
+            .check_settings(&self.instance_settings(settings, &self.references(settings)))
             .map_err(|problems| failures::settings(&self.0.config, settings, &problems))?;
         self.check_secret_files(settings)
     }
@@ -181,15 +242,24 @@ impl App {
         for (setting, reference) in &settings.auth.secrets {
             if matches!(reference, SecretRef::File(_)) {
                 reference
-                    .resolve(base_dir)
+                    .resolve(base_dir, &config::NoVault)
                     .map_err(|error| failures::secret(settings, setting, &error))?;
             }
         }
         Ok(())
     }
 
-    /// Takes leave of every server. Accounts that somebody still holds keep their sessions.
+    /// From now on the token of every account that is set up is refreshed before it is needed,
+    /// until [`App::close`].
+    pub fn keep_fresh(&self) {
+        self.lock_tending().get_or_insert_default();
+    }
+
+    /// Waits for refreshes under way, for a new refresh token must not be lost, and takes leave
+    /// of every server. Accounts that somebody still holds keep their sessions.
     pub async fn close(&self) {
+        drop(self.lock_tending().take());
+        self.0.keeper.settle(SETTLING).await;
         self.lock_accounts().clear();
         let everyone_left = self.0.leaving.write();
         if tokio::time::timeout(FAREWELL, everyone_left).await.is_err() {
@@ -202,7 +272,7 @@ impl App {
     async fn set_up(&self, settings: config::Account) -> Result<Arc<Account>, Failure> {
         self.check_confinement(&settings)?;
         let app = self.clone();
-        tokio::task::spawn_blocking(move || {
+        let account = tokio::task::spawn_blocking(move || {
             // Trust anchors and plugin are read at the same time: each takes milliseconds.
             let (plugin, server_tls) = thread::scope(|scope| {
                 let plugin = scope.spawn(|| plugins::load(&app.0.loader, &settings.auth.plugin));
@@ -214,7 +284,7 @@ impl App {
             let server_tls = server_tls?;
             let environment = app.environment(&settings, plugin.description())?;
             let secrets = app.references(&settings);
-            let instance = instance_settings(&settings, &secrets);
+            let instance = app.instance_settings(&settings, &secrets);
             plugin
                 .check_settings(&instance)
                 .map_err(|problems| failures::settings(&app.0.config, &settings, &problems))?;
@@ -230,7 +300,13 @@ impl App {
             .map(Arc::new)
         })
         .await
-        .map_err(|_| Failure::new("internal", "setting the account up was interrupted"))?
+        .map_err(|_| Failure::new("internal", "setting the account up was interrupted"))??;
+        self.0.events.know(account.settings());
+        if let Some(tasks) = &mut *self.lock_tending() {
+            let (keeper, credential) = (self.0.keeper.clone(), account.credential().clone());
+            tasks.spawn(async move { keeper.tend(vec![credential]).await });
+        }
+        Ok(account)
     }
 
     /// With `--sandbox` neither a message nor a secret goes anywhere else.
@@ -267,7 +343,31 @@ impl App {
             settings.auth.secrets.clone(),
             self.0.stand_ins.clone(),
             self.0.config.base_dir().to_owned(),
+            self.0.vault.clone(),
         ))
+    }
+
+    /// What the account tells its plugin and the keeper. Reads the certificate, if it has one.
+    fn instance_settings(
+        &self,
+        settings: &config::Account,
+        secrets: &Arc<References>,
+    ) -> InstanceSettings {
+        let vault = &self.0.vault;
+        let base_dir = self.0.config.base_dir();
+        InstanceSettings {
+            account: settings.name.clone(),
+            username: settings.username.clone(),
+            settings: settings.auth.settings.clone(),
+            secrets: Arc::clone(secrets) as Arc<dyn SecretSource>,
+            allow_hosts: settings.auth.allow_hosts.clone(),
+            policy: grant_policy(&settings.rotation),
+            expiries: expiries::known(
+                settings,
+                |reference| vault.resolve(reference, base_dir).ok(),
+                |name| vault.expiry(name),
+            ),
+        }
     }
 
     fn server_tls(&self, settings: &config::Account) -> Result<Arc<rustls::ClientConfig>, Failure> {
@@ -296,8 +396,8 @@ impl App {
         Ok(Arc::new(Environment {
             http,
             clock: Arc::new(SystemClock),
-            interaction: terminal::interaction(),
-            tokens: self.0.tokens.clone(),
+            interaction: Arc::clone(&self.0.interaction),
+            keeper: self.0.keeper.clone(),
         }))
     }
 
@@ -318,6 +418,13 @@ impl App {
         Ok(made)
     }
 
+    fn lock_tending(&self) -> std::sync::MutexGuard<'_, Option<JoinSet<()>>> {
+        self.0
+            .tending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock_accounts(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Account>>> {
         self.0
             .accounts
@@ -334,13 +441,14 @@ fn is_inside(sandbox: &SandboxAddress, url: &str) -> bool {
         .is_ok_and(|url| url.origin() == authority.origin())
 }
 
-fn instance_settings(settings: &config::Account, secrets: &Arc<References>) -> InstanceSettings {
-    InstanceSettings {
-        account: settings.name.clone(),
-        username: settings.username.clone(),
-        settings: settings.auth.settings.clone(),
-        secrets: Arc::clone(secrets) as Arc<dyn SecretSource>,
-        allow_hosts: settings.auth.allow_hosts.clone(),
+/// What the configuration says of refresh tokens, in the keeper's terms.
+fn grant_policy(rotation: &Rotation) -> GrantPolicy {
+    GrantPolicy {
+        refresh_token_lifetime: rotation.refresh_token_lifetime,
+        reuse_grace: match rotation.reuse_grace {
+            config::ReuseGrace::Forever => ReuseGrace::Forever,
+            config::ReuseGrace::For(grace) => ReuseGrace::For(grace),
+        },
     }
 }
 
@@ -390,6 +498,10 @@ impl Backend for App {
         .boxed()
     }
 
+    fn account_names(&self) -> Vec<String> {
+        self.0.config.accounts.keys().cloned().collect()
+    }
+
     fn config_get(&self, key: &str) -> Result<Option<Value>, Failure> {
         let Some(path) = self.config_path() else {
             return Ok(None);
@@ -415,6 +527,35 @@ impl Backend for App {
             .map_err(|_| Failure::new("internal", "the change was interrupted"))?
         }
         .boxed()
+    }
+
+    fn secret(&self, reference: SecretRef) -> BoxFuture<'_, Result<SecretString, Failure>> {
+        let app = self.clone();
+        async move {
+            tokio::task::spawn_blocking(move || {
+                if let SecretRef::Env(variable) = &reference
+                    && let Some(value) = app.0.stand_ins.get(variable)
+                {
+                    return Ok(value.clone());
+                }
+                app.0.vault.resolve(&reference, Path::new(""))
+            })
+            .await
+            .map_err(|_| Failure::new("internal", "reading the secret was interrupted"))?
+        }
+        .boxed()
+    }
+
+    fn http(&self, request: http::Request) -> BoxFuture<'_, Result<http::Response, Failure>> {
+        self.0.http.send(request).boxed()
+    }
+
+    fn subscribe(&self, listener: Arc<dyn Listener>) {
+        self.0.events.subscribe(listener);
+    }
+
+    fn settle(&self) -> BoxFuture<'_, ()> {
+        self.0.keeper.settle(SETTLING).boxed()
     }
 }
 

@@ -55,6 +55,7 @@ pub(super) async fn run(
         Some(embedded) => App::open_in(settings, embedded)?,
         None => App::open(settings)?,
     };
+    app.keep_fresh();
 
     let outcome = lua::run(
         &arguments.script,

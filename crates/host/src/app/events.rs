@@ -1,0 +1,141 @@
+//! What the keeper tells, in the words that a script hears.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use futures_util::future::{BoxFuture, FutureExt as _, ready};
+use postrider_auth::{AuthError, Event, EventSink};
+use postrider_config::Account as Settings;
+use serde_json::{Value, json};
+
+use super::failures;
+use crate::failure::Failure;
+use crate::lua::{HostEvent, Listener, Listeners};
+
+/// Passes the keeper's events on to the scripts that listen.
+#[derive(Default)]
+pub(super) struct Events {
+    listeners: Listeners,
+    /// Accounts that are set up: a remedy names their settings.
+    accounts: Mutex<HashMap<String, Settings>>,
+}
+
+impl Events {
+    /// From now on `listener` hears of everything.
+    pub(super) fn subscribe(&self, listener: Arc<dyn Listener>) {
+        self.listeners.add(listener);
+    }
+
+    /// Takes note of an account that events may be about.
+    pub(super) fn know(&self, settings: &Settings) {
+        self.lock().insert(settings.name.clone(), settings.clone());
+    }
+
+    fn failure(&self, account: &str, error: &AuthError) -> Failure {
+        match self.lock().get(account) {
+            Some(settings) => failures::auth(settings, error),
+            None => failures::by_kind(error),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Settings>> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl EventSink for Events {
+    fn emit<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, bool> {
+        match in_words(event, |account, error| self.failure(account, error)) {
+            Some(event) => self.listeners.hear(event),
+            None => ready(false).boxed(),
+        }
+    }
+}
+
+/// The event, if scripts know of its kind.
+fn in_words(event: &Event, failure: impl Fn(&str, &AuthError) -> Failure) -> Option<HostEvent> {
+    let (name, payload) = match event {
+        Event::TokenRefreshed {
+            account,
+            generation,
+            expires_at,
+            next_refresh,
+        } => (
+            "token.refreshed",
+            json!({
+                "account": account,
+                "generation": generation,
+                "expires_at": seconds(*expires_at),
+                "next_refresh": seconds(*next_refresh),
+            }),
+        ),
+        Event::TokenRefreshFailed {
+            account,
+            error,
+            retry_at,
+            usable_until,
+        } => {
+            let failure = failure(account, error);
+            (
+                "token.refresh_failed",
+                json!({
+                    "account": account,
+                    "code": failure.code,
+                    "message": failure.message,
+                    "remedy": failure.remedy,
+                    "retry_at": retry_at.map(seconds),
+                    "usable_until": usable_until.map(seconds),
+                }),
+            )
+        }
+        Event::ReauthorizationRequired {
+            account,
+            reason,
+            message,
+            since,
+        } => (
+            "token.reauthorization_required",
+            json!({
+                "account": account,
+                "reason": reason.name(),
+                "message": message,
+                "since": seconds(*since),
+                "remedy": format!("postrider login {account}"),
+            }),
+        ),
+        Event::SecretExpiring {
+            account,
+            secret,
+            expires_at,
+            days,
+        } => (
+            "secret.expiring",
+            json!({
+                "account": account,
+                "secret": secret,
+                "expires_at": seconds(*expires_at),
+                "days": days,
+            }),
+        ),
+        _ => return None,
+    };
+    Some(HostEvent {
+        name,
+        payload: without_nulls(payload),
+    })
+}
+
+/// A key that is absent is `nil` to a script.
+fn without_nulls(mut payload: Value) -> Value {
+    if let Some(fields) = payload.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    payload
+}
+
+fn seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
+}

@@ -1,0 +1,85 @@
+//! The keeper of this process, with its grants in the vault.
+//!
+//! The vault is opened when the first grant is looked for, and made when the first is kept: an
+//! account that uses no tokens needs none.
+
+use std::sync::Arc;
+
+use postrider_auth::{
+    EventSink, GrantKey, GrantStore, Keeper, KeeperSettings, MemoryStore, Parameters, Shelf,
+    StoreError, StoreLock, SystemClock, VaultStore,
+};
+use secrecy::zeroize::Zeroizing;
+
+use super::vault::SharedVault;
+use crate::failure::{Failure, exit};
+
+/// A keeper whose grants outlive the process.
+pub(super) fn lasting(vault: SharedVault, events: Arc<dyn EventSink>) -> Keeper {
+    keeper(Arc::new(InVault(vault)), events)
+}
+
+/// A keeper whose grants end with the process.
+pub(super) fn passing(events: Arc<dyn EventSink>) -> Keeper {
+    keeper(Arc::new(MemoryStore::default()), events)
+}
+
+fn keeper(store: Arc<dyn GrantStore>, events: Arc<dyn EventSink>) -> Keeper {
+    Keeper::new(KeeperSettings {
+        store,
+        clock: Arc::new(SystemClock),
+        events,
+        parameters: Parameters::default(),
+    })
+}
+
+struct InVault(SharedVault);
+
+impl InVault {
+    /// The vault if there is one: nothing is made for want of something to read.
+    fn existing(&self) -> Result<Option<VaultStore>, StoreError> {
+        let vault = self.0.existing().map_err(|failure| told(&failure))?;
+        Ok(vault.map(VaultStore::new))
+    }
+
+    fn open(&self) -> Result<VaultStore, StoreError> {
+        let vault = self.0.open().map_err(|failure| told(&failure))?;
+        Ok(VaultStore::new(vault))
+    }
+}
+
+impl GrantStore for InVault {
+    fn load(&self, shelf: Shelf, key: &GrantKey) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+        match self.existing()? {
+            Some(vault) => vault.load(shelf, key),
+            None => Ok(None),
+        }
+    }
+
+    fn save(&self, shelf: Shelf, key: &GrantKey, record: &[u8]) -> Result<(), StoreError> {
+        self.open()?.save(shelf, key, record)
+    }
+
+    fn remove(&self, shelf: Shelf, key: &GrantKey) -> Result<bool, StoreError> {
+        match self.existing()? {
+            Some(vault) => vault.remove(shelf, key),
+            None => Ok(false),
+        }
+    }
+
+    fn try_lock(&self, shelf: Shelf, key: &GrantKey) -> Result<Option<StoreLock>, StoreError> {
+        self.open()?.try_lock(shelf, key)
+    }
+}
+
+/// Why the vault did not open, with what to do: whoever reads it is far from the vault.
+fn told(failure: &Failure) -> StoreError {
+    let message = match &failure.remedy {
+        Some(remedy) => format!("{} ({remedy})", failure.message),
+        None => failure.message.clone(),
+    };
+    StoreError {
+        message,
+        lasting: failure.exit_code() != exit::TEMPFAIL,
+    }
+}
