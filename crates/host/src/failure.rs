@@ -100,8 +100,15 @@ impl Failure {
         match family {
             _ if self.retryable => exit::TEMPFAIL,
             _ if self.code == "smtp.unknown" => exit::PROTOCOL,
+            "cancelled" => exit::INTERRUPTED,
             "usage" => exit::USAGE,
             "config" | "secret" | "plugin" => exit::CONFIG,
+            "vault" => match self.code.as_str() {
+                "vault.read_only" | "vault.io" => exit::IOERR,
+                "vault.truncated" | "vault.corrupt" | "vault.swapped" | "vault.rolled_back"
+                | "vault.missing" | "vault.malformed" | "vault.transfer" => exit::DATAERR,
+                _ => exit::CONFIG,
+            },
             "message" | "script" => exit::DATAERR,
             "file" => exit::NOINPUT,
             "auth" => exit::NOPERM,
@@ -115,7 +122,7 @@ impl Failure {
 pub mod exit {
     /// The command line is wrong.
     pub const USAGE: u8 = 64;
-    /// The input is wrong: a message, a script.
+    /// The input is wrong: a message, a script, a damaged vault.
     pub const DATAERR: u8 = 65;
     /// A file that was named cannot be read.
     pub const NOINPUT: u8 = 66;
@@ -123,7 +130,7 @@ pub mod exit {
     pub const UNAVAILABLE: u8 = 69;
     /// Something inside failed.
     pub const SOFTWARE: u8 = 70;
-    /// The answer could not be written.
+    /// The answer, or the vault, could not be written.
     pub const IOERR: u8 = 74;
     /// Try again later.
     pub const TEMPFAIL: u8 = 75;
@@ -133,6 +140,8 @@ pub mod exit {
     pub const NOPERM: u8 = 77;
     /// The configuration is wrong.
     pub const CONFIG: u8 = 78;
+    /// Ctrl-C, as shells number it: 128 and the signal.
+    pub const INTERRUPTED: u8 = 130;
 }
 
 /// The form in which the command line says it: what, where, what to do.

@@ -17,5 +17,6 @@ pub mod lua;
 mod state;
 mod suggest;
 mod terminal;
+mod when;
 
 pub use failure::{Failure, SmtpFailure};

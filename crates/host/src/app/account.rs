@@ -1,12 +1,12 @@
 //! One account at work: its credential, its sessions, and what became of its messages.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use postrider_auth::{
-    AuthError, AuthErrorKind, Credential, Environment, InstanceSettings, LoadedPlugin, LoginMethod,
-    Op,
+    AccessToken, AuthError, Credential, Environment, InstanceSettings, LoadedPlugin,
 };
 use postrider_config::{Account as Settings, Mailbox, TlsMode as ConfiguredTls};
 use postrider_smtp::{
@@ -21,10 +21,9 @@ use tokio::sync::RwLock;
 use super::bridge::{CredentialAuthenticator, auth_error};
 use super::pace::Pace;
 use super::secrets::References;
-use super::{compose, failures};
+use super::{compose, failures, standing};
 use crate::failure::{Failure, exit};
-use crate::lua::{AccountHandle, SendRequest, Sent};
-use crate::terminal;
+use crate::lua::{AccountHandle, SendRequest, Sent, Token};
 
 /// An account that is set up. Nothing is connected before the first send.
 pub struct Account {
@@ -180,6 +179,11 @@ impl Account {
         &self.settings
     }
 
+    /// Its way to authenticate.
+    pub(super) fn credential(&self) -> &Credential {
+        &self.credential
+    }
+
     /// Sends one message; the server has taken it for at least one recipient when this
     /// returns.
     ///
@@ -190,7 +194,6 @@ impl Account {
         let outgoing = tokio::task::spawn_blocking(move || compose::outgoing(&settings, request))
             .await
             .map_err(|_| Failure::new("internal", "building the message was interrupted"))??;
-        self.sign_in_if_somebody_is_there().await?;
         self.submit(&outgoing).await
     }
 
@@ -238,21 +241,14 @@ impl Account {
 
     /// Connects, secures, authenticates and asks whether the sender is welcome; sends nothing.
     pub async fn check(&self) -> CheckReport {
-        let sign_in = self.sign_in_if_somebody_is_there().await;
         let seen = self.pool.check(&self.settings.sender.email).await;
 
-        let uses_tokens = self
-            .credential
-            .plugin()
-            .description()
-            .ops
-            .contains(&Op::Obtain);
         let mut stages: Vec<CheckStage> = Vec::new();
         let mut token = None;
         for report in &seen {
             match credential_error(report) {
                 // AUTH failed for want of a token: said once, where it happened.
-                Some(error) if uses_tokens => {
+                Some(error) if self.uses_tokens() => {
                     let failure = self.auth_failure(error);
                     token = Some(CheckStage::failed("token", report.elapsed, failure));
                 }
@@ -263,7 +259,7 @@ impl Account {
             stages.push(token);
             stages.push(CheckStage::skipped("auth", "there is no token"));
         } else {
-            let token = self.token_stage(sign_in).await;
+            let token = self.token_stage().await;
             let auth = stages.iter().position(|stage| stage.name == "auth");
             stages.insert(auth.unwrap_or(stages.len()), token);
         }
@@ -293,22 +289,19 @@ impl Account {
 
     /// The token as a stage of its own: the one that AUTH used, or, where AUTH was not
     /// reached, one to see whether it would be had.
-    async fn token_stage(&self, sign_in: Result<(), Failure>) -> CheckStage {
+    async fn token_stage(&self) -> CheckStage {
         let started = tokio::time::Instant::now();
-        let outcome = match sign_in {
-            Ok(()) => self
-                .credential
-                .access_token()
-                .await
-                .map_err(|error| self.auth_failure(&error)),
-            Err(failure) => Err(failure),
-        };
+        let outcome = self
+            .credential
+            .access_token()
+            .await
+            .map_err(|error| self.auth_failure(&error));
         match outcome {
             Ok(Some(token)) => CheckStage {
                 name: "token",
                 ok: true,
                 skipped: false,
-                detail: token_detail(&token),
+                detail: self.token_detail(&token).await,
                 elapsed_ms: milliseconds(started.elapsed()),
                 failure: None,
             },
@@ -320,33 +313,29 @@ impl Account {
         }
     }
 
-    /// Until sign-ins are kept, a flow that needs a person asks for one here, once a process.
-    async fn sign_in_if_somebody_is_there(&self) -> Result<(), Failure> {
-        if !terminal::is_attended() {
-            return Ok(());
-        }
-        let needs_person =
-            |kind| matches!(kind, AuthErrorKind::NeedsUser | AuthErrorKind::InvalidGrant);
-        match self.credential.access_token().await {
-            Err(error) if needs_person(error.kind) => {}
-            // Whatever else is wrong shows where the token is used.
-            _ => return Ok(()),
-        }
-        let method = match self
-            .settings
-            .auth
-            .settings
-            .get("flow")
-            .and_then(Value::as_str)
-        {
-            Some("device_code") => LoginMethod::DeviceCode,
-            _ => LoginMethod::Browser,
+    /// What there is to say of a token: how long it lives, how its grant stands, and what ends
+    /// soon.
+    async fn token_detail(&self, token: &AccessToken) -> String {
+        let now = SystemTime::now();
+        let minutes = |until: SystemTime| {
+            until
+                .duration_since(now)
+                .map_or(0, |left| left.as_secs() / 60)
         };
-        self.credential
-            .login(method)
-            .await
-            .map(|_| ())
-            .map_err(|error| self.auth_failure(&error))
+        let mut detail = format!("valid for {} minutes", minutes(token.expires_at()));
+        if let Ok(standing) = self.standing().await {
+            let _ = write!(detail, ", {}", standing.state);
+            if let Some(next) = standing.next_refresh {
+                let _ = write!(detail, ", next in {} minutes", minutes(next.0));
+            }
+        }
+        if let Some(scope) = token.scope() {
+            let _ = write!(detail, ", scope {scope}");
+        }
+        for one in self.expiries().iter().filter(|one| one.is_near()) {
+            let _ = write!(detail, "; {}", one.in_words(now));
+        }
+        detail
     }
 
     async fn submit(&self, outgoing: &Outgoing) -> Result<SendOutcome, Failure> {
@@ -393,11 +382,10 @@ impl Account {
     }
 
     /// A secret that could not be had says more than the plugin that went without it.
-    fn auth_failure(&self, error: &AuthError) -> Failure {
-        match self.secrets.take_unresolved() {
-            Some((setting, unresolved)) => failures::secret(&self.settings, &setting, &unresolved),
-            None => failures::auth(&self.settings, error),
-        }
+    pub(super) fn auth_failure(&self, error: &AuthError) -> Failure {
+        self.secrets
+            .take_unresolved(&self.settings)
+            .unwrap_or_else(|| failures::auth(&self.settings, error))
     }
 
     fn send_failure(&self, sender: &str, error: &SendError) -> Failure {
@@ -478,6 +466,36 @@ impl AccountHandle for Account {
 
     fn check(&self) -> BoxFuture<'_, Value> {
         async move { serde_json::to_value(Account::check(self).await).unwrap_or_default() }.boxed()
+    }
+
+    fn token(&self) -> BoxFuture<'_, Result<Token, Failure>> {
+        async move {
+            let token = Account::token(self, Duration::ZERO).await?;
+            Ok(Token {
+                details: standing::for_scripts(&serde_json::json!({
+                    "expires_at": token.expires_at,
+                    "scope": token.scope,
+                    "token_type": token.token_type,
+                })),
+                secret: token.value,
+            })
+        }
+        .boxed()
+    }
+
+    fn rotate(&self, force: bool) -> BoxFuture<'_, Result<Value, Failure>> {
+        async move {
+            if !self.uses_tokens() {
+                return Err(self.without_tokens());
+            }
+            let rotated = Account::rotate(self, force).await?;
+            Ok(standing::for_scripts(&rotated))
+        }
+        .boxed()
+    }
+
+    fn status(&self) -> BoxFuture<'_, Result<Value, Failure>> {
+        async move { Ok(standing::for_scripts(&self.standing().await?)) }.boxed()
     }
 }
 
@@ -592,17 +610,6 @@ fn secured(session: &tls::Session) -> String {
         "{}, {}, certificate {}{expires}",
         session.version, session.cipher, session.subject
     )
-}
-
-fn token_detail(token: &postrider_auth::AccessToken) -> String {
-    let minutes = token
-        .expires_at()
-        .duration_since(std::time::SystemTime::now())
-        .map_or(0, |left| left.as_secs() / 60);
-    match token.scope() {
-        Some(scope) => format!("valid for {minutes} minutes, scope {scope}"),
-        None => format!("valid for {minutes} minutes"),
-    }
 }
 
 fn milliseconds(elapsed: Duration) -> u64 {

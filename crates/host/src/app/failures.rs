@@ -122,8 +122,17 @@ pub(super) fn message(account: &Account, error: &MessageError) -> Failure {
     failure
 }
 
-/// A secret that could not be had.
+/// A secret of an account that could not be had.
 pub(super) fn secret(account: &Account, setting: &str, error: &SecretError) -> Failure {
+    let mut failure = unresolved(error)
+        .with_account(&account.name)
+        .at(format!("account.{}.auth.{setting}", account.name));
+    failure.message = format!("{setting} ({}): {}", error.reference, error.message);
+    failure
+}
+
+/// A secret that could not be had.
+pub(super) fn unresolved(error: &SecretError) -> Failure {
     let (code, remedy) = match error.kind {
         SecretErrorKind::Missing => (
             "secret.missing",
@@ -137,19 +146,17 @@ pub(super) fn secret(account: &Account, setting: &str, error: &SecretError) -> F
             "secret.failed",
             "run the program by hand to see what it says",
         ),
-        SecretErrorKind::Unsupported => {
-            ("secret.unsupported", "use env, file, command or credential")
-        }
+        SecretErrorKind::Vault => (
+            "vault.failed",
+            "postrider vault status says what is wrong with it",
+        ),
         _ => (
             "secret.malformed",
             "store the secret's text and nothing else",
         ),
     };
-    let message = format!("{setting} ({}): {}", error.reference, error.message);
-    Failure::new(code, message)
-        .with_account(&account.name)
-        .at(format!("account.{}.auth.{setting}", account.name))
-        .with_remedy(remedy)
+    let message = format!("{}: {}", error.reference, error.message);
+    Failure::new(code, message).with_remedy(remedy)
 }
 
 /// A credential that was not obtained.
@@ -162,7 +169,12 @@ pub(super) fn auth(account: &Account, error: &AuthError) -> Failure {
             subject(account),
         );
         let message = format!("{}: {}", found.cause, error.message);
-        diagnosed(Failure::new(&found.code, message), &found)
+        let mut failure = diagnosed(Failure::new(&found.code, message), &found);
+        if found.verdict == Meaning::Reauthorize && signs_in(account) {
+            let login = format!("{}; to sign in: {}", found.remedy, login(&account.name));
+            failure.remedy = Some(login);
+        }
+        failure
     } else {
         by_kind(error)
     };
@@ -181,16 +193,16 @@ pub(super) fn auth(account: &Account, error: &AuthError) -> Failure {
 }
 
 /// Without a word from the provider, by what can be done.
-fn by_kind(error: &AuthError) -> Failure {
+pub(super) fn by_kind(error: &AuthError) -> Failure {
     let message = &error.message;
     match error.kind {
         AuthErrorKind::Config => Failure::new("config.auth", message),
-        AuthErrorKind::NeedsUser => Failure::new("auth.needs_login", message).with_remedy(
-            "run the command at a terminal to sign in; a sign-in lasts as long as the process, \
-                 so for what runs unattended use flow = \"client_credentials\"",
-        ),
-        AuthErrorKind::InvalidGrant => Failure::new("auth.revoked", message)
-            .with_remedy("run the command at a terminal to sign in again"),
+        AuthErrorKind::NeedsUser => {
+            Failure::new("auth.sign_in_needed", message).with_remedy(login(&error.account))
+        }
+        AuthErrorKind::InvalidGrant => {
+            Failure::new("auth.revoked", message).with_remedy(login(&error.account))
+        }
         AuthErrorKind::Transient => Failure::new(
             "auth.unavailable",
             format!("the sign-in service is not available: {message}"),
@@ -211,6 +223,17 @@ fn by_kind(error: &AuthError) -> Failure {
         _ => Failure::new("plugin.failed", message)
             .with_remedy("report it to the plugin's author; other accounts are not affected"),
     }
+}
+
+/// The one command that lets a person sign in.
+fn login(account: &str) -> String {
+    format!("postrider login {account}")
+}
+
+/// Whether a person signs in to this account.
+fn signs_in(account: &Account) -> bool {
+    let flow = account.auth.settings.get("flow").and_then(Value::as_str);
+    flow != Some("client_credentials")
 }
 
 /// A message that was not sent, for a reason other than its credential.

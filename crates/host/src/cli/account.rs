@@ -1,19 +1,36 @@
 //! `postrider account list|show|test`.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use futures_util::stream::{self, StreamExt as _};
+use serde_json::{Value, json};
 
 use super::output::Output;
 use super::send::print_receipt;
-use crate::app::{App, CheckReport};
+use crate::app::{App, CheckReport, Moment, Standing};
 use crate::failure::{Failure, exit};
+use crate::when;
+
+/// Accounts set up at a time.
+const AT_A_TIME: usize = 16;
+/// An end that is nearer is marked.
+const NEAR: Duration = Duration::from_hours(30 * 24);
 
 /// What to do with accounts.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// List the configured accounts
+    /// List the configured accounts: how their credentials stand, and what ends when
+    #[command(after_help = "\
+Nothing is connected and nothing is changed. STATE is one of
+  fresh, due, refreshing   there is a token; it is refreshed by itself
+  degraded                 the last attempt failed; it is tried again by itself
+  sign in                  somebody has to run: postrider login NAME
+  no token yet             the first one is fetched when it is needed
+  password                 the account has no tokens
+  unknown                  what is kept cannot be read; the reason stands below")]
     List,
     /// Show one account as it is understood, presets filled in, secrets by reference only
     Show {
@@ -44,7 +61,8 @@ pub(super) struct TestArguments {
 pub(super) async fn run(command: Command, app: App, output: &Output) -> Result<ExitCode, Failure> {
     match command {
         Command::List => {
-            list(&app, output);
+            list(&app, output).await;
+            app.close().await;
             Ok(ExitCode::SUCCESS)
         }
         Command::Show { name } => {
@@ -61,41 +79,116 @@ pub(super) async fn run(command: Command, app: App, output: &Output) -> Result<E
     }
 }
 
-fn list(app: &App, output: &Output) {
+async fn list(app: &App, output: &Output) {
     let accounts = app.accounts();
-    output.json(
-        &accounts
-            .iter()
-            .map(|account| {
-                json!({
-                    "name": account.name,
-                    "provider": account.provider,
-                    "username": account.username,
-                    "sender": account.sender.to_string(),
-                    "server": format!("{}:{}", account.server.host, account.server.port),
-                    "plugin": account.auth.plugin,
-                })
-            })
-            .collect::<Vec<_>>(),
-    );
-    let rows: Vec<Vec<String>> = accounts
-        .iter()
-        .map(|account| {
-            vec![
-                account.name.clone(),
-                account.provider.clone(),
-                account.username.clone(),
-                account.sender.to_string(),
-                format!("{}:{}", account.server.host, account.server.port),
-                account.auth.plugin.clone(),
-            ]
-        })
-        .collect();
+    let standings: Vec<Result<Standing, Failure>> = stream::iter(&accounts)
+        .map(|settings| async move { app.account(&settings.name).await?.standing().await })
+        .buffered(AT_A_TIME)
+        .collect()
+        .await;
+    let now = SystemTime::now();
+
+    let mut listed = Vec::new();
+    let mut rows = Vec::new();
+    let mut problems: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for (settings, standing) in accounts.iter().zip(&standings) {
+        let server = format!("{}:{}", settings.server.host, settings.server.port);
+        let mut facts = json!({
+            "name": settings.name,
+            "provider": settings.provider,
+            "username": settings.username,
+            "sender": settings.sender.to_string(),
+            "server": server,
+            "plugin": settings.auth.plugin,
+        });
+        let credential = match standing {
+            Ok(standing) => json!(standing),
+            Err(failure) => json!({ "state": "unknown", "problem": failure }),
+        };
+        if let (Value::Object(facts), Value::Object(credential)) = (&mut facts, credential) {
+            facts.extend(credential);
+        }
+        listed.push(facts);
+
+        let (state, next, ends) = match standing {
+            Ok(standing) => (state(standing), next(standing, now), ends(standing, now)),
+            Err(failure) => {
+                let names = problems.entry(failure.message.clone()).or_default();
+                names.push(&settings.name);
+                ("unknown".to_owned(), String::new(), String::new())
+            }
+        };
+        rows.push(vec![
+            settings.name.clone(),
+            settings.username.clone(),
+            server,
+            settings.auth.plugin.clone(),
+            state,
+            next,
+            ends,
+        ]);
+    }
+    output.json(&listed);
     output.table(
-        &["NAME", "PROVIDER", "USERNAME", "SENDER", "SERVER", "AUTH"],
+        &[
+            "NAME",
+            "USERNAME",
+            "SERVER",
+            "AUTH",
+            "STATE",
+            "NEXT REFRESH",
+            "EXPIRES",
+        ],
         &rows,
         "no accounts: add an [account.NAME] table to postrider.toml",
     );
+    for (problem, names) in problems {
+        output.line(format!("\n{}: {problem}", names.join(", ")));
+    }
+}
+
+fn state(standing: &Standing) -> String {
+    match standing.state {
+        _ if standing.sign_in_needed => "sign in",
+        "absent" => "no token yet",
+        "none" => "password",
+        state => state,
+    }
+    .to_owned()
+}
+
+fn next(standing: &Standing, now: SystemTime) -> String {
+    match standing.next_refresh {
+        _ if standing.sign_in_needed => String::new(),
+        Some(at) if at.0 <= now => "due".to_owned(),
+        Some(at) => when::relative(at, now),
+        None => String::new(),
+    }
+}
+
+/// `client_secret in 12 d!, sign-in in 89 d`
+fn ends(standing: &Standing, now: SystemTime) -> String {
+    let lapse = standing.refresh_token.and_then(|token| token.lapses_at);
+    let mut ends: Vec<(&str, Moment)> = standing
+        .expires
+        .iter()
+        .map(|one| (one.secret.as_str(), one.expires_at))
+        .chain(
+            lapse
+                .filter(|_| !standing.sign_in_needed)
+                .map(|at| ("sign-in", at)),
+        )
+        .collect();
+    ends.sort_by_key(|(_, at)| *at);
+    let described: Vec<String> = ends
+        .into_iter()
+        .map(|(what, at)| {
+            let near = at.0.duration_since(now).is_ok_and(|left| left > NEAR);
+            let mark = if near { "" } else { "!" };
+            format!("{what} {}{mark}", when::relative(at, now))
+        })
+        .collect();
+    described.join(", ")
 }
 
 async fn test(arguments: &TestArguments, app: &App, output: &Output) -> Result<ExitCode, Failure> {

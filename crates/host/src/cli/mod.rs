@@ -5,15 +5,23 @@
 
 mod account;
 mod check;
+mod login;
+mod logout;
 pub mod output;
 mod plugin;
+mod rotate;
 mod run;
 mod sandbox;
+mod secret;
 mod send;
+mod token;
+mod unseen;
+mod vault;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum as _};
 use clap_complete::Shell;
@@ -37,12 +45,14 @@ const GLOBAL: &str = "Options of every command";
 Examples:
   postrider sandbox                         an offline Microsoft 365 to try things on
   postrider run notify.lua                  run a script
+  postrider login alerts                    sign in, once
   postrider account test alerts             check every step, then send a test message
   echo 'disk full' | postrider send --account alerts --to ops@example.org --subject Disk
 
 Exit status: 0 done, 1 the script raised an error, 64 usage, 65 bad message or script, 66 no
 such file, 69 refused, 70 internal or over a limit, 75 try again later, 76 the verdict was lost
-and the message may have arrived, 77 credentials refused, 78 configuration."
+and the message may have arrived, 77 credentials refused or nobody signed in, 78 configuration,
+130 stopped with Ctrl-C."
 )]
 #[allow(
     clippy::doc_markdown,
@@ -86,6 +96,20 @@ enum Command {
     /// List, show and test accounts
     #[command(subcommand)]
     Account(account::Command),
+    /// Sign a person in, once: what follows is refreshed by itself
+    Login(login::Arguments),
+    /// Print a fresh access token, for msmtp, mutt and others
+    Token(token::Arguments),
+    /// Refresh tokens that are due, and say what ends soon
+    Rotate(rotate::Arguments),
+    /// Revoke a sign-in and forget it
+    Logout(logout::Arguments),
+    /// Put secrets into the vault, list and remove them
+    #[command(subcommand)]
+    Secret(secret::Command),
+    /// The encrypted store of secrets and sign-ins: verify, rekey, export, import
+    #[command(subcommand)]
+    Vault(vault::Command),
     /// Check the configuration, and scripts, without connecting to anything
     Check(check::Arguments),
     /// List and inspect auth plugins
@@ -105,6 +129,12 @@ enum Command {
 /// An environment variable; one that is set to nothing is not set, as service managers do it.
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// `45m`, `1h30m`, as in the configuration.
+fn duration(text: &str) -> Result<Duration, String> {
+    postrider_config::parse_duration(text)
+        .ok_or_else(|| "write it like \"5m\" or \"1h30m\"".to_owned())
 }
 
 impl Cli {
@@ -158,6 +188,18 @@ impl Cli {
             Command::Account(command) => {
                 account::run(command, App::open(&settings)?, &output).await
             }
+            Command::Login(arguments) => login::run(arguments, &settings, &output).await,
+            Command::Token(arguments) => {
+                token::run(arguments, App::open(&settings)?, &output).await
+            }
+            Command::Rotate(arguments) => {
+                rotate::run(arguments, App::open(&settings)?, &output).await
+            }
+            Command::Logout(arguments) => {
+                logout::run(arguments, App::open(&settings)?, &output).await
+            }
+            Command::Secret(command) => secret::run(command, App::open(&settings)?, &output).await,
+            Command::Vault(command) => vault::run(command, App::open(&settings)?, &output).await,
             Command::Check(arguments) => check::run(&arguments, &settings, &output),
             Command::Plugin(command) => plugin::run(command, &settings, &output),
             Command::Sandbox(arguments) => sandbox::run(arguments, &settings, &output).await,

@@ -1,0 +1,264 @@
+//! `postrider rotate`: what is due is refreshed, and what ends soon is said.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use clap::Args;
+use futures_util::stream::{self, StreamExt as _};
+use postrider_auth::GrantKey;
+use serde::Serialize;
+
+use super::output::Output;
+use crate::app::{App, Expiry, Rotated};
+use crate::failure::{Failure, exit};
+use crate::when;
+
+/// Accounts at a time: enough to keep a provider's caps (16 requests) busy.
+const AT_A_TIME: usize = 16;
+/// Of more accounts than these, a terminal sees how far it has come.
+const MANY: usize = 20;
+
+/// Which accounts.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  postrider rotate alerts            refresh its token if it is due
+  postrider rotate --all             each account's; run it daily, and no sign-in lapses unused
+  postrider rotate alerts --force    now, due or not
+
+Exit status: 0 every account has what it needs, 75 some could not be refreshed for now, 77 somebody
+has to sign in.")]
+pub(super) struct Arguments {
+    /// The accounts' names
+    #[arg(value_name = "ACCOUNT", required_unless_present = "all")]
+    accounts: Vec<String>,
+    /// All accounts of the configuration
+    #[arg(long, conflicts_with = "accounts")]
+    all: bool,
+    /// Refresh what is not due, too
+    #[arg(long)]
+    force: bool,
+}
+
+/// What became of one account.
+#[derive(Debug, Serialize)]
+struct Report {
+    account: String,
+    #[serde(flatten)]
+    rotated: Option<Rotated>,
+    /// The account whose grant this one shares: what was done was done for both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shares_grant_of: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Failure>,
+    /// Secrets that end soon.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    expires_soon: Vec<Expiry>,
+}
+
+pub(super) async fn run(
+    arguments: Arguments,
+    app: App,
+    output: &Output,
+) -> Result<ExitCode, Failure> {
+    let names: Vec<String> = if arguments.all {
+        app.accounts().iter().map(|one| one.name.clone()).collect()
+    } else {
+        // A name that is not there is a mistake before anything is done.
+        for name in &arguments.accounts {
+            app.settings_of(name)?;
+        }
+        let mut names = arguments.accounts;
+        names.sort();
+        names.dedup();
+        names
+    };
+    let groups = by_grant(&app, &names).await;
+    let total = names.len();
+    let progress = Progress::new(total);
+
+    let force = arguments.force;
+    let mut done: BTreeMap<String, Report> = BTreeMap::new();
+    let mut running = stream::iter(groups)
+        .map(|group| rotate(&app, group, force))
+        .buffer_unordered(AT_A_TIME);
+    while let Some(reports) = running.next().await {
+        for report in reports {
+            progress.clear();
+            output.line(line(&report, output));
+            done.insert(report.account.clone(), report);
+            progress.show(done.len());
+        }
+    }
+    drop(running);
+    progress.clear();
+    if total == 0 {
+        output.line("no accounts: add an [account.NAME] table to postrider.toml");
+    }
+    let reports: Vec<&Report> = done.values().collect();
+    output.json(&reports);
+    let status = worst(reports.iter().filter_map(|report| report.error.as_ref()));
+    app.close().await;
+    Ok(ExitCode::from(status))
+}
+
+/// Accounts that share one grant stand together: refreshing it once serves them all.
+async fn by_grant(app: &App, names: &[String]) -> Vec<Vec<String>> {
+    let keys: Vec<(String, Option<GrantKey>)> = stream::iter(names)
+        .map(|name| async move {
+            let key = match app.account(name).await {
+                Ok(account) => account.grant_key(),
+                // Its own rotation will say what is wrong.
+                Err(_) => None,
+            };
+            (name.clone(), key)
+        })
+        .buffered(AT_A_TIME)
+        .collect()
+        .await;
+    let mut groups: Vec<Vec<String>> = Vec::new();
+    let mut places: BTreeMap<GrantKey, usize> = BTreeMap::new();
+    for (name, key) in keys {
+        match key {
+            Some(key) => {
+                let place = *places.entry(key).or_insert(groups.len());
+                match groups.get_mut(place) {
+                    Some(group) => group.push(name),
+                    None => groups.push(vec![name]),
+                }
+            }
+            None => groups.push(vec![name]),
+        }
+    }
+    groups
+}
+
+/// Refreshes the grant of these accounts.
+async fn rotate(app: &App, group: Vec<String>, force: bool) -> Vec<Report> {
+    let mut outcome: Option<(String, Result<Rotated, Failure>)> = None;
+    let mut reports = Vec::new();
+    for name in group {
+        let (shares_grant_of, rotated) = match &outcome {
+            Some((first, rotated)) => (Some(first.clone()), rotated.clone()),
+            None => {
+                let rotated = match app.account(&name).await {
+                    Ok(account) => account.rotate(force).await,
+                    Err(failure) => Err(failure),
+                };
+                outcome = Some((name.clone(), rotated.clone()));
+                (None, rotated)
+            }
+        };
+        let expires_soon = match app.account(&name).await {
+            Ok(account) => account.expiries(),
+            Err(_) => Vec::new(),
+        };
+        let (rotated, error) = match rotated {
+            Ok(rotated) => (Some(rotated), None),
+            Err(failure) => (None, Some(failure.with_account(&name))),
+        };
+        reports.push(Report {
+            account: name,
+            rotated,
+            shares_grant_of,
+            error,
+            expires_soon: expires_soon.into_iter().filter(Expiry::is_near).collect(),
+        });
+    }
+    reports
+}
+
+/// What is said of one account.
+fn line(report: &Report, output: &Output) -> String {
+    let now = SystemTime::now();
+    let mut line = match (&report.rotated, &report.error) {
+        (_, Some(failure)) => {
+            let mut text = format!("{}: {}", output.bad("failed"), failure.message);
+            if let Some(remedy) = &failure.remedy {
+                text = format!("{text}\n  try: {remedy}");
+            }
+            text
+        }
+        (Some(rotated), None) => {
+            let next = rotated.next_refresh.map_or_else(String::new, |at| {
+                format!(", next {}", when::relative(at, now))
+            });
+            match rotated.outcome {
+                "refreshed" => format!("{}{next}", output.good("rotated")),
+                "fresh" => format!("{}{next}", output.good("still fresh")),
+                _ => output.faint("has no tokens"),
+            }
+        }
+        (None, None) => String::new(),
+    };
+    if let Some(other) = &report.shares_grant_of {
+        line = format!("{line} (shares the grant of {other})");
+    }
+    for expiry in &report.expires_soon {
+        line = format!("{line}\n  warning: {}", expiry.in_words(now));
+    }
+    format!("{}: {line}", report.account)
+}
+
+/// The exit status of everything: what waits for a person counts more than what passes by
+/// itself, and what waits for an operator most.
+fn worst<'a>(failures: impl Iterator<Item = &'a Failure>) -> u8 {
+    let weight = |status: &u8| match *status {
+        0 => 0,
+        exit::TEMPFAIL => 1,
+        exit::NOPERM => 2,
+        _ => 3,
+    };
+    failures
+        .map(Failure::exit_code)
+        .max_by_key(weight)
+        .unwrap_or(0)
+}
+
+/// How far it has come, on a terminal, for many accounts.
+struct Progress {
+    total: usize,
+    shown: bool,
+}
+
+impl Progress {
+    fn new(total: usize) -> Self {
+        Self {
+            total,
+            shown: total > MANY && io::stderr().is_terminal(),
+        }
+    }
+
+    fn show(&self, done: usize) {
+        if self.shown && done < self.total {
+            let mut stderr = io::stderr().lock();
+            let _ = write!(stderr, "{done} of {} accounts …", self.total);
+            let _ = stderr.flush();
+        }
+    }
+
+    fn clear(&self) {
+        if self.shown {
+            let _ = write!(io::stderr().lock(), "\r\x1b[K");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_counts_more_than_patience_and_an_operator_most() {
+        let transient = Failure::new("auth.unavailable", "x").retryable();
+        let person = Failure::new("auth.sign_in_needed", "x");
+        let operator = Failure::new("config.auth", "x");
+
+        assert_eq!(worst([].iter()), 0);
+        assert_eq!(worst([&transient].into_iter()), 75);
+        assert_eq!(worst([&person, &transient].into_iter()), 77);
+        assert_eq!(worst([&transient, &operator, &person].into_iter()), 78);
+    }
+}
