@@ -195,7 +195,13 @@ impl Keeper {
         let mut grants = lock(&shared.grants);
         let entry = grants.entry(key).or_default();
         entry.upgrade().unwrap_or_else(|| {
-            let grant = Arc::new(Grant::new(key, identity, issuer, client, Arc::clone(shared)));
+            let grant = Arc::new(Grant::new(
+                key,
+                identity,
+                issuer,
+                client,
+                Arc::clone(shared),
+            ));
             *entry = Arc::downgrade(&grant);
             grant
         })
@@ -284,3 +290,6 @@ impl Shared {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,6 +41,7 @@ pub use keeper::{
 };
 pub use load::{Found, LoadError, LoadedPlugin, Loader, LoaderSettings};
 pub use postrider_plugin::wire::{
-    Description, DeviceCode, Identity, IdentitySource, LoginMethod, Op, Prompt, Secret};
+    Description, DeviceCode, Identity, IdentitySource, LoginMethod, Op, Prompt, Secret,
+};
 pub use sasl::SaslFlow;
 pub use settings::{InstanceSettings, SecretSource, SettingsProblem};

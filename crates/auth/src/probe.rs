@@ -22,8 +22,8 @@ use tokio::sync::Semaphore;
 
 use crate::call::DEADLINE;
 use crate::{
-    Clock, Credential, Environment, Http, HttpSettings, InstanceSettings, Interaction,
-    LoadedPlugin, ProxySetting, SecretSource, TokenStore, Unattended,
+    Clock, Credential, Environment, GrantPolicy, Http, HttpSettings, InstanceSettings, Interaction,
+    Keeper, LoadedPlugin, ProxySetting, SecretSource, Unattended,
 };
 
 /// The plugin.
@@ -195,17 +195,22 @@ pub(crate) fn probe() -> Arc<LoadedPlugin> {
 
 /// A clock that moves when told to.
 #[derive(Default)]
-pub(crate) struct HandClock(Mutex<Duration>);
+pub(crate) struct HandClock(Mutex<Duration>, Mutex<Duration>);
 
 impl HandClock {
     pub(crate) fn advance(&self, by: Duration) {
         *self.0.lock().unwrap() += by;
+    }
+
+    pub(crate) fn set_back(&self, by: Duration) {
+        *self.1.lock().unwrap() += by;
     }
 }
 
 impl Clock for HandClock {
     fn now(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(1_700_000_000) + *self.0.lock().unwrap()
+            - *self.1.lock().unwrap()
     }
 }
 
@@ -222,13 +227,27 @@ impl SecretSource for Secrets {
     fn names(&self) -> Vec<String> {
         self.0.keys().cloned().collect()
     }
+
+    fn identity(&self, name: &str) -> String {
+        let value = self.0.get(name).map_or("", String::as_str);
+        format!("test={value}")
+    }
 }
 
 /// A person who does as they are asked.
 #[derive(Default)]
 pub(crate) struct Person {
     /// What they were shown.
-    pub(crate) seen: Mutex<Vec<String>>,
+    pub(crate) seen: Arc<Mutex<Vec<String>>>,
+}
+
+impl Person {
+    /// Waits until they were shown so much.
+    pub(crate) async fn saw(&self, n: usize) {
+        while self.seen.lock().unwrap().len() < n {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 impl Interaction for Person {
@@ -252,9 +271,12 @@ impl Interaction for Person {
                 query["state"]
             );
             browser.write_all(request.as_bytes()).await.unwrap();
-            let mut page = String::new();
-            browser.read_to_string(&mut page).await.unwrap();
-            self.seen.lock().unwrap().push(page);
+            let seen = Arc::clone(&self.seen);
+            tokio::spawn(async move {
+                let mut page = String::new();
+                browser.read_to_string(&mut page).await.unwrap();
+                seen.lock().unwrap().push(page);
+            });
             pending().await
         }
         .boxed()
@@ -395,7 +417,7 @@ impl World {
             .unwrap(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             interaction,
-            tokens: TokenStore::new(),
+            keeper: Keeper::in_memory(Arc::clone(&clock) as Arc<dyn Clock>),
         });
         Self { clock, environment }
     }
@@ -431,6 +453,8 @@ pub(crate) fn settings(
             client_secret.into(),
         )]))),
         allow_hosts: vec![endpoint.into()],
+        policy: GrantPolicy::default(),
+        expiries: Vec::new(),
     }
 }
 

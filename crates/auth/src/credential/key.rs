@@ -87,7 +87,10 @@ impl Parts {
         let mut settings: Vec<_> = context.settings.iter().collect();
         settings.sort_by_key(|(name, _)| *name);
         for (name, value) in settings {
-            if heeded.as_ref().is_none_or(|names| names.contains(name.as_str())) {
+            if heeded
+                .as_ref()
+                .is_none_or(|names| names.contains(name.as_str()))
+            {
                 this.part(name, &canonical(value));
             }
         }

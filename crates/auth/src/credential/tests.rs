@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{Mutex, Once};
 
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;
@@ -71,7 +71,7 @@ async fn a_token_is_refreshed_with_the_refresh_token_of_the_last_one() {
 
     let first = credential.access_token().await.unwrap().unwrap();
     assert_eq!(first.scope(), Some("mail send"));
-    world.clock.advance(Duration::from_secs(3539));
+    world.clock.advance(Duration::from_secs(1439));
     assert_eq!(
         credential
             .access_token()
@@ -81,7 +81,8 @@ async fn a_token_is_refreshed_with_the_refresh_token_of_the_last_one() {
             .generation(),
         1
     );
-    world.clock.advance(Duration::from_secs(1));
+    assert_eq!(endpoint.requests(), 1);
+    world.clock.advance(Duration::from_secs(2101));
     let second = credential.access_token().await.unwrap().unwrap();
 
     assert_eq!(second.generation(), 2);
@@ -220,14 +221,17 @@ async fn a_person_signs_in_by_browser_and_by_code() {
     let world = World::with(Arc::clone(&person) as Arc<dyn Interaction>);
     let credential = world.credential("ops", &endpoint.url(), json!({}));
 
-    let token = credential.login(LoginMethod::Browser).await.unwrap();
-    assert_eq!(token.generation(), 1);
+    let login = credential.login(LoginMethod::Browser).await.unwrap();
+    assert!(login.has_refresh_token());
+    assert_eq!(login.scope(), Some("mail send"));
+    assert_eq!(login.keep().await.unwrap().generation(), 1);
     assert!(endpoint.bodies()[0].contains("code=authorization-code-canary"));
-    assert!(person.seen.lock().unwrap()[0].contains("Signed in"));
+    person.saw(1).await;
+    assert!(person.seen.lock().unwrap()[0].contains("Back to Postrider"));
 
     tokio::time::pause();
-    let token = credential.login(LoginMethod::DeviceCode).await.unwrap();
-    assert_eq!(token.generation(), 2);
+    let login = credential.login(LoginMethod::DeviceCode).await.unwrap();
+    assert_eq!(login.keep().await.unwrap().generation(), 2);
     let seen = person.seen.lock().unwrap();
     assert_eq!(
         seen[1..],
@@ -283,6 +287,10 @@ impl crate::SecretSource for Unset {
 
     fn names(&self) -> Vec<String> {
         vec!["client_secret".into()]
+    }
+
+    fn identity(&self, _name: &str) -> String {
+        "env=X".into()
     }
 }
 
@@ -341,10 +349,13 @@ async fn no_secret_is_ever_shown() {
     let credential = world.credential("ops", &endpoint.url(), json!({}));
     show(&credential.login(LoginMethod::Browser).await.unwrap());
     tokio::time::pause();
-    show(&credential.login(LoginMethod::DeviceCode).await.unwrap());
+    let login = credential.login(LoginMethod::DeviceCode).await.unwrap();
+    show(&login);
+    show(&login.keep().await.unwrap());
     tokio::time::resume();
     world.clock.advance(Duration::from_secs(4000));
     show(&credential.access_token().await.unwrap());
+    show(&credential.status().await.unwrap());
     let mut flow = credential
         .begin_sasl(&offered(), "smtp.example.org", 587)
         .await

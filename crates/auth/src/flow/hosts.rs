@@ -103,7 +103,10 @@ impl AllowList {
 impl fmt::Display for AllowList {
     /// Each host and port once, in order.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hosts = self.0.iter().map(|entry| format!("{}:{}", entry.host, entry.port));
+        let hosts = self
+            .0
+            .iter()
+            .map(|entry| format!("{}:{}", entry.host, entry.port));
         let hosts: BTreeSet<String> = hosts.collect();
         f.write_str(&Vec::from_iter(hosts).join(" "))
     }

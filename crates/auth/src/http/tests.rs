@@ -24,7 +24,8 @@ fn direct() -> HttpSettings {
 
 async fn perform(http: &Http, request: &HttpRequest) -> Result<HttpResponse, Failure> {
     let url = Url::parse(&request.url).unwrap();
-    http.perform(request, url, Reach::Anywhere).await
+    let performed = http.perform(request, url, Reach::Anywhere).await;
+    performed.map_err(|unperformed| unperformed.failure)
 }
 
 /// Answers one request; returns its head.
@@ -154,7 +155,8 @@ async fn a_name_that_leads_into_the_network_is_refused_where_only_the_plugin_nam
     let url = Url::parse(&asked.url).unwrap();
     let http = Http::new(direct()).unwrap();
 
-    let failure = http.perform(&asked, url, Reach::Public).await.unwrap_err();
+    let unperformed = http.perform(&asked, url, Reach::Public).await.unwrap_err();
+    let failure = unperformed.failure;
     assert_eq!(failure.kind, FailureKind::Refused);
     assert!(failure.message.contains("no public address"), "{failure:?}");
 }
@@ -284,7 +286,7 @@ async fn https_goes_through_the_proxy_and_plain_http_and_exceptions_do_not() {
         http.perform(&asked, url, Reach::Public),
         serve(proxy, 403, "", "")
     );
-    let failure = response.unwrap_err();
+    let failure = response.unwrap_err().failure;
     assert_eq!(failure.kind, FailureKind::Unreachable);
     assert!(!failure.message.contains("hunter2"), "{failure:?}");
     assert!(head.starts_with("CONNECT login.invalid:443 "), "{head}");

@@ -30,10 +30,7 @@ impl Agenda {
     }
 
     /// Takes out the first item whose time has come; else says when the next one's comes.
-    pub(crate) fn take(
-        &self,
-        now: SystemTime,
-    ) -> Result<(SystemTime, usize), Option<SystemTime>> {
+    pub(crate) fn take(&self, now: SystemTime) -> Result<(SystemTime, usize), Option<SystemTime>> {
         let mut entries = lock(&self.entries);
         match entries.peek() {
             Some(Reverse(entry)) if entry.0 <= now => {

@@ -146,7 +146,10 @@ mod tests {
         tokio::time::advance(Duration::from_mins(1)).await;
         drop(breaker.enter(false).unwrap());
         assert!(breaker.enter(false).is_err());
-        assert!(breaker.enter(true).is_ok(), "who is asked by a person passes");
+        assert!(
+            breaker.enter(true).is_ok(),
+            "who is asked by a person passes"
+        );
 
         tokio::time::advance(Duration::from_mins(1)).await;
         let probe = breaker.enter(false).unwrap();

@@ -52,7 +52,7 @@ pub enum Event {
         secret: String,
         /// When it expires.
         expires_at: SystemTime,
-        /// Whole days left.
+        /// Days left, a part of one counted as one.
         days: u32,
     },
 }

@@ -14,7 +14,7 @@ use super::event::Event;
 use super::grant::{Grant, State, Trouble, token};
 use super::parameters::Parameters;
 use super::record::{Access, Failed, Intent, Record, Refresh, Retired, Why};
-use super::schedule::{Fitness, backoff, lapses_at};
+use super::schedule::{Fitness, Life, backoff, lapses_at};
 use super::status::Reason;
 use super::step::Step;
 use super::store::{Shelf, StoreError, StoreLock};
@@ -37,13 +37,30 @@ pub(super) enum Purpose {
     Forced(u64),
 }
 
+impl Purpose {
+    /// Whether this is a token that is wanted.
+    pub(super) fn accepts(self, token: &AccessToken) -> bool {
+        match self {
+            Self::Need => true,
+            Self::Newer(old) | Self::Forced(old) => token.generation != old,
+        }
+    }
+}
+
 /// How far a flight has come, for those who wait.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
     /// What can be served already.
-    pub(super) served: Option<Result<AccessToken, AuthError>>,
+    pub(super) served: Option<Served>,
     /// What came of it.
     pub(super) landed: Option<Result<Landed, AuthError>>,
+}
+
+/// A token to be served while the next one is fetched.
+#[derive(Clone, Debug)]
+pub(super) struct Served {
+    pub(super) token: AccessToken,
+    pub(super) until: SystemTime,
 }
 
 /// A flight that brought a token.
@@ -170,7 +187,11 @@ impl Grant {
     pub(super) fn tell_refreshed(self: &Arc<Self>, record: &Record) {
         let Some(access) = &record.access else { return };
         let token = token(access, record, &self.outlook(record));
-        let seconds = |at: SystemTime| at.duration_since(access.issued_at).unwrap_or_default().as_secs();
+        let seconds = |at: SystemTime| {
+            at.duration_since(access.issued_at)
+                .unwrap_or_default()
+                .as_secs()
+        };
         tracing::info!(
             account = &*self.identity.account,
             generation = token.generation,
@@ -189,7 +210,11 @@ impl Grant {
     /// Tells of `event`, on nobody's time.
     fn emit(self: &Arc<Self>, event: Event) {
         let events = Arc::clone(&self.shared.events);
-        drop(self.shared.tasks.spawn(async move { events.emit(&event).await }));
+        drop(
+            self.shared
+                .tasks
+                .spawn(async move { events.emit(&event).await }),
+        );
     }
 }
 
@@ -200,9 +225,15 @@ impl Flight<'_> {
             Ok(record) => record,
             Err(error) => return self.without_store(&error).await,
         };
-        if let Some(settled) = self.settle(&record, false) {
-            return settled;
-        }
+        let result = match self.settle(&record, false) {
+            Some(settled) => settled,
+            None => self.fetch(&record).await,
+        };
+        result.inspect_err(|error| self.last_resort(&record, error))
+    }
+
+    /// Steps 2 to 7; `record` is what a first look found.
+    async fn fetch(&self, record: &Record) -> Result<Landed, AuthError> {
         // 2. Lock, looking on.
         let mut wait = Wait::new(&self.grant.shared.parameters);
         let mut waited = false;
@@ -211,8 +242,10 @@ impl Flight<'_> {
                 Ok(Some(lock)) => break lock,
                 Ok(None) => {}
                 // Nobody can be robbed of an application's token.
-                Err(_) if self.grant.identity.app_only => return self.refresh(record).await,
-                Err(error) => return self.last_resort(&record, error),
+                Err(_) if self.grant.identity.app_only => {
+                    return self.refresh(record.clone()).await;
+                }
+                Err(error) => return Err(error),
             }
             waited = true;
             if let Ok(record) = self.grant.load().await
@@ -230,11 +263,10 @@ impl Flight<'_> {
             return settled;
         }
         self.grant.lock().asking = true;
-        let before = record.clone();
         let result = self.refresh(record).await;
         self.pass(Step::BeforeUnlock).await;
         drop(lock);
-        result.or_else(|error| self.last_resort(&before, error))
+        result
     }
 
     /// Ends the flight here if the record says so; lets it serve if that is possible.
@@ -258,12 +290,11 @@ impl Flight<'_> {
             Decision::Request => {
                 let outlook = self.grant.outlook(record);
                 let due = outlook.fitness(self.now()) == Fitness::Due;
-                if due && self.moved(record) && let Some(token) = self.publish(record) {
-                    self.progress.send_if_modified(|progress| {
-                        let first = progress.served.is_none();
-                        progress.served.get_or_insert(Ok(token));
-                        first
-                    });
+                if due
+                    && self.moved(record)
+                    && let Some(token) = self.publish(record)
+                {
+                    self.serve(token, outlook.life);
                 }
                 None
             }
@@ -332,7 +363,10 @@ impl Flight<'_> {
             let attempts = state.trouble.as_ref().map_or(0, |trouble| trouble.attempts);
             self.trouble(&mut state, error, attempts, error.retry_after);
         })?;
-        let found = record.intent.clone().filter(|intent| intent.concerns(&record));
+        let found = record
+            .intent
+            .clone()
+            .filter(|intent| intent.concerns(&record));
         if let Some(refresh) = &record.refresh {
             let intent = Intent::new(record.generation, &refresh.token, self.now());
             record.intent = found.clone().or(Some(intent));
@@ -490,7 +524,10 @@ impl Flight<'_> {
             self.publish(&record);
             return error;
         }
-        let shared = matches!(error.kind, AuthErrorKind::Transient | AuthErrorKind::Protocol);
+        let shared = matches!(
+            error.kind,
+            AuthErrorKind::Transient | AuthErrorKind::Protocol
+        );
         let before = {
             let state = self.grant.lock();
             let here = state.trouble.as_ref();
@@ -539,7 +576,12 @@ impl Flight<'_> {
                 let lapsed = lapses_at(refresh, policy).is_some_and(|at| at <= now);
                 // Microsoft's numbers for a sign-in that is over: unused for too long, or by
                 // policy. They are what its prose begins with.
-                let over = ["AADSTS70008:", "AADSTS700082", "AADSTS700084", "AADSTS70043"];
+                let over = [
+                    "AADSTS70008:",
+                    "AADSTS700082",
+                    "AADSTS700084",
+                    "AADSTS70043",
+                ];
                 Some(match found {
                     Some(intent) if !policy.reuse_grace.permits(intent.at, now) => {
                         Reason::LostRotation
@@ -616,16 +658,16 @@ impl Flight<'_> {
     }
 
     /// A token of which the clock cannot tell how long it lives is better than none.
-    fn last_resort(&self, record: &Record, error: AuthError) -> Result<Landed, AuthError> {
+    fn last_resort(&self, record: &Record, error: &AuthError) {
         let outlook = self.grant.outlook(record);
         let doubtful = outlook.fitness(self.now()) == Fitness::Doubtful && self.moved(record);
-        let transient = matches!(error.kind, AuthErrorKind::Transient | AuthErrorKind::Protocol);
+        let transient = matches!(
+            error.kind,
+            AuthErrorKind::Transient | AuthErrorKind::Protocol
+        );
         if let Some(access) = record.access.as_ref().filter(|_| doubtful && transient) {
-            let token = token(access, record, &outlook);
-            self.progress
-                .send_modify(|progress| progress.served = Some(Ok(token)));
+            self.serve(token(access, record, &outlook), outlook.life);
         }
-        Err(error)
     }
 
     /// What is written down of a failure; `shared`: whether other processes heed it.
@@ -654,7 +696,8 @@ impl Flight<'_> {
     fn trouble(&self, state: &mut State, error: &AuthError, attempts: u32, wait: Option<Duration>) {
         let generation = state.outlook.map_or(0, |outlook| outlook.generation);
         let parameters = &self.grant.shared.parameters;
-        let wait = wait.unwrap_or_else(|| backoff(&self.grant.key, generation, attempts, parameters));
+        let wait =
+            wait.unwrap_or_else(|| backoff(&self.grant.key, generation, attempts, parameters));
         state.trouble = Some(Box::new(Trouble {
             at: self.now(),
             error: error.clone(),
@@ -695,6 +738,17 @@ impl Flight<'_> {
             error: error.clone(),
             retry_at: wait.and_then(|wait| now.checked_add(wait)),
             usable_until,
+        });
+    }
+
+    /// Lets those who wait have this token already.
+    fn serve(&self, token: AccessToken, life: Option<Life>) {
+        let Some(life) = life else { return };
+        self.progress.send_modify(|progress| {
+            progress.served = Some(Served {
+                token,
+                until: life.floor,
+            });
         });
     }
 

@@ -14,9 +14,9 @@ use super::limits::Issuer;
 use super::outlook::Outlook;
 use super::record::{Access, Record};
 use super::schedule::{Fitness, lapses_at};
-use super::tend::Planned;
 use super::status::{FailureStatus, GrantState, GrantStatus, RefreshTokenStatus};
 use super::store::{GrantKey, Shelf, StoreError};
+use super::tend::Planned;
 use super::token::{AccessToken, Obtained, TokenSource};
 use super::{GrantIdentity, Shared, lock};
 use crate::error::{AuthError, AuthErrorKind};
@@ -122,23 +122,53 @@ impl Grant {
         self: &Arc<Self>,
         source: &Arc<dyn TokenSource>,
     ) -> Result<AccessToken, AuthError> {
-        let progress = {
-            let mut state = self.lock();
-            state.wanted = true;
-            let (fitness, purpose) = state.fitness(self.shared.now());
-            let held = state.held.as_ref().map(|held| held.token.clone());
-            match (held, fitness) {
-                (Some(token), Fitness::Fresh) => return Ok(token),
-                (Some(token), Fitness::Due) => {
-                    if !self.is_paused(&state) {
-                        drop(self.fly(&mut state, source, purpose));
+        loop {
+            let (progress, purpose) = {
+                let mut state = self.lock();
+                state.wanted = true;
+                let (fitness, purpose) = state.fitness(self.shared.now());
+                let held = state.held.as_ref().map(|held| held.token.clone());
+                match (held, fitness) {
+                    (Some(token), Fitness::Fresh) => return Ok(token),
+                    (Some(token), Fitness::Due) => {
+                        if !self.is_paused(&state) {
+                            drop(self.fly(&mut state, source, purpose));
+                        }
+                        return Ok(token);
                     }
-                    return Ok(token);
+                    _ => (self.fly(&mut state, source, purpose), purpose),
                 }
-                _ => self.fly(&mut state, source, purpose),
+            };
+            if let Some(token) = self.served(progress, purpose).await? {
+                return Ok(token);
             }
+        }
+    }
+
+    /// What a flight serves to somebody with this purpose, perhaps before it lands; none if
+    /// it set out for another.
+    async fn served(
+        &self,
+        mut progress: watch::Receiver<Progress>,
+        purpose: Purpose,
+    ) -> Result<Option<AccessToken>, AuthError> {
+        let early = |progress: &Progress| {
+            let served = progress.served.as_ref()?;
+            let good = self.shared.now() < served.until && purpose.accepts(&served.token);
+            good.then(|| served.token.clone())
         };
-        served(progress).await
+        let seen = progress
+            .wait_for(|progress| progress.landed.is_some() || early(progress).is_some())
+            .await;
+        let progress = seen.map_err(|_| self.stopped())?;
+        if let Some(token) = early(&progress) {
+            return Ok(Some(token));
+        }
+        match &progress.landed {
+            Some(Ok(landed)) => Ok(Some(landed.token.clone()).filter(|it| purpose.accepts(it))),
+            Some(Err(error)) => Err(error.clone()),
+            None => Err(self.stopped()),
+        }
     }
 
     /// Fetches a new token: by force, or if one is due.
@@ -148,7 +178,10 @@ impl Grant {
         force: bool,
     ) -> Result<Rotation, AuthError> {
         let purpose = if force {
-            let newest = self.load().await.map_err(|error| self.store_failed(&error))?;
+            let newest = self
+                .load()
+                .await
+                .map_err(|error| self.store_failed(&error))?;
             Purpose::Forced(newest.generation)
         } else {
             Purpose::Need
@@ -157,11 +190,7 @@ impl Grant {
             let progress = self.fly(&mut self.lock(), source, purpose);
             let landed = landed(progress).await?;
             // Whoever asks by force may have come upon a flight that only looked.
-            let enough = match purpose {
-                Purpose::Forced(old) => landed.refreshed || landed.token.generation != old,
-                _ => true,
-            };
-            if enough {
+            if purpose.accepts(&landed.token) {
                 return Ok(Rotation {
                     outcome: if landed.refreshed {
                         RotationOutcome::Refreshed
@@ -234,9 +263,9 @@ impl Grant {
                     return;
                 };
                 let interval = this.shared.parameters.min_force_interval;
-                let recently = outlook.forced_at.is_some_and(|at| {
-                    now.duration_since(at).is_ok_and(|age| age < interval)
-                });
+                let recently = outlook
+                    .forced_at
+                    .is_some_and(|at| now.duration_since(at).is_ok_and(|age| age < interval));
                 if outlook.generation != generation || outlook.spoilt || recently {
                     return;
                 }
@@ -257,7 +286,10 @@ impl Grant {
 
     async fn write_down_refusal(self: &Arc<Self>, generation: u64) -> Result<(), AuthError> {
         let _lock = self.acquire().await?;
-        let mut record = self.load().await.map_err(|error| self.store_failed(&error))?;
+        let mut record = self
+            .load()
+            .await
+            .map_err(|error| self.store_failed(&error))?;
         if record.generation != generation || record.spoilt {
             return Ok(());
         }
@@ -271,7 +303,9 @@ impl Grant {
     /// Tells the provider to forget, by `revoke`, and forgets. Whether there was anything.
     pub(crate) async fn forget(
         self: &Arc<Self>,
-        revoke: impl FnOnce(Option<Secret>, Option<Secret>) -> BoxFuture<'static, Revoked> + Send + 'static,
+        revoke: impl FnOnce(Option<Secret>, Option<Secret>) -> BoxFuture<'static, Revoked>
+        + Send
+        + 'static,
     ) -> Result<(Revoked, bool), AuthError> {
         let this = Arc::clone(self);
         let task = self.shared.tasks.spawn(async move {
@@ -304,7 +338,10 @@ impl Grant {
 
     /// How the grant stands, by the store and by what this process knows.
     pub(crate) async fn status(&self) -> Result<GrantStatus, AuthError> {
-        let record = self.load().await.map_err(|error| self.store_failed(&error))?;
+        let record = self
+            .load()
+            .await
+            .map_err(|error| self.store_failed(&error))?;
         let outlook = self.outlook(&record);
         let now = self.shared.now();
         let state = self.lock();
@@ -314,10 +351,12 @@ impl Grant {
         let standing = match outlook.fitness(now) {
             _ if record.retired.is_some() => {
                 let retired = record.retired.as_ref();
-                retired.map_or(GrantState::Absent, |retired| GrantState::ReauthorizationRequired {
-                    reason: retired.reason,
-                    message: retired.why.message.clone(),
-                    since: retired.since,
+                retired.map_or(GrantState::Absent, |retired| {
+                    GrantState::ReauthorizationRequired {
+                        reason: retired.reason,
+                        message: retired.why.message.clone(),
+                        since: retired.since,
+                    }
                 })
             }
             _ if state.asking => GrantState::Refreshing,
@@ -371,9 +410,9 @@ impl Grant {
         let here = state.trouble.as_ref();
         let now = self.shared.now();
         here.is_some_and(|trouble| Instant::now() < trouble.until)
-            || state.outlook.is_some_and(|outlook| {
-                outlook.pause(now, &self.shared.parameters).is_some()
-            })
+            || state
+                .outlook
+                .is_some_and(|outlook| outlook.pause(now, &self.shared.parameters).is_some())
     }
 
     /// Takes in what the store says: this is what is served from here on. The token in it,
@@ -387,7 +426,9 @@ impl Grant {
             // The store could not be written.
             return None;
         }
-        let same = state.outlook.filter(|old| old.generation == outlook.generation);
+        let same = state
+            .outlook
+            .filter(|old| old.generation == outlook.generation);
         if let Some(old) = same {
             // A refusal may be known here before it is written down.
             outlook.spoilt |= old.spoilt;
@@ -473,7 +514,10 @@ impl Drop for Grant {
     /// Makes room in the keeper, unless another grant of this key has come.
     fn drop(&mut self) {
         let mut grants = lock(&self.shared.grants);
-        if grants.get(&self.key).is_some_and(|entry| entry.strong_count() == 0) {
+        if grants
+            .get(&self.key)
+            .is_some_and(|entry| entry.strong_count() == 0)
+        {
             grants.remove(&self.key);
         }
     }
@@ -531,22 +575,11 @@ pub(super) fn token(access: &Access, record: &Record, outlook: &Outlook) -> Acce
     }
 }
 
-/// What a flight serves to whoever waits for a token: perhaps before it lands.
-async fn served(mut progress: watch::Receiver<Progress>) -> Result<AccessToken, AuthError> {
-    let seen = progress
-        .wait_for(|progress| progress.served.is_some() || progress.landed.is_some())
-        .await;
-    let progress = seen.map(|progress| progress.clone()).unwrap_or_default();
-    match (progress.served, progress.landed) {
-        (Some(served), _) => served,
-        (None, Some(landed)) => landed.map(|landed| landed.token),
-        (None, None) => Err(stopped()),
-    }
-}
-
 /// What came of a flight.
 async fn landed(mut progress: watch::Receiver<Progress>) -> Result<Landed, AuthError> {
-    let seen = progress.wait_for(|progress| progress.landed.is_some()).await;
+    let seen = progress
+        .wait_for(|progress| progress.landed.is_some())
+        .await;
     let landed = seen.map(|progress| progress.landed.clone());
     landed.ok().flatten().unwrap_or_else(|| Err(stopped()))
 }

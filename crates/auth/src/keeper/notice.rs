@@ -36,7 +36,11 @@ impl Grant {
             state.announced = Some(Instant::now());
         }
         let this = Arc::clone(self);
-        drop(self.shared.tasks.spawn(async move { this.tell_retired().await }));
+        drop(
+            self.shared
+                .tasks
+                .spawn(async move { this.tell_retired().await }),
+        );
     }
 
     async fn tell_retired(&self) {
@@ -143,7 +147,10 @@ impl Shared {
         let kept = match self.load(Shelf::Notice, expiry.key).await {
             Ok(kept) => kept,
             Err(error) => {
-                tracing::warn!(account = &*expiry.account, "what was told of expiries: {error}");
+                tracing::warn!(
+                    account = &*expiry.account,
+                    "what was told of expiries: {error}"
+                );
                 return false;
             }
         };
@@ -153,7 +160,7 @@ impl Shared {
         if notice.told.is_some_and(|told| told <= threshold) {
             return true;
         }
-        let days = u32::try_from(left.as_secs() / DAY.as_secs()).unwrap_or(u32::MAX);
+        let days = u32::try_from(left.as_secs().div_ceil(DAY.as_secs())).unwrap_or(u32::MAX);
         tracing::warn!(
             account = &*expiry.account,
             secret = expiry.secret,
@@ -176,7 +183,10 @@ impl Shared {
             return true;
         };
         if let Err(error) = self.save(Shelf::Notice, expiry.key, octets).await {
-            tracing::warn!(account = &*expiry.account, "an expiry may be told again: {error}");
+            tracing::warn!(
+                account = &*expiry.account,
+                "an expiry may be told again: {error}"
+            );
         }
         true
     }

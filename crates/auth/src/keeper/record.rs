@@ -311,10 +311,7 @@ mod time {
 mod optional_time {
     use super::{Deserialize, Deserializer, Serialize, Serializer, SystemTime, from_ms, unix_ms};
 
-    #[allow(
-        clippy::ref_option,
-        reason = "the signature that serde calls"
-    )]
+    #[allow(clippy::ref_option, reason = "the signature that serde calls")]
     pub(super) fn serialize<S: Serializer>(
         at: &Option<SystemTime>,
         to: S,

@@ -57,7 +57,10 @@ impl Life {
             .unwrap_or_default();
         let before = |window: Duration, fraction: f64| {
             let window = window.min(lifetime.mul_f64(fraction.clamp(0.0, 1.0)));
-            access.expires_at.checked_sub(window).unwrap_or(access.issued_at)
+            access
+                .expires_at
+                .checked_sub(window)
+                .unwrap_or(access.issued_at)
         };
         let hard = before(parameters.hard_window, parameters.hard_fraction);
         let wished = access.refresh_at.map_or_else(
@@ -68,7 +71,10 @@ impl Life {
             .mul_f64(parameters.jitter_fraction.clamp(0.0, 1.0))
             .mul_f64(unit(parameters.seed, key, generation, 0));
         // However soon the provider would like it: a tenth of a life is lived first.
-        let after = wished.min(lifetime).saturating_sub(early).max(lifetime / 10);
+        let after = wished
+            .min(lifetime)
+            .saturating_sub(early)
+            .max(lifetime / 10);
         Self {
             issued_at: access.issued_at,
             soft: (access.issued_at + after).min(hard),
@@ -221,7 +227,11 @@ mod tests {
         for (attempts, longest) in [(1, 5), (2, 10), (3, 20), (7, 300), (1000, 300)] {
             let longest = Duration::from_secs(longest);
             let pauses: Vec<_> = (0..100).map(|key| pause(key, attempts)).collect();
-            assert!(pauses.iter().all(|pause| (Duration::from_secs(1)..=longest).contains(pause)));
+            assert!(
+                pauses
+                    .iter()
+                    .all(|pause| (Duration::from_secs(1)..=longest).contains(pause))
+            );
             assert!(pauses.iter().any(|pause| *pause > longest / 2));
         }
         assert_eq!(pause(1, 3), pause(1, 3));

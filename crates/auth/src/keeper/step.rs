@@ -4,7 +4,10 @@ use super::store::{GrantKey, Shelf};
 
 /// What is about to happen, or just has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(not(test), allow(dead_code, reason = "only a test's gate looks at what a step is"))]
+#[cfg_attr(
+    not(test),
+    allow(dead_code, reason = "only a test's gate looks at what a step is")
+)]
 pub(crate) enum Step {
     /// The store is about to be called.
     Store(StoreCall, Shelf),
@@ -58,10 +61,7 @@ pub(crate) trait GateKeeper: Send + Sync {
 }
 
 impl Gate {
-    #[cfg_attr(
-        not(test),
-        allow(clippy::unused_async, reason = "a test's gate waits")
-    )]
+    #[cfg_attr(not(test), allow(clippy::unused_async, reason = "a test's gate waits"))]
     pub(crate) async fn pass(&self, step: Step, key: GrantKey) {
         #[cfg(test)]
         if let Some(keeper) = &self.keeper {

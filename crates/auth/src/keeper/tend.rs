@@ -21,7 +21,7 @@ use super::token::TokenSource;
 use super::{Keeper, Shared};
 
 /// Another process may have signed somebody in: the store is looked at so often, at least.
-pub(super) const RECHECK: Duration = Duration::from_hours(1);
+const RECHECK: Duration = Duration::from_mins(10);
 
 /// A grant to look after.
 pub(crate) struct Tended {
@@ -158,7 +158,9 @@ impl Queues {
     fn take(&mut self, at_a_time: usize) -> Vec<usize> {
         let mut ready = Vec::new();
         for (busy, queue) in self.waiting.values_mut() {
-            while *busy < at_a_time && let Some(number) = queue.pop_front() {
+            while *busy < at_a_time
+                && let Some(number) = queue.pop_front()
+            {
                 *busy += 1;
                 ready.push(number);
             }
@@ -190,7 +192,10 @@ impl Grant {
         let record = match self.load().await {
             Ok(record) => record,
             Err(error) => {
-                tracing::warn!(account = &*self.identity.account, "the token store: {error}");
+                tracing::warn!(
+                    account = &*self.identity.account,
+                    "the token store: {error}"
+                );
                 Record::default()
             }
         };
@@ -233,9 +238,8 @@ impl Grant {
     pub(super) fn plan(&self, state: &mut State) {
         let now = self.shared.now();
         let trouble = state.trouble.as_ref();
-        let paused = trouble.map(|trouble| {
-            now + trouble.until.saturating_duration_since(Instant::now())
-        });
+        let paused =
+            trouble.map(|trouble| now + trouble.until.saturating_duration_since(Instant::now()));
         let upkeep = state
             .outlook
             .and_then(|outlook| outlook.upkeep_at(now, &self.shared.parameters))

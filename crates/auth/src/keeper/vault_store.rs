@@ -26,7 +26,9 @@ impl std::fmt::Debug for VaultStore {
 impl GrantStore for VaultStore {
     fn load(&self, shelf: Shelf, key: &GrantKey) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
         let record = self.0.get(kind(shelf), &key.to_string());
-        Ok(record.map_err(|error| told(&error))?.map(|record| record.value))
+        Ok(record
+            .map_err(|error| told(&error))?
+            .map(|record| record.value))
     }
 
     fn save(&self, shelf: Shelf, key: &GrantKey, record: &[u8]) -> Result<(), StoreError> {

@@ -10,8 +10,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use postrider_auth::{
-    Credential, Environment, Http, HttpSettings, InstanceSettings, LoadedPlugin, ProxySetting,
-    SecretSource, SystemClock, TokenStore, Unattended,
+    Credential, Environment, GrantPolicy, Http, HttpSettings, InstanceSettings, Keeper,
+    LoadedPlugin, ProxySetting, SecretSource, SystemClock, Unattended,
 };
 use secrecy::SecretString;
 use serde_json::Value;
@@ -96,6 +96,10 @@ impl SecretSource for Secrets {
     fn names(&self) -> Vec<String> {
         self.0.keys().cloned().collect()
     }
+
+    fn identity(&self, name: &str) -> String {
+        format!("test={name}")
+    }
 }
 
 /// A credential in a world of its own.
@@ -122,7 +126,7 @@ pub(crate) fn credential(
         .unwrap(),
         clock: Arc::new(SystemClock),
         interaction: Arc::new(Unattended),
-        tokens: TokenStore::new(),
+        keeper: Keeper::in_memory(Arc::new(SystemClock)),
     };
     let secrets = secrets
         .iter()
@@ -136,6 +140,8 @@ pub(crate) fn credential(
             settings,
             secrets: Arc::new(Secrets(secrets)),
             allow_hosts: allow_hosts.to_vec(),
+            policy: GrantPolicy::default(),
+            expiries: Vec::new(),
         },
         Arc::new(environment),
     )
