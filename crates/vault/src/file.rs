@@ -222,9 +222,12 @@ pub(crate) fn lock_file(path: &Path) -> Result<File, VaultError> {
             .open(path),
         opened => opened,
     };
-    let file = opened.map_err(|error| match is_link(&error) {
-        true => link(path),
-        false => VaultError::io(path, "open the lock file", &error),
+    let file = opened.map_err(|error| {
+        if is_link(&error) {
+            link(path)
+        } else {
+            VaultError::io(path, "open the lock file", &error)
+        }
     })?;
     check_file(&metadata(&file, path)?, Trust::Own, path)?;
     Ok(file)

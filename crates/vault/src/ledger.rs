@@ -65,6 +65,11 @@ impl Ledger {
         self.entries().find(|known| known.id == id)
     }
 
+    /// For looking up many.
+    pub(crate) fn index(&self) -> Index<'_> {
+        Index(self.entries().collect())
+    }
+
     /// This ledger with one entry replaced or added.
     pub(crate) fn with(&self, new: Known<'_>) -> Ledger {
         let name = new.name.map_or("", |(_, name)| name);
@@ -77,6 +82,26 @@ impl Ledger {
             write(known, &mut text);
         }
         Ledger { text }
+    }
+}
+
+/// A ledger's entries in the order of their ids.
+pub(crate) struct Index<'a>(Vec<Known<'a>>);
+
+impl<'a> Index<'a> {
+    pub(crate) fn find(&self, id: Id) -> Option<Known<'a>> {
+        let at = self.0.binary_search_by_key(&id, |known| known.id).ok()?;
+        Some(self.0[at])
+    }
+
+    /// The ids to look at where `ids`, which is sorted, have files: these, and those of records
+    /// that have lost theirs.
+    pub(crate) fn with_lost(&self, ids: &[Id]) -> Vec<Id> {
+        let live = self.0.iter().filter(|known| known.name.is_some());
+        let lost = live
+            .map(|known| known.id)
+            .filter(|id| ids.binary_search(id).is_err());
+        ids.iter().copied().chain(lost).collect()
     }
 }
 

@@ -14,6 +14,7 @@
 mod crash;
 mod error;
 mod file;
+mod kek;
 mod keyring;
 mod keys;
 mod ledger;
@@ -22,6 +23,7 @@ mod record;
 mod rekey;
 mod seal;
 mod shard;
+mod sources;
 mod status;
 mod transfer;
 mod vault;

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{VaultError, VaultErrorKind};
 use crate::file::{self, Trust};
-use crate::keys::{Kek, KeyNote};
+use crate::kek::{Kek, KeyNote};
 use crate::record::Kind;
 use crate::seal::{self, DataKey, Id, KeyOctets, hex};
 
@@ -33,8 +33,8 @@ pub(crate) struct Keys {
     pub(crate) store: Id,
     /// What seals the rest.
     pub(crate) kek: Kek,
-    /// The first seals what is written now; at least one.
-    pub(crate) data_keys: Vec<DataKey>,
+    /// The data keys; the first seals what is written now, and there is always one.
+    pub(crate) sealing: Vec<DataKey>,
     pub(crate) retired: Vec<Id>,
     name_key: KeyOctets,
     names: hmac::Key,
@@ -88,7 +88,7 @@ impl Keys {
         Keys {
             store,
             kek,
-            data_keys: vec![new_data_key(now)],
+            sealing: vec![new_data_key(now)],
             retired: Vec::new(),
             names: hmac::Key::new(hmac::HMAC_SHA256, name_key.as_slice()),
             name_key,
@@ -106,11 +106,11 @@ impl Keys {
 
     /// The key that seals what is written now.
     pub(crate) fn current(&self) -> &DataKey {
-        &self.data_keys[0]
+        &self.sealing[0]
     }
 
     pub(crate) fn data_key(&self, id: Id) -> Option<&DataKey> {
-        self.data_keys.iter().find(|key| key.id == id)
+        self.sealing.iter().find(|key| key.id == id)
     }
 
     /// The same with another key-encryption key.
@@ -118,7 +118,7 @@ impl Keys {
         Keys {
             store: self.store,
             kek,
-            data_keys: self.data_keys.clone(),
+            sealing: self.sealing.clone(),
             retired: self.retired.clone(),
             name_key: self.name_key.clone(),
             names: self.names.clone(),
@@ -127,12 +127,12 @@ impl Keys {
 
     /// Puts a new data key before the others.
     pub(crate) fn add_data_key(&mut self, now: u64) {
-        self.data_keys.insert(0, new_data_key(now));
+        self.sealing.insert(0, new_data_key(now));
     }
 
     /// Forgets all data keys but the current one.
     pub(crate) fn retire_data_keys(&mut self) {
-        let retired = self.data_keys.drain(1..).map(|key| key.id);
+        let retired = self.sealing.drain(1..).map(|key| key.id);
         self.retired.extend(retired);
         let many = self.retired.len().saturating_sub(MOST_RETIRED);
         self.retired.drain(..many);
@@ -145,10 +145,10 @@ impl Keys {
             format: FORMAT.to_owned(),
             version: VERSION,
             store: self.store.hex(),
-            key: self.kek.note().clone(),
+            key: self.kek.note.clone(),
             name_key: wrapped(&name_key_bound(self.store), &self.name_key),
             data_keys: self
-                .data_keys
+                .sealing
                 .iter()
                 .map(|key| WrappedKey {
                     id: key.id.hex(),
@@ -231,7 +231,7 @@ impl Locked {
         };
         let name_key =
             open(&name_key_bound(self.store), &self.manifest.name_key).ok_or_else(forged)?;
-        let data_keys = self.manifest.data_keys.iter().map(|wrapped| {
+        let sealing = self.manifest.data_keys.iter().map(|wrapped| {
             let id = Id::from_hex(&wrapped.id)?;
             let bound = data_key_bound(self.store, id, wrapped.created);
             Some(DataKey {
@@ -240,15 +240,13 @@ impl Locked {
                 key: open(&bound, &wrapped.sealed)?,
             })
         });
-        let data_keys: Option<Vec<DataKey>> = data_keys.collect();
-        let data_keys = data_keys
-            .filter(|keys| !keys.is_empty())
-            .ok_or_else(forged)?;
+        let sealing: Option<Vec<DataKey>> = sealing.collect();
+        let sealing = sealing.filter(|keys| !keys.is_empty()).ok_or_else(forged)?;
         let retired = self.manifest.retired.iter().map(|id| Id::from_hex(id));
         Ok(Keys {
             store: self.store,
             kek,
-            data_keys,
+            sealing,
             retired: retired.collect::<Option<_>>().ok_or_else(forged)?,
             names: hmac::Key::new(hmac::HMAC_SHA256, name_key.as_slice()),
             name_key,

@@ -51,7 +51,7 @@ impl Vault {
         let _lock = self.lock_manifest()?;
         let before = self.reloaded()?;
         self.sources().settle(&before.keys.kek)?;
-        let interrupted = before.keys.data_keys.len() > 1;
+        let interrupted = before.keys.sealing.len() > 1;
 
         let mut keys = before.keys.sealed_with(before.keys.kek.clone());
         let generated = self.sources().generated_path();
@@ -79,7 +79,7 @@ impl Vault {
             file::sync_parent(&generated)?;
         }
         let mut keys = self.use_from_now(self.opened(keys));
-        if rekey.key.is_some() && !keys.keys.kek.is(before.keys.kek.note()) {
+        if rekey.key.is_some() && !keys.keys.kek.is(&before.keys.kek.note) {
             self.sources()
                 .forget(keys.keys.store, &before.keys.kek, &keys.keys.kek)?;
         }
@@ -97,7 +97,7 @@ impl Vault {
             done.problems.extend(resealed.problems);
             done.finished &= resealed.left == 0;
         }
-        if done.finished && keys.keys.data_keys.len() > 1 {
+        if done.finished && keys.keys.sealing.len() > 1 {
             let mut last = keys.keys.sealed_with(keys.keys.kek.clone());
             last.retire_data_keys();
             file::stage(&path, &last.text(), 0o600, "rekey.end")?.place()?;
@@ -105,7 +105,7 @@ impl Vault {
             crash::step("rekey.end", "durable");
             keys = self.use_from_now(self.opened(last));
         }
-        done.finished &= keys.keys.data_keys.len() == 1;
+        done.finished &= keys.keys.sealing.len() == 1;
         Ok(done)
     }
 

@@ -119,7 +119,7 @@ impl Shard {
             return Err(VaultError::new(VaultErrorKind::Missing, &path, message));
         };
         let sealed = seal::parse(&octets).map_err(|fault| said(fault, &path, what))?;
-        let key = self.key(keys, &sealed, &path, what)?;
+        let key = data_key(keys, &sealed, &path, what)?;
         let opened = sealed.open(keys.store, key);
         let text = opened.map_err(|fault| said(fault, &path, what))?;
         if (sealed.header.sort, sealed.header.id) != (LEDGER_SORT, self.ledger_id()) {
@@ -147,7 +147,7 @@ impl Shard {
         };
         let sealed = seal::parse(&octets).map_err(|fault| said(fault, &path, &what))?;
         let stranger = sealed.header.id != id;
-        let key = match self.key(keys, &sealed, &path, &what) {
+        let key = match data_key(keys, &sealed, &path, &what) {
             Err(error) if stranger && error.kind == VaultErrorKind::Corrupt => {
                 return Err(swapped(&path, &what, "another vault's file"));
             }
@@ -163,27 +163,6 @@ impl Shard {
             return Err(swapped(&path, &what, &other));
         }
         Ok(Some(found))
-    }
-
-    fn key<'k>(
-        &self,
-        keys: &'k Keys,
-        sealed: &Sealed<'_>,
-        path: &Path,
-        what: &str,
-    ) -> Result<&'k DataKey, VaultError> {
-        let id = sealed.header.data_key;
-        keys.data_key(id).ok_or_else(|| {
-            if keys.retired.contains(&id) {
-                let message = format!("{what} is a copy from before a rekey{}", remedy(what));
-                return VaultError::new(VaultErrorKind::RolledBack, path, message);
-            }
-            let message = format!(
-                "{what} is sealed with a data key that vault.json does not have{}",
-                remedy(what)
-            );
-            VaultError::new(VaultErrorKind::Corrupt, path, message)
-        })
     }
 
     /// The newest record of that id, as ledger and file agree on it.
@@ -222,10 +201,9 @@ impl Shard {
             return error(VaultErrorKind::Missing, &self.path(id), message);
         };
         match found.generation.checked_sub(generation) {
-            // Stored, and the ledger not brought up to it: a crash came between.
-            Some(1) => Ok(Some(found)),
             Some(0) | None if removed => Ok(None),
-            Some(0) => Ok(Some(found)),
+            // By one: stored, and the ledger not brought up to it, since a crash came between.
+            Some(0 | 1) => Ok(Some(found)),
             None => {
                 let message = format!(
                     "{what} is an older copy (generation {}, and {generation} was stored){REMEDY}",
@@ -339,8 +317,9 @@ impl Shard {
             }
             Err(error) => return Err(error),
         };
-        for id in ids.iter().copied().chain(lost(&ledger, &ids)) {
-            let known = ledger.find(id);
+        let index = ledger.index();
+        for id in index.with_lost(&ids) {
+            let known = index.find(id);
             let name = known.and_then(|known| known.name);
             let found = self.record(keys, id, name);
             match found.and_then(|found| self.judge(id, known, name, found)) {
@@ -453,6 +432,27 @@ impl Found {
     }
 }
 
+/// The key that a file is sealed with.
+fn data_key<'k>(
+    keys: &'k Keys,
+    sealed: &Sealed<'_>,
+    path: &Path,
+    what: &str,
+) -> Result<&'k DataKey, VaultError> {
+    let id = sealed.header.data_key;
+    keys.data_key(id).ok_or_else(|| {
+        if keys.retired.contains(&id) {
+            let message = format!("{what} is a copy from before a rekey{}", remedy(what));
+            return VaultError::new(VaultErrorKind::RolledBack, path, message);
+        }
+        let message = format!(
+            "{what} is sealed with a data key that vault.json does not have{}",
+            remedy(what)
+        );
+        VaultError::new(VaultErrorKind::Corrupt, path, message)
+    })
+}
+
 /// What is sealed in a record's file.
 fn text(name: &str, value: &[u8]) -> Zeroizing<Vec<u8>> {
     let length = u16::try_from(name.len()).expect("names are at most 1024 octets");
@@ -463,7 +463,7 @@ fn text(name: &str, value: &[u8]) -> Zeroizing<Vec<u8>> {
     text
 }
 
-fn live<'a>(id: Id, generation: u64, name: (Kind, &'a str)) -> Known<'a> {
+fn live(id: Id, generation: u64, name: (Kind, &str)) -> Known<'_> {
     Known {
         id,
         generation,
@@ -474,14 +474,6 @@ fn live<'a>(id: Id, generation: u64, name: (Kind, &'a str)) -> Known<'a> {
 /// Saturating: nobody gets there by counting.
 fn next(generation: u64) -> u64 {
     generation.saturating_add(1)
-}
-
-/// The ids that the ledger has and `ids`, which is sorted, has not.
-pub(crate) fn lost(ledger: &Ledger, ids: &[Id]) -> Vec<Id> {
-    let live = ledger.entries().filter(|known| known.name.is_some());
-    live.map(|known| known.id)
-        .filter(|id| ids.binary_search(id).is_err())
-        .collect()
 }
 
 const LEDGER: &str = "the ledger of a part of the vault";

@@ -46,7 +46,7 @@ impl Vault {
             data_keys: Vec::new(),
             problems: Vec::new(),
         };
-        for key in &keys.data_keys {
+        for key in &keys.sealing {
             status.data_keys.push(DataKey {
                 id: key.id.hex(),
                 created: UNIX_EPOCH

@@ -378,7 +378,7 @@ fn unopened(why: &DecryptError) -> VaultError {
             )
         }
         DecryptError::InvalidHeader | DecryptError::UnknownFormat => "it is no age file".to_owned(),
-        DecryptError::Io(why) => format!("the export is cut short or damaged: {why}"),
+        DecryptError::Io(why) => format!("it is no age file, or cut short, or damaged: {why}"),
         _ => "the export is damaged".to_owned(),
     })
 }

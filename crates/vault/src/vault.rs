@@ -9,11 +9,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::crash;
 use crate::error::{VaultError, VaultErrorKind};
 use crate::file;
-use crate::keys::{Kek, KeyOptions, KeySource, Sources};
+use crate::kek::Kek;
+use crate::keys::{KeyOptions, KeySource};
+use crate::ledger::Ledger;
 use crate::manifest::{self, Keys, Stamp};
 use crate::record::{Entry, Kind, Record, check_name, check_value};
 use crate::seal::Id;
-use crate::shard::{Found, Shard, lost};
+use crate::shard::{Found, Shard};
+use crate::sources::Sources;
 
 /// Which vault, and what opens it.
 #[derive(Debug, Clone)]
@@ -176,6 +179,34 @@ impl Vault {
         Ok(entries)
     }
 
+    /// The names of a kind in order, without reading the records: what is broken shows when it is
+    /// got. Much quicker than [`Vault::list`].
+    pub fn names(&self, kind: Kind) -> Result<Vec<String>, VaultError> {
+        let mut names = Vec::new();
+        for octet in self.shards()? {
+            let shard = Shard::new(&self.records(), octet);
+            shard.exists()?;
+            let open = self.keys();
+            let ledger = shard.ledger(&open.keys);
+            let ledger = ledger.or_else(|_| self.ledger_again(&shard))?;
+            let index = ledger.index();
+            for id in index.with_lost(&shard.ids()?) {
+                let known = index.find(id).and_then(|known| known.name);
+                let name = match known {
+                    Some((of, name)) => (of == kind).then(|| name.to_owned()),
+                    // A crash may have kept it out of the ledger.
+                    None => match self.look_again(&shard, id, None) {
+                        Ok(Some(found)) if found.kind == kind => Some(found.name),
+                        _ => None,
+                    },
+                };
+                names.extend(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
     /// The lock of a name, if nobody holds it.
     pub fn try_lock(&self, kind: Kind, name: &str) -> Result<Option<Lock>, VaultError> {
         check_name(name)?;
@@ -219,8 +250,9 @@ impl Vault {
             return self.scan_without_ledger(shard, each);
         };
         let ids = shard.ids()?;
-        for id in ids.iter().copied().chain(lost(&ledger, &ids)) {
-            let known = ledger.find(id);
+        let index = ledger.index();
+        for id in index.with_lost(&ids) {
+            let known = index.find(id);
             let expected = known.and_then(|known| known.name);
             let found = shard.record(keys, id, expected);
             let found = found
@@ -286,7 +318,7 @@ impl Vault {
         shard.look(&self.refreshed()?.keys, id, expected)
     }
 
-    fn ledger_again(&self, shard: &Shard) -> Result<crate::ledger::Ledger, VaultError> {
+    fn ledger_again(&self, shard: &Shard) -> Result<Ledger, VaultError> {
         let _lock = shard.lock(true)?;
         shard.ledger(&self.refreshed()?.keys)
     }

@@ -148,15 +148,12 @@ proptest! {
         let mut model = std::collections::BTreeMap::new();
         for (kind, name, value) in steps {
             let kind = [Kind::Secret, Kind::Grant, Kind::Notice][usize::from(kind)];
-            match value {
-                Some(value) => {
-                    vault.put(kind, &name, &value).unwrap();
-                    model.insert((kind, name), value);
-                }
-                None => {
-                    let was = model.remove(&(kind, name.clone())).is_some();
-                    prop_assert_eq!(vault.remove(kind, &name).unwrap(), was);
-                }
+            if let Some(value) = value {
+                vault.put(kind, &name, &value).unwrap();
+                model.insert((kind, name), value);
+            } else {
+                let was = model.remove(&(kind, name.clone())).is_some();
+                prop_assert_eq!(vault.remove(kind, &name).unwrap(), was);
             }
         }
 
@@ -166,6 +163,7 @@ proptest! {
         }
         for kind in [Kind::Secret, Kind::Grant, Kind::Notice] {
             let listed: Vec<_> = vault.list(kind).unwrap().into_iter().map(|entry| entry.name).collect();
+            prop_assert_eq!(&vault.names(kind).unwrap(), &listed);
             let held: Vec<_> = model.keys().filter(|(of, _)| *of == kind).map(|(_, name)| name.clone()).collect();
             prop_assert_eq!(listed, held);
         }
