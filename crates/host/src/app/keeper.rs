@@ -4,15 +4,22 @@
 //! account that uses no tokens needs none.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use postrider_auth::{
-    EventSink, GrantKey, GrantStore, Keeper, KeeperSettings, MemoryStore, Parameters, Shelf,
-    StoreError, StoreLock, SystemClock, VaultStore,
+    Credential, EventSink, GrantKey, GrantStore, Keeper, KeeperSettings, MemoryStore, Parameters,
+    Shelf, StoreError, StoreLock, SystemClock, VaultStore,
 };
 use secrecy::zeroize::Zeroizing;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 use super::vault::SharedVault;
 use crate::failure::{Failure, exit};
+
+/// Accounts are set up one after the other: so long is waited for more of them.
+const GATHERING: Duration = Duration::from_secs(1);
 
 /// A keeper whose grants outlive the process.
 pub(super) fn lasting(vault: SharedVault, events: Arc<dyn EventSink>) -> Keeper {
@@ -31,6 +38,45 @@ fn keeper(store: Arc<dyn GrantStore>, events: Arc<dyn EventSink>) -> Keeper {
         events,
         parameters: Parameters::default(),
     })
+}
+
+/// Refreshes ahead of need, until it is dropped; a refresh that has begun goes on.
+pub(super) struct Tending {
+    credentials: watch::Sender<Vec<Credential>>,
+    task: JoinHandle<()>,
+}
+
+impl Tending {
+    /// Begins with nobody.
+    pub(super) fn begin(keeper: Keeper) -> Self {
+        let (credentials, mut added) = watch::channel(Vec::new());
+        let task = tokio::spawn(async move {
+            loop {
+                let everybody: Vec<Credential> = added.borrow_and_update().clone();
+                tokio::select! {
+                    () = keeper.tend(everybody) => {}
+                    Ok(()) = added.changed() => sleep(GATHERING).await,
+                    else => return,
+                }
+            }
+        });
+        Self { credentials, task }
+    }
+
+    /// From now on this one too, in place of an earlier one of its account: a script may set
+    /// the same account up again and again.
+    pub(super) fn add(&self, credential: Credential) {
+        self.credentials.send_modify(|all| {
+            all.retain(|earlier| earlier.account() != credential.account());
+            all.push(credential);
+        });
+    }
+}
+
+impl Drop for Tending {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 struct InVault(SharedVault);

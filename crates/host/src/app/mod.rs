@@ -33,7 +33,6 @@ use postrider_config::{
 use postrider_smtp::tls;
 use secrecy::SecretString;
 use serde_json::Value;
-use tokio::task::JoinSet;
 
 use self::events::Events;
 use self::secrets::References;
@@ -72,8 +71,8 @@ struct Inner {
     presets: Presets,
     loader: Loader,
     keeper: Keeper,
-    /// Refreshes ahead of need, where the program runs long enough; one task an account.
-    tending: Mutex<Option<JoinSet<()>>>,
+    /// Whose tokens are refreshed ahead of need, where the program runs long enough.
+    tending: Mutex<Option<keeper::Tending>>,
     /// The only place that accounts may talk to: the embedded sandbox.
     confined_to: Option<SandboxAddress>,
     /// Values that stand in for environment variables: the embedded sandbox's secrets.
@@ -252,7 +251,8 @@ impl App {
     /// From now on the token of every account that is set up is refreshed before it is needed,
     /// until [`App::close`].
     pub fn keep_fresh(&self) {
-        self.lock_tending().get_or_insert_default();
+        let begin = || keeper::Tending::begin(self.0.keeper.clone());
+        self.lock_tending().get_or_insert_with(begin);
     }
 
     /// Waits for refreshes under way, for a new refresh token must not be lost, and takes leave
@@ -302,9 +302,8 @@ impl App {
         .await
         .map_err(|_| Failure::new("internal", "setting the account up was interrupted"))??;
         self.0.events.know(account.settings());
-        if let Some(tasks) = &mut *self.lock_tending() {
-            let (keeper, credential) = (self.0.keeper.clone(), account.credential().clone());
-            tasks.spawn(async move { keeper.tend(vec![credential]).await });
+        if let Some(tending) = &*self.lock_tending() {
+            tending.add(account.credential().clone());
         }
         Ok(account)
     }
@@ -418,7 +417,7 @@ impl App {
         Ok(made)
     }
 
-    fn lock_tending(&self) -> std::sync::MutexGuard<'_, Option<JoinSet<()>>> {
+    fn lock_tending(&self) -> std::sync::MutexGuard<'_, Option<keeper::Tending>> {
         self.0
             .tending
             .lock()
