@@ -36,7 +36,7 @@ pub struct Rekeyed {
     /// How many records were encrypted anew.
     pub records: u64,
     /// What was wrong. A broken ledger was made anew from its records; broken records were left
-    /// as they are.
+    /// as they are; an old key that could not be removed is still there.
     pub problems: Vec<Problem>,
     /// Whether the old data keys are gone. They stay while a record cannot be read: mend or remove
     /// those, and rekey again.
@@ -79,16 +79,21 @@ impl Vault {
             file::sync_parent(&generated)?;
         }
         let mut keys = self.use_from_now(self.opened(keys));
-        if rekey.key.is_some() && !keys.keys.kek.is(&before.keys.kek.note) {
-            self.sources()
-                .forget(keys.keys.store, &before.keys.kek, &keys.keys.kek)?;
-        }
-
         let mut done = Rekeyed {
             records: 0,
             problems: Vec::new(),
             finished: true,
         };
+        let (old, new) = (&before.keys.kek, &keys.keys.kek);
+        if !new.is(&old.note)
+            && let Err(error) = self.sources().forget(keys.keys.store, old, new)
+        {
+            done.problems.push(Problem {
+                record: None,
+                error,
+            });
+        }
+
         for octet in self.shards()? {
             let shard = Shard::new(&self.records(), octet);
             let _lock = shard.lock(false)?;

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::rc::Rc;
 
 use age::armor::{ArmoredReader, ArmoredWriter, Format};
@@ -252,7 +252,7 @@ fn read(opener: &Opener, from: impl Read) -> Result<Vec<Line>, VaultError> {
             ));
         }
     };
-    let mut text = BufReader::new(text.map_err(|why| unopened(&why))?);
+    let mut text = Wiped::new(text.map_err(|why| unopened(&why))?);
     let first = next_line(&mut text)?;
     if first.as_deref().map(Vec::as_slice) != Some(FIRST_LINE.as_bytes()) {
         return Err(error(
@@ -299,11 +299,11 @@ fn identities(text: &SecretString) -> Result<Vec<x25519::Identity>, VaultError> 
 }
 
 /// A line without its end. Its buffer is wiped, also when it grows.
-fn next_line(from: &mut impl BufRead) -> Result<Option<Zeroizing<Vec<u8>>>, VaultError> {
+fn next_line<R: Read>(from: &mut Wiped<R>) -> Result<Option<Zeroizing<Vec<u8>>>, VaultError> {
     let mut line = Zeroizing::new(Vec::with_capacity(8 * 1024));
     loop {
         let buffer = from
-            .fill_buf()
+            .fill()
             .map_err(|why| unopened(&DecryptError::Io(why)))?;
         if buffer.is_empty() {
             return Ok((!line.is_empty()).then_some(line));
@@ -322,11 +322,42 @@ fn next_line(from: &mut impl BufRead) -> Result<Option<Zeroizing<Vec<u8>>>, Vaul
             line = wider;
         }
         line.extend_from_slice(piece);
-        let used = piece.len() + usize::from(ended);
-        from.consume(used);
+        from.at += piece.len() + usize::from(ended);
         if ended {
             return Ok(Some(line));
         }
+    }
+}
+
+/// A buffered reader that leaves nothing behind.
+struct Wiped<R> {
+    from: R,
+    buffer: Zeroizing<[u8; 8 * 1024]>,
+    at: usize,
+    end: usize,
+}
+
+impl<R: Read> Wiped<R> {
+    fn new(from: R) -> Wiped<R> {
+        Wiped {
+            from,
+            buffer: Zeroizing::new([0; 8 * 1024]),
+            at: 0,
+            end: 0,
+        }
+    }
+
+    /// What is read and not used; empty at the end.
+    fn fill(&mut self) -> io::Result<&[u8]> {
+        while self.at == self.end {
+            match self.from.read(self.buffer.as_mut_slice()) {
+                Ok(0) => break,
+                Ok(read) => (self.at, self.end) = (0, read),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(&self.buffer[self.at..self.end])
     }
 }
 

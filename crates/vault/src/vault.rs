@@ -161,7 +161,8 @@ impl Vault {
         shard.remove(&self.refreshed()?.keys, id, (kind, name))
     }
 
-    /// The records of a kind in the order of their names, each read and verified.
+    /// The records of a kind in the order of their names, each read and verified. What has lost
+    /// even its name is not here, but in [`Vault::status`].
     pub fn list(&self, kind: Kind) -> Result<Vec<Entry>, VaultError> {
         let mut entries = Vec::new();
         self.scan(&mut |seen| {

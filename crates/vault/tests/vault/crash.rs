@@ -154,3 +154,26 @@ fn kill_at(step: &str, work: &str, dir: &Path) {
         .unwrap();
     assert_eq!(status.signal(), Some(9), "{work}, {step}: {status}");
 }
+
+const AGAIN: &str = "crash::killed_again_and_again_it_is_no_older_copy";
+
+#[test]
+fn killed_again_and_again_it_is_no_older_copy() {
+    if let Some((work, options)) = support::work() {
+        return perform(&work, &options);
+    }
+    let place = Place::in_memory();
+    prepare("put", &place.options);
+    for _ in 0..3 {
+        // Between the record and the ledger.
+        let status = command(AGAIN, "put", place.dir())
+            .env("POSTRIDER_CRASH_AT", "vault.put.record.durable")
+            .status()
+            .unwrap();
+        assert_eq!(status.signal(), Some(9));
+        let record = place.open().get(Kind::Grant, "a").unwrap().unwrap();
+        assert_eq!(&**record.value, b"new");
+    }
+    assert!(place.open().status().unwrap().problems.is_empty());
+    assert_eq!(place.open().put(Kind::Grant, "a", b"later").unwrap(), 5);
+}

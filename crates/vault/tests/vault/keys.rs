@@ -304,3 +304,40 @@ fn without_the_feature_the_keyring_is_an_error() {
     assert_eq!(error.kind, VaultErrorKind::NoKey);
     assert!(error.message.contains("cargo feature `keyring`"), "{error}");
 }
+
+#[cfg(feature = "keyring")]
+#[test]
+fn the_desktops_keyring_keeps_the_key() {
+    if std::env::var_os("DBUS_SESSION_BUS_ADDRESS").is_none() {
+        return crate::support::skip("there is no session bus, and so no secret service");
+    }
+    let keys = KeyOptions {
+        keyring: true,
+        ..KeyOptions::default()
+    };
+    let mut place = Place::new().with_keys(keys.clone());
+    let vault = place.open();
+    assert_eq!(vault.key_source(), KeySource::Keyring);
+    vault.put(Kind::Secret, "a", b"1").unwrap();
+    let before = fs::read(place.dir().join("vault.json")).unwrap();
+
+    for (key, source) in [
+        (NewKey::Keyring, KeySource::Keyring),
+        (NewKey::Generated, KeySource::GeneratedFile),
+    ] {
+        let rekey = Rekey {
+            key: Some(key),
+            new_data_key: true,
+            now: now(),
+        };
+        let done = place.open().rekey(&rekey).unwrap();
+        assert!(done.finished && done.problems.is_empty(), "{done:?}");
+        assert_eq!(place.open().key_source(), source);
+        assert_eq!(value(&place.open(), Kind::Secret, "a").unwrap(), b"1");
+    }
+    // The first key is not in the keyring any more.
+    crate::support::write_private(&place.dir().join("vault.json"), &before);
+    let error = place.refused(keys);
+    assert_eq!(error.kind, VaultErrorKind::NoKey);
+    assert!(error.message.contains("the desktop's keyring"), "{error}");
+}

@@ -1,5 +1,7 @@
 //! What is exported here is imported there, by those it is sealed for.
 
+use std::process::Command;
+
 use age::x25519::Identity;
 use postrider_vault::{
     Import, Imported, Kind, Opener, Sealing, Selection, Vault, VaultError, VaultErrorKind,
@@ -7,7 +9,7 @@ use postrider_vault::{
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use crate::support::{Place, value};
+use crate::support::{Place, skip, value};
 
 fn filled() -> (Place, Vault) {
     let place = Place::new();
@@ -264,4 +266,38 @@ fn an_export_for_nobody_is_refused() {
         assert_eq!(error.kind, VaultErrorKind::Transfer);
         assert!(export.is_empty());
     }
+}
+
+#[test]
+fn age_opens_an_export_and_its_files_are_imported() {
+    let (place, vault) = filled();
+    let identity = Identity::generate();
+    let Opener::Identities(text) = identities(&identity) else {
+        unreachable!()
+    };
+    let keys = place.key_file("identity", age::secrecy::ExposeSecret::expose_secret(&text));
+    let age = |arguments: &[&str], input: &[u8]| {
+        let file = place.key_file("input", "");
+        std::fs::write(&file, input).unwrap();
+        let output = Command::new("age")
+            .args(arguments)
+            .arg(file)
+            .output()
+            .ok()?;
+        assert!(output.status.success(), "{output:?}");
+        Some(output.stdout)
+    };
+    let export = sealed(&vault, &[&identity], true);
+    let Some(text) = age(&["-d", "-i", keys.to_str().unwrap()], &export) else {
+        return skip("there is no age here");
+    };
+    let lines: Vec<&str> = str::from_utf8(&text).unwrap().lines().collect();
+    assert_eq!(lines.len(), 4);
+    assert!(lines[0].contains("postrider-vault-export"));
+    let notice = r#"{"kind":"notice","name":"n","value":""}"#;
+    assert!(lines.contains(&notice), "{lines:?}");
+
+    let again = age(&["-r", &recipient(&identity)], &text).unwrap();
+    let imported = import(&vault, identities(&identity), &again).unwrap();
+    assert_eq!(imported.same.len(), 3);
 }
