@@ -5,13 +5,14 @@
 //! refresh is a flight ([`flight`]): a task of its own, one at a time for each grant in this
 //! process, and, by the store's lock, in all processes. A flight
 //!
-//! 1. looks at the store: another process may have been quicker ([`flight`], `look`);
-//! 2. takes the grant's lock, looking again while it waits ([`flight`], `acquire`);
-//! 3. reads the record again and stops at what is newer (`decide`);
+//! 1. looks at the store: another process may have been quicker;
+//! 2. takes the grant's lock ([`lease`]), looking again while it waits;
+//! 3. reads the record again and stops at what is newer;
 //! 4. waits for its turn at the provider ([`limits`], [`breaker`]) and writes an intent,
 //!    which also proves that the store can be written;
-//! 5. asks the provider (`ask`);
-//! 6. makes what came durable and only then hands it out (`land`);
+//! 5. asks the provider;
+//! 6. makes what came durable and only then hands it out, or draws the consequence of a
+//!    failure ([`failure`]);
 //! 7. gives the lock back. The record of step 6 no longer has the intent.
 //!
 //! A refresh token whose use was not followed by an answer is tried once more; if the
@@ -22,8 +23,10 @@
 mod agenda;
 mod breaker;
 mod event;
+mod failure;
 mod flight;
 mod grant;
+mod lease;
 mod limits;
 mod mutation;
 mod notice;

@@ -4,13 +4,17 @@
 //! intervals finds out whether it still holds, and all others fail at once with what the
 //! provider said. Whatever succeeds closes it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::lock;
 use super::parameters::Parameters;
 use crate::error::AuthError;
+
+/// When to ask again while a probe is under way.
+const SOON: Duration = Duration::from_secs(1);
 
 /// One client's standing with its provider.
 #[derive(Default)]
@@ -34,16 +38,11 @@ pub(crate) struct Pass<'a> {
 impl Breaker {
     /// Whether a request may be made; always one that a person asks for.
     pub(crate) fn enter(&self, forced: bool) -> Result<Pass<'_>, AuthError> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.open);
         let mut probe = false;
         if let Some(open) = open.as_mut().filter(|_| !forced) {
-            let now = Instant::now();
-            if open.probing || now < open.probe_at {
-                let left = open.probe_at.duration_since(now);
-                return Err(AuthError {
-                    retry_after: Some(left.max(Duration::from_secs(1))),
-                    ..open.error.clone()
-                });
+            if let Some(refusal) = open.refusal() {
+                return Err(refusal);
             }
             open.probing = true;
             probe = true;
@@ -54,20 +53,31 @@ impl Breaker {
         })
     }
 
+    /// What would be said to whoever wanted to make a request now.
+    pub(crate) fn refusal(&self) -> Option<AuthError> {
+        lock(&self.open).as_ref()?.refusal()
+    }
+
     /// The provider knows the client.
     pub(crate) fn close(&self) {
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.open) = None;
+    }
+}
+
+impl Open {
+    fn refusal(&self) -> Option<AuthError> {
+        let now = Instant::now();
+        (self.probing || now < self.probe_at).then(|| AuthError {
+            retry_after: Some(self.probe_at.duration_since(now).max(SOON)),
+            ..self.error.clone()
+        })
     }
 }
 
 impl Pass<'_> {
     /// The provider does not know the client; whether that is news.
     pub(crate) fn refused(self, error: &AuthError, parameters: &Parameters) -> bool {
-        let mut open = self
-            .breaker
-            .open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.breaker.open);
         let interval = match &*open {
             // Requests that were under way together do not make it grow.
             Some(open) if !self.probe => open.interval,
@@ -92,11 +102,7 @@ impl Drop for Pass<'_> {
         if !self.probe {
             return;
         }
-        let mut open = self
-            .breaker
-            .open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.breaker.open);
         if let Some(open) = open.as_mut().filter(|open| open.probing) {
             open.probing = false;
             open.probe_at = Instant::now() + open.interval;

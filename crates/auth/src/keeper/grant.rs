@@ -94,6 +94,17 @@ pub(super) struct Trouble {
     pub(super) until: Instant,
 }
 
+impl Trouble {
+    /// The failure, as long as nothing is to be tried.
+    pub(super) fn error_now(&self) -> Option<AuthError> {
+        let left = self.until.duration_since(Instant::now());
+        (!left.is_zero()).then(|| AuthError {
+            retry_after: Some(left),
+            ..self.error.clone()
+        })
+    }
+}
+
 impl Grant {
     pub(super) fn new(
         key: GrantKey,
@@ -230,7 +241,8 @@ impl Grant {
             // A record that cannot be read is replaced: that is what mends it.
             let old = this.load().await.unwrap_or_default();
             let mut record = Record::default();
-            this.renew(&mut record, this.newest(&old) + 1, obtained);
+            let grace = this.identity.policy.reuse_grace;
+            record.renew(this.newest(&old) + 1, obtained, grace);
             this.save(&record)
                 .await
                 .map_err(|error| this.store_failed(&error))?;
@@ -407,9 +419,10 @@ impl Grant {
 
     /// Whether an attempt now would be one too many.
     fn is_paused(&self, state: &State) -> bool {
-        let here = state.trouble.as_ref();
         let now = self.shared.now();
+        let here = state.trouble.as_ref();
         here.is_some_and(|trouble| Instant::now() < trouble.until)
+            || self.client.refusal().is_some()
             || state
                 .outlook
                 .is_some_and(|outlook| outlook.pause(now, &self.shared.parameters).is_some())

@@ -9,13 +9,14 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use super::Shared;
 use super::event::Event;
 use super::grant::Grant;
 use super::parameters::KnownExpiry;
 use super::record::{Notice, Record};
 use super::store::{GrantKey, Shelf};
+use super::{Keeper, Shared};
 use crate::clock::unix_ms;
+use crate::credential::Credential;
 
 /// After nobody heard it, it is told again after so long at the soonest.
 const AGAIN: Duration = Duration::from_mins(1);
@@ -23,6 +24,27 @@ const AGAIN: Duration = Duration::from_mins(1);
 const AGAIN_EXPIRY: Duration = Duration::from_hours(1);
 
 const DAY: Duration = Duration::from_hours(24);
+
+impl Keeper {
+    /// Tells now what a person has to know of this credential, unless somebody heard it
+    /// before; [`Keeper::settle`] waits for it. A process that ends soon would not get round
+    /// to it by [`Keeper::tend`].
+    pub fn remind(&self, credential: &Credential) {
+        let grant = credential.tended().map(|tended| tended.grant);
+        self.remind_of(grant, credential.known_ends());
+    }
+
+    pub(super) fn remind_of(&self, grant: Option<Arc<Grant>>, expiries: Vec<Expiry>) {
+        let tasks = &self.shared.tasks;
+        if let Some(grant) = grant {
+            drop(tasks.spawn(async move { grant.look().await }));
+        }
+        for expiry in expiries {
+            let shared = Arc::clone(&self.shared);
+            drop(tasks.spawn(async move { shared.tell_expiry(&expiry).await }));
+        }
+    }
+}
 
 impl Grant {
     /// Tells that a person must sign in, unless somebody heard it before.

@@ -6,12 +6,15 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postrider_plugin::wire::{Identity, Secret};
+use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use super::parameters::ReuseGrace;
 use super::status::Reason;
 use super::store::StoreError;
+use super::token::Obtained;
 use crate::clock::unix_ms;
 use crate::error::{AuthError, AuthErrorKind};
 
@@ -228,6 +231,44 @@ impl Record {
 
     pub(crate) fn encode(&self) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         encode(self, ROOM + self.token_octets())
+    }
+
+    /// Becomes the record of `generation`, with what a flow brought.
+    pub(crate) fn renew(&mut self, generation: u64, obtained: Obtained, grace: ReuseGrace) {
+        let issued_at = obtained.requested_at;
+        let after = |wait: Duration| issued_at.checked_add(wait);
+        let old = self.refresh.take();
+        let replaced = obtained.refresh.is_some();
+        self.previous_refresh = old
+            .as_ref()
+            .filter(|_| replaced && grace.permits(issued_at, issued_at))
+            .map(|old| old.token.clone());
+        // RFC 6749 §6: without a new refresh token the old one stays.
+        let kept_until = old.as_ref().and_then(|old| old.lapses_at);
+        let token = obtained.refresh.or(old.map(|old| old.token));
+        self.refresh = token.map(|token| Refresh {
+            token,
+            issued_at,
+            lapses_at: obtained
+                .refresh_lifetime
+                .and_then(after)
+                .or(kept_until.filter(|_| !replaced)),
+        });
+        self.generation = generation;
+        self.access = after(obtained.lifetime).map(|expires_at| Access {
+            token: Secret::new(obtained.access.expose_secret()),
+            token_type: obtained.token_type,
+            issued_at,
+            expires_at,
+            refresh_at: obtained.refresh_in.and_then(after),
+        });
+        self.refreshed_at = Some(issued_at);
+        self.scope = obtained.scope.or(self.scope.take());
+        self.identity = obtained.identity.or(self.identity.take());
+        self.intent = None;
+        self.spoilt = false;
+        self.failure = None;
+        self.retired = None;
     }
 
     fn token_octets(&self) -> usize {

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::grant::Grant;
 use super::grant::State;
@@ -188,7 +188,7 @@ impl Grant {
     }
 
     /// Takes in what the store says.
-    async fn look(self: &Arc<Self>) {
+    pub(super) async fn look(self: &Arc<Self>) {
         let record = match self.load().await {
             Ok(record) => record,
             Err(error) => {
@@ -238,8 +238,10 @@ impl Grant {
     pub(super) fn plan(&self, state: &mut State) {
         let now = self.shared.now();
         let trouble = state.trouble.as_ref();
-        let paused =
-            trouble.map(|trouble| now + trouble.until.saturating_duration_since(Instant::now()));
+        let trouble = trouble.and_then(|trouble| trouble.error_now());
+        let paused = [trouble, self.client.refusal()].into_iter().flatten();
+        let paused = paused.filter_map(|error| error.retry_after).max();
+        let paused = paused.map(|left| now + left);
         let upkeep = state
             .outlook
             .and_then(|outlook| outlook.upkeep_at(now, &self.shared.parameters))

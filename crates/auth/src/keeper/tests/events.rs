@@ -51,6 +51,40 @@ async fn that_somebody_must_sign_in_is_told_until_somebody_hears_it_and_then_nev
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_process_that_ends_at_once_is_reminded_of_what_nobody_heard_before() {
+    let world = World::new();
+    let process = world.signed_in().await;
+    world.heard.deaf.store(true, Ordering::SeqCst);
+    world.pass(HOUR).await;
+    world.provider.fails(AuthErrorKind::InvalidGrant);
+    process.token().await.unwrap_err();
+    process.settle().await;
+    world.heard.names();
+    let known = KnownExpiry {
+        secret: "client_secret".into(),
+        expires_at: world.clock.now() + HOUR,
+        source: "declared",
+    };
+    let expiry = Expiry::new("ops".into(), &known, "env=OPS_SECRET");
+
+    let told_by_another = async || {
+        let brief = world.process();
+        let grant = Some(Arc::clone(&brief.grant));
+        brief.keeper.remind_of(grant, vec![expiry.clone()]);
+        brief.settle().await;
+        let mut names = world.heard.names();
+        names.sort();
+        names
+    };
+
+    let both = ["1 days", "sign in: revoked"];
+    assert_eq!(told_by_another().await, both);
+    world.heard.deaf.store(false, Ordering::SeqCst);
+    assert_eq!(told_by_another().await, both, "nobody had heard it");
+    assert!(told_by_another().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_threshold_of_an_expiry_is_told_once_by_whichever_process() {
     const DAY: Duration = Duration::from_hours(24);
     let world = World::new();
