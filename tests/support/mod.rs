@@ -11,6 +11,7 @@ pub(crate) mod needles;
 pub(crate) mod openid;
 pub(crate) mod person;
 pub(crate) mod sandbox;
+pub(crate) mod webhook;
 pub(crate) mod worlds;
 
 use std::env;

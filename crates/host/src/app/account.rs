@@ -484,18 +484,19 @@ impl AccountHandle for Account {
     }
 
     fn rotate(&self, force: bool) -> BoxFuture<'_, Result<Value, Failure>> {
-        async move {
-            if !self.uses_tokens() {
-                return Err(self.without_tokens());
-            }
-            let rotated = Account::rotate(self, force).await?;
-            Ok(standing::for_scripts(&rotated))
-        }
-        .boxed()
+        async move { Ok(standing::for_scripts(&Account::rotate(self, force).await?)) }.boxed()
     }
 
     fn status(&self) -> BoxFuture<'_, Result<Value, Failure>> {
-        async move { Ok(standing::for_scripts(&self.standing().await?)) }.boxed()
+        async move {
+            let standing = self.standing().await?;
+            let mut status = standing::for_scripts(&standing);
+            if standing.sign_in_needed {
+                status["remedy"] = format!("postrider login {}", self.settings.name).into();
+            }
+            Ok(status)
+        }
+        .boxed()
     }
 }
 

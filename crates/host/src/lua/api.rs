@@ -286,7 +286,7 @@ pub(crate) const EVENTS: &[Event] = &[
             ACCOUNT,
             field("secret", "string", "The setting, such as `client_secret`."),
             field("expires_at", "number", "When."),
-            field("days", "integer", "Whole days until then."),
+            field("days", "integer", "Days until then, a begun one counted."),
         ],
     },
 ];
