@@ -265,7 +265,7 @@ fn in_a_sandbox_the_vault_is_neither_read_nor_made() {
                    client_id = "0f1e2d3c-4b5a-4697-8879-6a5b4c3d2e1f",
                    client_secret = pr.secret.vault "ops" },
         }
-        ops:send { to = "ops@contoso.com", subject = "x", text = "x" }
+        assert(ops:send { to = "ops@contoso.com", subject = "x", text = "x" })
         "#,
     );
 
@@ -448,7 +448,11 @@ fn an_export_may_be_piped_and_sealed_with_a_passphrase() {
             "printer/password",
         ])
         .expect_status(0);
-    assert!(piped.stderr.contains("1 records"), "{}", piped.stderr);
+    assert!(
+        piped.stderr.contains("exported 1 record"),
+        "{}",
+        piped.stderr
+    );
     run_with(
         &mut server.postrider(["vault", "import", "-", "--identity", &own]),
         &piped.stdout,
@@ -479,7 +483,7 @@ fn an_export_may_be_piped_and_sealed_with_a_passphrase() {
         .run(["vault", "export", "--to", &recipient, "--only", "nothing"])
         .expect_status(78);
     assert!(
-        nothing.stderr.contains("no record nothing"),
+        nothing.stderr.contains("nothing for nothing"),
         "{}",
         nothing.stderr
     );
@@ -487,6 +491,42 @@ fn an_export_may_be_piped_and_sealed_with_a_passphrase() {
     laptop
         .run(["vault", "export", "--to", "age1nonsense"])
         .expect_status(65);
+}
+
+#[test]
+fn an_account_moves_with_its_tokens_and_its_secrets() {
+    let sandbox = Sandbox::start();
+    let (variable, secret) = sandbox.client_secret();
+    let config = sandbox.config().replace(
+        &format!("env = \"{variable}\""),
+        "vault = \"sandbox/secret\"",
+    );
+    let (laptop, server) = (Home::new(&config), Home::new(&config));
+    set(&laptop, "sandbox/secret", secret);
+    set(&laptop, "other", "not of this account");
+    let token = laptop.token("sandbox");
+    let requests = sandbox.token_requests();
+    let (own, recipient) = identity(&server, "own.age");
+
+    let piped = laptop
+        .run(["vault", "export", "--to", &recipient, "--only", "sandbox"])
+        .expect_status(0);
+    let imported = run_with(
+        &mut server.postrider(["--json", "vault", "import", "-", "--identity", &own]),
+        &piped.stdout,
+    )
+    .expect_status(0)
+    .json();
+
+    let kinds: Vec<&str> = imported["added"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|record| record["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds, ["secret", "grant"], "{imported}");
+    assert_eq!(server.token("sandbox"), token);
+    assert_eq!(sandbox.token_requests(), requests);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! It is opened when the first secret or grant is needed and stays open; nothing here waits for
 //! anything but files and, at a terminal, a person.
 
+use std::cell::Cell;
 use std::env;
 use std::fmt;
 use std::fs::File;
@@ -20,7 +21,7 @@ use secrecy::zeroize::{Zeroize as _, Zeroizing};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::{AppSettings, failures};
+use super::{App, AppSettings, failures};
 use crate::cli::output::complain;
 use crate::failure::Failure;
 use crate::state;
@@ -101,15 +102,15 @@ impl SharedVault {
         }
         let dir = self.dir()?;
         state::prepare(dir.parent().unwrap_or(&dir))?;
-        let vault = match state.unlock(&dir, Asking::Always, Vault::open_existing)? {
-            Some(vault) => vault,
-            None => {
-                let vault = state.unlock(&dir, Asking::Configured, Vault::open)?;
-                if let Some(advice) = vault.key_source().advice() {
-                    tracing::warn!(vault = %dir.display(), "{advice}");
-                }
-                vault
+        let existing = state.unlock(&dir, Asking::Always, Vault::open_existing)?;
+        let vault = if let Some(vault) = existing {
+            vault
+        } else {
+            let vault = state.unlock(&dir, Asking::Configured, Vault::open)?;
+            if let Some(advice) = vault.key_source().advice() {
+                tracing::warn!(vault = %dir.display(), "{advice}");
             }
+            vault
         };
         *opened = Some(vault.clone());
         Ok(vault)
@@ -175,15 +176,14 @@ impl SharedVault {
     /// # Errors
     /// Why it could not be had, and what to do.
     pub fn resolve(&self, reference: &SecretRef, base_dir: &Path) -> Result<SecretString, Failure> {
-        let SecretRef::Vault(name) = reference else {
-            return reference
-                .resolve(base_dir, &NoVault)
-                .map_err(|error| failures::unresolved(&error));
+        let lookup = Lookup {
+            vault: self,
+            failure: Cell::default(),
         };
-        match self.secret(name)? {
-            Some(secret) => Ok(secret.value),
-            None => Err(missing(name)),
-        }
+        reference.resolve(base_dir, &lookup).map_err(|error| {
+            let failure = lookup.failure.take();
+            failure.unwrap_or_else(|| failures::unresolved(&error))
+        })
     }
 
     fn state(&self) -> Result<&State, Failure> {
@@ -200,18 +200,49 @@ impl SharedVault {
     }
 }
 
+impl App {
+    /// What the vault keeps for the account called `name`: the secrets that it refers to, and its
+    /// sign-in or cached tokens.
+    ///
+    /// # Errors
+    /// What kept the account from being set up.
+    pub async fn records_of(&self, name: &str) -> Result<Vec<(Kind, String)>, Failure> {
+        let account = self.account(name).await?;
+        let secrets = self.settings_of(name)?.auth.secrets.values();
+        let mut records: Vec<_> = secrets
+            .filter_map(|secret| match secret {
+                SecretRef::Vault(name) => Some((Kind::Secret, name.clone())),
+                _ => None,
+            })
+            .collect();
+        let grant = account.credential().grant_key();
+        records.extend(grant.map(|key| (Kind::Grant, key.to_string())));
+        Ok(records)
+    }
+}
+
 impl fmt::Debug for SharedVault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedVault").finish_non_exhaustive()
     }
 }
 
-impl VaultLookup for SharedVault {
+/// A look into the vault that keeps why it was in vain: more than a line can say.
+struct Lookup<'v> {
+    vault: &'v SharedVault,
+    failure: Cell<Option<Failure>>,
+}
+
+impl VaultLookup for Lookup<'_> {
     fn secret(&self, name: &str) -> Result<Option<SecretString>, String> {
-        match SharedVault::secret(self, name) {
-            Ok(secret) => Ok(secret.map(|secret| secret.value)),
-            Err(failure) => Err(failure.message),
-        }
+        let failure = match self.vault.secret(name) {
+            Ok(Some(secret)) => return Ok(Some(secret.value)),
+            Ok(None) => missing(name),
+            Err(failure) => failure,
+        };
+        let why = failure.message.clone();
+        self.failure.set(Some(failure));
+        Err(why)
     }
 }
 
@@ -398,7 +429,8 @@ pub fn failure(error: &VaultError) -> Failure {
     let remedy = match error.kind {
         VaultErrorKind::WrongKey => {
             "give it the key that it was sealed with: see [vault] in the configuration, and the \
-             systemd credential postrider.kek, which goes before it"
+             systemd credential postrider.kek, which goes before it. If that is lost, so is what \
+             it sealed: move the vault away, set the secrets and sign in again"
         }
         VaultErrorKind::NoKey => {
             "say where its key is: key_file, keyring or passphrase under [vault] in the \

@@ -118,9 +118,10 @@ fn set(arguments: SetArguments, app: &App, output: &Output) -> Result<ExitCode, 
         "expires": expires.map(Moment),
         "used_by": used_by,
     }));
-    output.line(match replaced {
-        true => format!("{name} is replaced"),
-        false => format!("{name} is in the vault"),
+    output.line(if replaced {
+        format!("{name} is replaced")
+    } else {
+        format!("{name} is in the vault")
     });
     match (expires, before) {
         (Some(expires), _) => output.line(format!(
@@ -213,7 +214,7 @@ fn list(app: &App, output: &Output) -> Result<ExitCode, Failure> {
     print(&rows, output);
     for (name, used_by) in &references {
         output.line(format!(
-            "{}  {name}, which {} refers to\n  try: postrider secret set {name}",
+            "{}  {name}, needed by {}\n  try: postrider secret set {name}",
             output.bad("missing"),
             joined(used_by)
         ));
@@ -257,7 +258,7 @@ fn remove(name: &str, force: bool, app: &App, output: &Output) -> Result<ExitCod
     if !used_by.is_empty() && !force {
         return Err(Failure::new(
             "secret.in_use",
-            format!("{name} is still needed: {} refers to it", joined(&used_by)),
+            format!("{name} is still needed, by {}", joined(&used_by)),
         )
         .with_remedy("change the configuration first, or say --force"));
     }
@@ -286,7 +287,7 @@ fn remove(name: &str, force: bool, app: &App, output: &Output) -> Result<ExitCod
     output.json(&json!({ "name": name, "removed": true, "used_by": used_by }));
     output.line(format!("{name} is removed"));
     if !used_by.is_empty() {
-        output.line(format!("{} refers to it still", joined(&used_by)));
+        output.line(format!("it is still needed, by {}", joined(&used_by)));
     }
     Ok(ExitCode::SUCCESS)
 }

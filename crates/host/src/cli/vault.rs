@@ -1,5 +1,6 @@
 //! `postrider vault status|rekey|export|import`: the encrypted store behind secrets and sign-ins.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -47,19 +48,22 @@ Examples:
   systemd-run --pipe -p LoadCredentialEncrypted=postrider.kek:/etc/credstore/postrider.kek \\
       postrider vault rekey --credential
 
-It may be interrupted at any time and run again. Others go on using the vault meanwhile.")]
+It may be interrupted at any time and run again. What uses the vault meanwhile goes on; after a
+change of the key that opens it, start what runs again.")]
     Rekey(RekeyArguments),
     /// Write records to a file that only one recipient can open, to move them elsewhere
     #[command(after_help = "\
 Examples:
   postrider vault export --to age1ql3z…ac8p --output vault.age
+  postrider vault export --to age1ql3z…ac8p --only alerts --output alerts.age
   postrider vault export --passphrase --only grant > sign-ins.age
   postrider vault export --to age1ql3z…ac8p --only alerts/client_secret | ssh server \\
       postrider vault import - --identity /etc/postrider/age.key
 
 Recipients and identities are those of age (age-keygen makes a pair); age opens the file too.
 A sign-in that was moved is not to be used here any more: where the provider replaces refresh
-tokens, two users of one would lock each other out. Take it out here, without revoking it.")]
+tokens, two users of one would lock each other out. postrider logout ACCOUNT --local forgets it
+here without revoking it.")]
     Export(ExportArguments),
     /// Take the records of an export into this vault
     #[command(after_help = "\
@@ -113,8 +117,8 @@ pub(super) struct ExportArguments {
     /// Whoever knows a passphrase can open it: from the terminal or standard input
     #[arg(long, conflicts_with = "to")]
     passphrase: bool,
-    /// What to export: `secret`, `grant` (sign-ins), or a record's name; may be repeated
-    /// [default: everything]
+    /// What to export: an account's name (its sign-in and the secrets that it needs), a secret's
+    /// name, `secret` or `grant` (all sign-ins); may be repeated [default: everything]
     #[arg(long, value_name = "WHAT")]
     only: Vec<String>,
     /// The file to write, for its owner only [default: standard output]
@@ -139,14 +143,35 @@ pub(super) struct ImportArguments {
 
 pub(super) async fn run(command: Command, app: App, output: &Output) -> Result<ExitCode, Failure> {
     let output = output.clone();
+    let accounts = match &command {
+        Command::Export(arguments) => records_of_accounts(&arguments.only, &app).await?,
+        _ => BTreeMap::new(),
+    };
     tokio::task::spawn_blocking(move || match command {
         Command::Status => status(app.vault(), &output),
         Command::Rekey(arguments) => rekey(&arguments, app.vault(), &output),
-        Command::Export(arguments) => export(&arguments, app.vault(), &output),
+        Command::Export(arguments) => export(&arguments, &accounts, app.vault(), &output),
         Command::Import(arguments) => import(&arguments, app.vault(), &output),
     })
     .await
     .map_err(|_| Failure::new("internal", "the command was interrupted"))?
+}
+
+/// A kind and a name each.
+type Records = Vec<(Kind, String)>;
+
+/// What the vault keeps for those of `names` that are accounts.
+async fn records_of_accounts(
+    names: &[String],
+    app: &App,
+) -> Result<BTreeMap<String, Records>, Failure> {
+    let mut accounts = BTreeMap::new();
+    for name in names {
+        if app.settings_of(name).is_ok() {
+            accounts.insert(name.clone(), app.records_of(name).await?);
+        }
+    }
+    Ok(accounts)
 }
 
 fn status(shared: &SharedVault, output: &Output) -> Result<ExitCode, Failure> {
@@ -181,15 +206,16 @@ fn status(shared: &SharedVault, output: &Output) -> Result<ExitCode, Failure> {
     output.line(format!("vault      {}", dir.display()));
     output.line(format!("key        {}", describe(status.key_source)));
     output.line(format!(
-        "records    {} secrets, {} sign-ins, {} notices",
+        "records    secrets: {}, sign-ins: {}, notices: {}",
         count(&status, Kind::Secret),
         count(&status, Kind::Grant),
         count(&status, Kind::Notice)
     ));
     for key in &status.data_keys {
-        let state = match key.current {
-            true => "in use",
-            false => "left by a rekey that is not finished: postrider vault rekey",
+        let state = if key.current {
+            "in use"
+        } else {
+            "left by a rekey that is not finished: postrider vault rekey"
         };
         output.line(format!(
             "data key   {} of {}, {state}",
@@ -234,6 +260,12 @@ fn problem_json(problem: &Problem) -> Value {
     json!({ "kind": kind, "name": name, "error": failure(&problem.error) })
 }
 
+/// `1 record`, `2 records`.
+fn records(number: u64) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} record{plural}")
+}
+
 fn describe(source: KeySource) -> &'static str {
     match source {
         KeySource::Credential => "the systemd credential postrider.kek",
@@ -268,7 +300,7 @@ fn rekey(
         "configure": advice,
         "problems": done.problems.iter().map(problem_json).collect::<Vec<_>>(),
     }));
-    output.line(format!("{} records are encrypted anew", done.records));
+    output.line(format!("encrypted anew: {}", records(done.records)));
     if let Some(advice) = &advice {
         output.line(advice);
     }
@@ -345,6 +377,7 @@ fn configure(key: &NewKey, settings: &VaultSettings) -> Option<String> {
 
 fn export(
     arguments: &ExportArguments,
+    accounts: &BTreeMap<String, Records>,
     shared: &SharedVault,
     output: &Output,
 ) -> Result<ExitCode, Failure> {
@@ -362,33 +395,32 @@ fn export(
         return Err(exists(path));
     }
     let vault = existing(shared)?;
-    let selection = selection(&arguments.only, &vault)?;
+    let selection = selection(&arguments.only, accounts, &vault)?;
     let sealing = if arguments.passphrase {
         Sealing::Passphrase(unseen::ask("Passphrase of the export", false)?)
     } else {
         Sealing::Recipients(arguments.to.clone())
     };
-    let exported = match &arguments.output {
-        Some(path) => to_file(path, arguments.force, |file| {
+    let exported = if let Some(path) = &arguments.output {
+        to_file(path, arguments.force, |file| {
             vault.export(&selection, &sealing, true, file)
-        })?,
-        None => {
-            let mut stdout = io::stdout().lock();
-            let exported = vault
-                .export(&selection, &sealing, true, &mut stdout)
-                .map_err(|error| failure(&error))?;
-            stdout.flush().map_err(|problem| {
-                Failure::new("vault.io", format!("standard output: {problem}"))
-            })?;
-            exported
-        }
+        })?
+    } else {
+        let mut stdout = io::stdout().lock();
+        let exported = vault
+            .export(&selection, &sealing, true, &mut stdout)
+            .map_err(|error| failure(&error))?;
+        stdout
+            .flush()
+            .map_err(|problem| Failure::new("vault.io", format!("standard output: {problem}")))?;
+        exported
     };
 
     output.json(&json!({
         "file": arguments.output,
         "records": exported.iter().map(record_json).collect::<Vec<_>>(),
     }));
-    let summary = format!("{} records are exported", exported.len());
+    let summary = format!("exported {}", records(exported.len() as u64));
     match &arguments.output {
         Some(path) => output.line(format!("{summary} to {}", path.display())),
         None => output.note(&summary),
@@ -402,26 +434,43 @@ fn exists(path: &Path) -> Failure {
 }
 
 /// The records that were asked for.
-fn selection(only: &[String], vault: &Vault) -> Result<Selection, Failure> {
+fn selection(
+    only: &[String],
+    accounts: &BTreeMap<String, Records>,
+    vault: &Vault,
+) -> Result<Selection, Failure> {
     if only.is_empty() {
         return Ok(Selection::All);
     }
-    let mut records: Vec<(Kind, String)> = Vec::new();
+    let mut known: Records = Vec::new();
     for kind in KINDS {
-        let entries = vault.list(kind).map_err(|error| failure(&error))?;
-        records.extend(entries.into_iter().map(|entry| (kind, entry.name)));
+        let names = vault.names(kind).map_err(|error| failure(&error))?;
+        known.extend(names.into_iter().map(|name| (kind, name)));
     }
-    let mut chosen: Vec<(Kind, String)> = Vec::new();
+    let mut chosen: Records = Vec::new();
     for wanted in only {
         let before = chosen.len();
-        let fits = |(kind, name): &&(Kind, String)| wanted == kind.name() || wanted == name;
-        chosen.extend(records.iter().filter(fits).cloned());
+        let of_account = accounts.get(wanted);
+        chosen.extend(
+            known
+                .iter()
+                .filter(|record| {
+                    let (kind, name) = record;
+                    wanted == kind.name()
+                        || wanted == name
+                        || of_account.is_some_and(|records| records.contains(record))
+                })
+                .cloned(),
+        );
         if chosen.len() == before {
             return Err(Failure::new(
-                "secret.missing",
-                format!("the vault has no record {wanted}"),
+                "vault.no_record",
+                format!("the vault keeps nothing for {wanted}"),
             )
-            .with_remedy("say `secret`, `grant`, or a name from postrider secret list"));
+            .with_remedy(
+                "say an account's name, `secret`, `grant`, or a name from postrider secret \
+                         list",
+            ));
         }
     }
     chosen.sort();
