@@ -25,7 +25,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use postrider_auth::{
     Description, Environment, EventSink, GrantPolicy, Http, HttpSettings, InstanceSettings,
-    Interaction, Keeper, Loader, ReuseGrace, SecretSource, SystemClock,
+    Interaction, Keeper, LoadedPlugin, Loader, ReuseGrace, SecretSource, SystemClock,
 };
 use postrider_config::{
     self as config, Config, Presets, Rotation, SandboxAddress, SecretRef, Surroundings,
@@ -70,6 +70,8 @@ struct Inner {
     config: Config,
     presets: Presets,
     loader: Loader,
+    /// By name: a file is read and verified once, however many accounts use it.
+    plugins: Mutex<HashMap<String, Arc<LoadedPlugin>>>,
     keeper: Keeper,
     /// Whose tokens are refreshed ahead of need, where the program runs long enough.
     tending: Mutex<Option<keeper::Tending>>,
@@ -142,6 +144,7 @@ impl App {
         };
         Ok(Self(Arc::new(Inner {
             loader: plugins::loader(&config),
+            plugins: Mutex::default(),
             vault,
             keeper,
             tending: Mutex::default(),
@@ -225,7 +228,8 @@ impl App {
     /// The first thing that is wrong, in full.
     pub fn check_settings(&self, settings: &config::Account) -> Result<(), Failure> {
         self.server_tls(settings)?;
-        let plugin = plugins::load(&self.0.loader, &settings.auth.plugin)
+        let plugin = self
+            .plugin(&settings.auth.plugin)
             .map_err(|failure| failure.with_account(&settings.name))?;
         self.environment(settings, plugin.description())?;
         plugin
@@ -275,7 +279,7 @@ impl App {
         let account = tokio::task::spawn_blocking(move || {
             // Trust anchors and plugin are read at the same time: each takes milliseconds.
             let (plugin, server_tls) = thread::scope(|scope| {
-                let plugin = scope.spawn(|| plugins::load(&app.0.loader, &settings.auth.plugin));
+                let plugin = scope.spawn(|| app.plugin(&settings.auth.plugin));
                 (plugin.join(), app.server_tls(&settings))
             });
             let plugin = plugin
@@ -304,6 +308,7 @@ impl App {
         self.0.events.know(account.settings());
         if let Some(tending) = &*self.lock_tending() {
             tending.add(account.credential().clone());
+            self.0.keeper.remind(account.credential());
         }
         Ok(account)
     }
@@ -335,6 +340,21 @@ impl App {
                  without --sandbox",
             ))
         })
+    }
+
+    /// The plugin of that name; the same one each time.
+    fn plugin(&self, name: &str) -> Result<Arc<LoadedPlugin>, Failure> {
+        let mut loaded = self
+            .0
+            .plugins
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(plugin) = loaded.get(name) {
+            return Ok(Arc::clone(plugin));
+        }
+        let plugin = plugins::load(&self.0.loader, name)?;
+        loaded.insert(name.to_owned(), Arc::clone(&plugin));
+        Ok(plugin)
     }
 
     fn references(&self, settings: &config::Account) -> Arc<References> {

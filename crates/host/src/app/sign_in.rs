@@ -8,9 +8,16 @@ use super::account::Account;
 use super::standing::{Moment, SignedIn};
 use crate::failure::Failure;
 
-/// Scopes about the sign-in itself: a provider need not repeat them (OpenID Connect Core §3.1.2.1,
+/// Scopes about the sign-in itself: a provider need not repeat them (OpenID Connect Core §5.4,
 /// §11), and whether they were granted shows in what came.
-const SIGN_IN_SCOPES: [&str; 5] = ["openid", "profile", "email", "offline_access", "address"];
+const SIGN_IN_SCOPES: [&str; 6] = [
+    "openid",
+    "profile",
+    "email",
+    "address",
+    "phone",
+    "offline_access",
+];
 
 /// What a sign-in connected.
 #[derive(Clone, Debug, Serialize)]

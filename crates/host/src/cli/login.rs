@@ -63,6 +63,11 @@ pub(super) async fn run(
     let app = App::open_for(settings, Arc::clone(&person) as _)?;
     let account = app.account(&arguments.account).await?;
     account.check_login().await?;
+    // Nobody signs in for nothing: what cannot be kept is said before.
+    let vault = app.vault().clone();
+    tokio::task::spawn_blocking(move || vault.open())
+        .await
+        .map_err(|_| Failure::new("internal", "opening the vault was interrupted"))??;
     let method = if arguments.device_code {
         LoginMethod::DeviceCode
     } else if arguments.paste || arguments.no_browser {
@@ -84,14 +89,18 @@ pub(super) async fn run(
     };
     match &outcome {
         Ok(connected) => show(connected, &person, output),
-        Err(failure) => person.tell(
-            "Not signed in",
-            &[
-                &sentence(&failure.message),
-                &failure.remedy.as_deref().map(sentence).unwrap_or_default(),
-                "You may close this window.",
-            ],
-        ),
+        Err(failure) => {
+            let mut said = vec![sentence(&failure.message)];
+            said.extend(
+                failure
+                    .remedy
+                    .as_deref()
+                    .map(|remedy| sentence(&format!("to do: {remedy}"))),
+            );
+            said.push("You may close this window.".to_owned());
+            let said: Vec<&str> = said.iter().map(String::as_str).collect();
+            person.tell("Not signed in", &said);
+        }
     }
     drop(account);
     app.close().await;
