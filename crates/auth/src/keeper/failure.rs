@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::event::Event;
 use super::flight::Flight;
 use super::grant::{State, Trouble};
+use super::mutation::mutated;
 use super::record::{Failed, Intent, Record, Retired, Why};
 use super::schedule::{backoff, lapses_at};
 use super::status::Reason;
@@ -84,6 +85,10 @@ impl Flight<'_> {
                 .any(|field| field.as_deref() == Some(code))
         };
         match (&record.refresh, error.kind) {
+            _ if mutated!(TriesForEver) && found.is_some() => None,
+            (Some(_), AuthErrorKind::Protocol) if mutated!(TakesNonsenseForNo) => {
+                Some(Reason::Revoked)
+            }
             (Some(refresh), AuthErrorKind::InvalidGrant) => {
                 let lapsed = lapses_at(refresh, policy).is_some_and(|at| at <= now);
                 // Microsoft's numbers for a sign-in that is over: unused for too long, or by

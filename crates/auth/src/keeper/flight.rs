@@ -13,10 +13,11 @@ use tokio::time::{sleep, timeout};
 use super::event::Event;
 use super::grant::{Grant, token};
 use super::lease::Wait;
+use super::mutation::mutated;
 use super::record::{Intent, Record};
 use super::schedule::{Fitness, Life};
 use super::step::Step;
-use super::store::StoreError;
+use super::store::{StoreError, StoreLock};
 use super::token::{AccessToken, NotObtained, Obtained, TokenSource};
 use crate::clock::unix_ms;
 use crate::error::{AuthError, AuthErrorKind};
@@ -154,11 +155,20 @@ impl Flight<'_> {
             Ok(record) => record,
             Err(error) => return self.without_store(&error).await,
         };
+        let last_resort = self.last_resort(&record);
         let result = match self.settle(&record, false) {
             Some(settled) => settled,
             None => self.fetch(&record).await,
         };
-        result.inspect_err(|error| self.last_resort(&record, error))
+        if let (Err(error), Some((token, life))) = (&result, last_resort)
+            && matches!(
+                error.kind,
+                AuthErrorKind::Transient | AuthErrorKind::Protocol
+            )
+        {
+            self.serve(token, Some(life));
+        }
+        result
     }
 
     /// Steps 2 to 7; `record` is what a first look found.
@@ -169,6 +179,7 @@ impl Flight<'_> {
         let lock = loop {
             match self.grant.try_acquire(&mut wait).await {
                 Ok(Some(lock)) => break lock,
+                Ok(None) if mutated!(IgnoresTheLock) => break StoreLock::new(()),
                 Ok(None) => {}
                 // Nobody can be robbed of an application's token.
                 Err(_) if self.grant.identity.app_only => {
@@ -219,7 +230,8 @@ impl Flight<'_> {
                     refreshed: false,
                 }));
             }
-            if let Some(token) = token {
+            let held_back = mutated!(HoldsBack) && refusal.is_some();
+            if let Some(token) = token.filter(|_| !held_back) {
                 self.serve(token, outlook.life);
             }
         }
@@ -232,7 +244,9 @@ impl Flight<'_> {
     /// Why the provider is not to be asked, if so.
     fn refusal(&self, record: &Record, waited: bool) -> Option<AuthError> {
         let account = &self.grant.identity.account;
-        if let Some(retired) = &record.retired {
+        if let Some(retired) = &record.retired
+            && !mutated!(AsksInVain)
+        {
             return Some(retired.why.error(account, None));
         }
         let forced = matches!(self.purpose, Purpose::Forced(_));
@@ -283,6 +297,12 @@ impl Flight<'_> {
         self.pass(Step::AfterIntent).await;
         // 5. Ask.
         self.pass(Step::BeforeRequest).await;
+        if mutated!(FliesForCallers)
+            && self.progress.receiver_count() < 2
+            && !grant.outlook(&record).fitness(self.now()).is_fit()
+        {
+            return Err(grant.stopped());
+        }
         let answer = self.ask(&record).await;
         drop(turn);
         self.pass(Step::AfterResponse).await;
@@ -328,6 +348,9 @@ impl Flight<'_> {
 
     async fn ask_once(&self, refresh: Option<Secret>) -> Result<Obtained, NotObtained> {
         let limit = self.grant.shared.parameters.attempt_timeout;
+        if mutated!(LogsTokens) {
+            tracing::trace!(refresh = refresh.as_ref().map(Secret::expose), "asking");
+        }
         timeout(limit, self.source.obtain(refresh))
             .await
             .unwrap_or_else(|_| {
@@ -350,6 +373,11 @@ impl Flight<'_> {
             let error = grant.dead_on_arrival();
             record.access = None;
             record.failure = Some(self.failed(&record, &error, attempts + 1, true));
+        }
+        if mutated!(PublishesFirst)
+            && let Some(token) = self.publish(&record)
+        {
+            self.serve(token, grant.outlook(&record).life);
         }
         if record.refresh.is_some() {
             self.write_at_last(&record).await;
@@ -413,17 +441,14 @@ impl Flight<'_> {
         }
     }
 
-    /// A token of which the clock cannot tell how long it lives is better than none.
-    fn last_resort(&self, record: &Record, error: &AuthError) {
+    /// A token that is better than none should the provider fail: the clock was set back
+    /// before this process began, so that nobody can tell how long it still lives.
+    fn last_resort(&self, record: &Record) -> Option<(AccessToken, Life)> {
         let outlook = self.grant.outlook(record);
-        let doubtful = outlook.fitness(self.now()) == Fitness::Doubtful && self.moved(record);
-        let transient = matches!(
-            error.kind,
-            AuthErrorKind::Transient | AuthErrorKind::Protocol
-        );
-        if let Some(access) = record.access.as_ref().filter(|_| doubtful && transient) {
-            self.serve(token(access, record, &outlook), outlook.life);
-        }
+        let doubtful = outlook.fitness(self.now()) == Fitness::Doubtful;
+        let known = self.grant.newest(record) > record.generation || !self.moved(record);
+        let access = record.access.as_ref().filter(|_| doubtful && !known)?;
+        Some((token(access, record, &outlook), outlook.life?))
     }
 
     /// Lets those who wait have this token already.

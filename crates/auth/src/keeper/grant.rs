@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::breaker::Breaker;
 use super::flight::{Landed, Progress, Purpose};
 use super::limits::Issuer;
+use super::mutation::mutated;
 use super::outlook::Outlook;
 use super::record::{Access, Record};
 use super::schedule::{Fitness, lapses_at};
@@ -242,7 +243,12 @@ impl Grant {
             let old = this.load().await.unwrap_or_default();
             let mut record = Record::default();
             let grace = this.identity.policy.reuse_grace;
-            record.renew(this.newest(&old) + 1, obtained, grace);
+            let before = if mutated!(CountsAnew) {
+                0
+            } else {
+                this.newest(&old)
+            };
+            record.renew(before + 1, obtained, grace);
             this.save(&record)
                 .await
                 .map_err(|error| this.store_failed(&error))?;
@@ -265,7 +271,13 @@ impl Grant {
     pub(crate) async fn invalidate(self: &Arc<Self>, generation: u64) {
         let this = Arc::clone(self);
         let task = self.shared.tasks.spawn(async move {
-            if this.outlook_or_load().await.generation != generation {
+            let newest = this.outlook_or_load().await.generation;
+            let generation = if mutated!(BlamesTheNewest) {
+                newest
+            } else {
+                generation
+            };
+            if newest != generation {
                 return;
             }
             {

@@ -22,14 +22,11 @@ macro_rules! mutated {
 pub(crate) use mutated;
 
 #[cfg(test)]
-pub(crate) use mistakes::{Mutation, by_first_look, forget_first_look};
+pub(crate) use mistakes::Mutation;
 
 #[cfg(test)]
 mod mistakes {
     use std::cell::Cell;
-    use std::time::SystemTime;
-
-    use tokio::time::Instant;
 
     /// A mistake, by the number of the promise that it breaks.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +49,8 @@ mod mistakes {
         HoldsBack,
         /// 9: requests start as they come.
         TakesNoTurns,
-        /// 10: tokens are timed by one look at the clock, and what has passed since.
-        ReadsTheClockOnce,
+        /// 10: no token is older than the one before it, whatever the clock says.
+        NeverGoesBack,
         /// 11: a refusal counts against whatever token is the newest.
         BlamesTheNewest,
         /// 12: what is sent is logged.
@@ -64,7 +61,6 @@ mod mistakes {
 
     thread_local! {
         static MADE: Cell<Option<Mutation>> = const { Cell::new(None) };
-        static BOOT: Cell<Option<(SystemTime, Instant)>> = const { Cell::new(None) };
     }
 
     impl Mutation {
@@ -79,17 +75,5 @@ mod mistakes {
             MADE.set(None);
             outcome
         }
-    }
-
-    /// A new run: nobody has looked at the clock yet.
-    pub(crate) fn forget_first_look() {
-        BOOT.set(None);
-    }
-
-    /// The time of day by the first look at the clock, and what has passed since.
-    pub(crate) fn by_first_look(now: SystemTime) -> SystemTime {
-        let (first, since) = BOOT.get().unwrap_or_else(|| (now, Instant::now()));
-        BOOT.set(Some((first, since)));
-        first + since.elapsed()
     }
 }

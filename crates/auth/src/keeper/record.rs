@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use super::mutation::mutated;
 use super::parameters::ReuseGrace;
 use super::status::Reason;
 use super::store::StoreError;
@@ -235,7 +236,13 @@ impl Record {
 
     /// Becomes the record of `generation`, with what a flow brought.
     pub(crate) fn renew(&mut self, generation: u64, obtained: Obtained, grace: ReuseGrace) {
-        let issued_at = obtained.requested_at;
+        let issued_at = if mutated!(NeverGoesBack) {
+            obtained
+                .requested_at
+                .max(self.refreshed_at.unwrap_or(UNIX_EPOCH))
+        } else {
+            obtained.requested_at
+        };
         let after = |wait: Duration| issued_at.checked_add(wait);
         let old = self.refresh.take();
         let replaced = obtained.refresh.is_some();

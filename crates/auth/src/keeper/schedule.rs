@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 
+use super::mutation::mutated;
 use super::parameters::{GrantPolicy, Parameters};
 use super::record::{Access, Record, Refresh};
 use super::store::GrantKey;
@@ -79,7 +80,11 @@ impl Life {
             issued_at: access.issued_at,
             soft: (access.issued_at + after).min(hard),
             hard,
-            floor: before(parameters.use_floor, parameters.floor_fraction),
+            floor: if mutated!(HasNoFloor) {
+                access.expires_at
+            } else {
+                before(parameters.use_floor, parameters.floor_fraction)
+            },
             expires_at: access.expires_at,
         }
     }

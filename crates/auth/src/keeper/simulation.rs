@@ -21,6 +21,8 @@ mod disk;
 mod history;
 mod invariants;
 mod life;
+mod load;
+mod mutations;
 mod outage;
 mod properties;
 mod provider;
