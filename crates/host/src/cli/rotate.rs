@@ -135,36 +135,32 @@ async fn by_grant(app: &App, names: &[String]) -> Vec<Vec<String>> {
     groups
 }
 
-/// Refreshes the grant of these accounts.
+/// Refreshes the grant of these accounts, once for all of them.
 async fn rotate(app: &App, group: Vec<String>, force: bool) -> Vec<Report> {
-    let mut outcome: Option<(String, Result<Rotated, Failure>)> = None;
+    let Some(first) = group.first().cloned() else {
+        return Vec::new();
+    };
+    let outcome = match app.account(&first).await {
+        Ok(account) => account.rotate(force).await,
+        Err(failure) => Err(failure),
+    };
     let mut reports = Vec::new();
     for name in group {
-        let (shares_grant_of, rotated) = match &outcome {
-            Some((first, rotated)) => (Some(first.clone()), rotated.clone()),
-            None => {
-                let rotated = match app.account(&name).await {
-                    Ok(account) => account.rotate(force).await,
-                    Err(failure) => Err(failure),
-                };
-                outcome = Some((name.clone(), rotated.clone()));
-                (None, rotated)
-            }
-        };
-        let expires_soon = match app.account(&name).await {
+        let mut expires_soon = match app.account(&name).await {
             Ok(account) => account.expiries(),
             Err(_) => Vec::new(),
         };
-        let (rotated, error) = match rotated {
+        expires_soon.retain(Expiry::is_near);
+        let (rotated, error) = match outcome.clone() {
             Ok(rotated) => (Some(rotated), None),
             Err(failure) => (None, Some(failure.with_account(&name))),
         };
         reports.push(Report {
+            shares_grant_of: (name != first).then(|| first.clone()),
             account: name,
             rotated,
-            shares_grant_of,
             error,
-            expires_soon: expires_soon.into_iter().filter(Expiry::is_near).collect(),
+            expires_soon,
         });
     }
     reports
