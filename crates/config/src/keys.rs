@@ -134,7 +134,7 @@ pub(crate) static VAULT: &[Field] = &[
     field(
         "keyring",
         Kind::Flag,
-        "Keep the key in the desktop's keyring. Default: false.",
+        "Keep the key in the desktop's keyring; needs a build with the feature `keyring`. Default: false.",
     ),
     field(
         "passphrase",
