@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -261,6 +261,73 @@ fn a_warning_reaches_the_webhook_once_and_is_not_lost_while_it_is_down() {
     for time in [&body["since"], &told[0]["body"]["expires_at"]] {
         time.as_str().unwrap().parse::<Timestamp>().unwrap();
     }
+}
+
+#[test]
+fn only_a_script_that_asks_has_the_token_and_no_log_shows_it() {
+    let office = Office::open();
+    fs::write(
+        office.home.path().join("token.lua"),
+        "local pr = require 'postrider'\n\
+         local token, details = pr.account 'sandbox-person':token()\n\
+         pr.log.info(tostring(#token), details)\n\
+         print(token)",
+    )
+    .unwrap();
+
+    let ended = office
+        .home
+        .run(["--log", "trace", "run", "token.lua"])
+        .expect_status(0);
+
+    let token = office.home.token("sandbox-person");
+    assert_eq!(ended.stdout.trim_end(), token);
+    assert!(!ended.stderr.contains(&token), "{}", ended.stderr);
+    let lines = ended.stderr.lines();
+    let line = lines.last().unwrap();
+    let line: Value = serde_json::from_str(line).unwrap();
+    let details: Value = serde_json::from_str(line["fields"].as_str().unwrap()).unwrap();
+    assert_eq!(line["message"], token.len().to_string());
+    assert_eq!(details["token_type"], "Bearer");
+    let ends = details["expires_at"].as_f64().unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let left = ends - now.unwrap().as_secs_f64();
+    assert!((0.0..7200.0).contains(&left), "{details}");
+}
+
+#[test]
+fn the_address_of_a_webhook_may_lie_in_the_vault() {
+    let webhook = match Webhook::answering(200) {
+        Ok(webhook) => webhook,
+        Err(reason) => return skip(&reason),
+    };
+    let home = Home::new("");
+    let mut set = home
+        .postrider(["secret", "set", "hook"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = set.stdin.take().unwrap();
+    stdin.write_all(webhook.url().as_bytes()).unwrap();
+    drop(stdin);
+    assert!(set.wait().unwrap().success());
+    fs::write(
+        home.path().join("script.lua"),
+        "local pr = require 'postrider'\n\
+         local options = { json = { n = 1 }, ca_file = pr.args[1] }\n\
+         print(assert(pr.http.post(pr.secret.vault 'hook', options)).ok)\n\
+         print(select(2, pr.http.post(pr.secret.vault 'none', options)).code)",
+    )
+    .unwrap();
+
+    let ca = webhook.ca_file();
+    let ended = home
+        .run(["run", "script.lua", ca.to_str().unwrap()])
+        .expect_status(0);
+
+    assert_eq!(ended.stdout, "true\nsecret.missing\n");
+    assert_eq!(webhook.told()[0]["body"]["n"], 1);
+    assert!(!ended.stderr.contains("4711"), "{}", ended.stderr);
 }
 
 #[test]
