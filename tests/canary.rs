@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::json;
 use support::browser::Browser;
-use support::home::{Home, Login};
+use support::home::{Home, Login, PATIENCE};
 use support::needles::Needles;
 use support::openid::OpenId;
 use support::sandbox::{PERSON, Sandbox};
@@ -292,7 +292,7 @@ fn people_sign_in(user: &mut Overheard, browser: &mut Browser) {
         ("person", ("admin@contoso.com", "admin-password")),
         ("openid", (PERSON.0, "anything")),
     ] {
-        let arguments = ["login", account, "--no-browser", "--log", "trace"];
+        let arguments = ["login", account, "--no-browser", PATIENCE, "--log", "trace"];
         let mut login = Login::begin(&mut user.home.postrider(arguments));
         let url = login.url();
         let process = format!("/proc/{}", login.id());

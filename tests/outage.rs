@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::clock::Later;
 use support::sandbox::PERSON;
@@ -13,6 +13,8 @@ use support::{Ended, run, skip};
 /// How often a timer runs `postrider rotate`.
 const STEP: Duration = Duration::from_mins(10);
 const OUTAGE: Duration = Duration::from_hours(12);
+/// The longest that an attempt may take, by default.
+const ATTEMPT: Duration = Duration::from_secs(30);
 /// What `EX_TEMPFAIL` of sysexits(3) says: try again later.
 const LATER: i32 = 75;
 
@@ -79,4 +81,26 @@ fn a_login_outlives_twelve_hours_of_a_broken_provider_and_mail_resumes_by_itself
     let decided = sandbox.token_log();
     let good = decided.iter().filter(|entry| entry["outcome"] == "done");
     assert_eq!(good.count(), 2, "the sign-in and one refresh: {decided:?}");
+}
+
+#[test]
+fn a_provider_that_hangs_keeps_nobody_waiting_while_there_is_a_token() {
+    let all = at_the_sandbox("authorization_code", one_time_refresh_tokens);
+    let ((sandbox, home, mut browser), mut later) = match (all, Later::new()) {
+        (Ok(all), Ok(later)) => (all, later),
+        (Err(reason), _) | (_, Err(reason)) => return skip(&reason),
+    };
+    home.login("sandbox-person", &mut browser, PERSON)
+        .0
+        .expect_status(0);
+    let token = home.token("sandbox-person");
+    // Due, with some minutes to live.
+    later.pass(Duration::from_mins(50));
+    sandbox.break_tokens("hang".into());
+
+    let began = Instant::now();
+    let ended = run(later.tell(&mut home.postrider(["token", "sandbox-person"])));
+
+    assert_eq!(ended.expect_status(0).token(), token);
+    assert!(began.elapsed() < ATTEMPT, "{:?}", began.elapsed());
 }

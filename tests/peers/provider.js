@@ -53,7 +53,7 @@ const provider = new Provider(issuer, {
         "refresh_token",
         "urn:ietf:params:oauth:grant-type:device_code",
       ],
-      redirect_uris: ["http://localhost/"],
+      redirect_uris: ["http://localhost"],
       response_types: ["code"],
     },
   ],

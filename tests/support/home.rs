@@ -3,7 +3,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -99,17 +99,21 @@ impl Home {
         browser: &mut Browser,
         person: (&str, &str),
     ) -> (Ended, Value) {
-        let mut login = Login::begin(&mut self.postrider(["login", account, "--no-browser"]));
+        let arguments = ["login", account, "--no-browser", PATIENCE];
+        let mut login = Login::begin(&mut self.postrider(arguments));
         let url = login.url();
         let page = browser.sign_in(&url, person);
         (login.end(), page)
     }
 }
 
+/// So that a sign-in that went astray ends.
+pub(crate) const PATIENCE: &str = "--timeout=1m";
+
 /// A `postrider login` under way.
 pub(crate) struct Login {
     process: Child,
-    said: BufReader<std::process::ChildStderr>,
+    said: BufReader<ChildStderr>,
     stderr: String,
 }
 
@@ -186,8 +190,20 @@ impl Login {
     pub(crate) fn end(mut self) -> Ended {
         drop(self.process.stdin.take());
         self.said.read_to_string(&mut self.stderr).unwrap();
-        let output = self.process.wait_with_output().unwrap();
-        Ended::new(output.status, output.stdout, self.stderr.into_bytes())
+        let mut stdout = Vec::new();
+        let mut output = self.process.stdout.take().unwrap();
+        output.read_to_end(&mut stdout).unwrap();
+        let status = self.process.wait().unwrap();
+        let stderr = std::mem::take(&mut self.stderr);
+        Ended::new(status, stdout, stderr.into_bytes())
+    }
+}
+
+impl Drop for Login {
+    fn drop(&mut self) {
+        // A story that failed halfway leaves nobody waiting.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 

@@ -155,16 +155,18 @@ impl Peer {
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut peer = Self(child);
         let mut announced = String::new();
-        for line in output.lines().map_while(Result::ok) {
+        for line in lines.by_ref().map_while(Result::ok) {
             // A program's own chatter before the announcement is not part of it.
             if announced.is_empty() && !line.starts_with('{') {
                 continue;
             }
             announced += &line;
             if let Ok(announced) = serde_json::from_str(&announced) {
+                // Nor is what comes after it; but it must have somewhere to go.
+                std::thread::spawn(move || lines.count());
                 return (peer, announced);
             }
         }
