@@ -24,6 +24,7 @@ use super::engine;
 use super::fault::{self, Fault};
 use super::json::{self, Nulls};
 use super::meter::Meter;
+use crate::Failure;
 
 /// Where the prelude keeps what a handle's fields are.
 pub(crate) const INDEX: &str = "postrider.index.handler";
@@ -254,21 +255,21 @@ impl Hearing {
                 Ok(task) => task.await,
                 Err(error) => Err(error),
             };
-            let (at, message) = match ended {
+            let failure = match ended {
                 Ok(Ok(_)) => return true,
-                Ok(Err(raised)) => {
-                    let failure = raised.explained().failure;
-                    (failure.at, failure.message)
-                }
-                Err(error) => (None, fault::plain(&error)),
+                Ok(Err(raised)) => raised.explained().failure,
+                Err(error) => Failure::new("script.internal", fault::plain(&error)),
             };
             let errors = handler.errors.fetch_add(1, Ordering::Relaxed) + 1;
             tracing::error!(
                 target: "postrider::script",
-                at,
+                at = failure.at,
                 event = handler.event,
                 errors,
-                "a handler failed: {message}"
+                code = failure.code,
+                remedy = failure.remedy,
+                "a handler failed: {}",
+                failure.message
             );
             false
         }

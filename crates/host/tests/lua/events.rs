@@ -116,6 +116,9 @@ async fn what_a_handler_raises_is_logged_with_its_line_and_counted_and_ends_noth
     assert_eq!(errors[..3], [broken(1), broken(2), broken(3)]);
     assert_eq!(errors.len(), 4);
     assert_eq!(errors[3].3, 1, "each handler counts its own");
+    assert_eq!(logged[0]["fields"]["code"], "script.raised");
+    assert_eq!(logged[3]["fields"]["code"], "smtp.send_as_denied");
+    assert_eq!(logged[3]["fields"]["remedy"], "grant Send As");
     assert!(errors[3].1.starts_with("script.lua:15"), "{:?}", errors[3]);
 }
 
