@@ -233,16 +233,16 @@ impl Shared {
     async fn on_store<T: Send + 'static>(
         &self,
         call: StoreCall,
-        shelf: Shelf,
+        kind: Shelf,
         key: GrantKey,
         run: impl FnOnce(&dyn GrantStore, Shelf, &GrantKey) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.gate.pass(Step::Store(call, shelf), key).await;
+        self.gate.pass(Step::Store(call, kind), key).await;
         if !self.store.blocks() {
-            return run(&*self.store, shelf, &key);
+            return run(&*self.store, kind, &key);
         }
         let store = Arc::clone(&self.store);
-        tokio::task::spawn_blocking(move || run(&*store, shelf, &key))
+        tokio::task::spawn_blocking(move || run(&*store, kind, &key))
             .await
             .unwrap_or_else(|_| {
                 Err(StoreError {
@@ -254,37 +254,37 @@ impl Shared {
 
     async fn load(
         &self,
-        shelf: Shelf,
+        kind: Shelf,
         key: GrantKey,
     ) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
-        self.on_store(StoreCall::Load, shelf, key, |store, shelf, key| {
-            store.load(shelf, key)
+        self.on_store(StoreCall::Load, kind, key, |store, kind, key| {
+            store.load(kind, key)
         })
         .await
     }
 
     async fn save(
         &self,
-        shelf: Shelf,
+        kind: Shelf,
         key: GrantKey,
         record: Zeroizing<Vec<u8>>,
     ) -> Result<(), StoreError> {
-        self.on_store(StoreCall::Save, shelf, key, move |store, shelf, key| {
-            store.save(shelf, key, &record)
+        self.on_store(StoreCall::Save, kind, key, move |store, kind, key| {
+            store.save(kind, key, &record)
         })
         .await
     }
 
-    async fn remove(&self, shelf: Shelf, key: GrantKey) -> Result<bool, StoreError> {
-        self.on_store(StoreCall::Remove, shelf, key, |store, shelf, key| {
-            store.remove(shelf, key)
+    async fn remove(&self, kind: Shelf, key: GrantKey) -> Result<bool, StoreError> {
+        self.on_store(StoreCall::Remove, kind, key, |store, kind, key| {
+            store.remove(kind, key)
         })
         .await
     }
 
-    async fn try_lock(&self, shelf: Shelf, key: GrantKey) -> Result<Option<StoreLock>, StoreError> {
-        self.on_store(StoreCall::TryLock, shelf, key, |store, shelf, key| {
-            store.try_lock(shelf, key)
+    async fn try_lock(&self, kind: Shelf, key: GrantKey) -> Result<Option<StoreLock>, StoreError> {
+        self.on_store(StoreCall::TryLock, kind, key, |store, kind, key| {
+            store.try_lock(kind, key)
         })
         .await
     }

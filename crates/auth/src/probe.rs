@@ -42,6 +42,8 @@ impl Plugin for Probe {
                 "type": "object",
                 "additionalProperties": false,
                 "x-postrider-shared-grant": {"flow": "app"},
+                "x-postrider-grant": ["endpoint", "url", "flow"],
+                "x-postrider-client": ["endpoint"],
                 "properties": {
                     "endpoint": {"type": "string"},
                     "url": {"type": "string"},

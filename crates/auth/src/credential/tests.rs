@@ -152,6 +152,59 @@ async fn app_only_accounts_of_one_client_share_a_grant_and_others_do_not() {
 }
 
 #[tokio::test]
+async fn a_person_s_grant_is_theirs_whatever_the_account_is_called() {
+    let world = World::new();
+    let key = |account: &str, username: &str, endpoint: &str, more: Value| {
+        let mut settings = settings(account, endpoint, more, "secret");
+        settings.username = username.into();
+        let credential = Credential::new(probe(), settings, Arc::clone(&world.environment));
+        credential.unwrap().grant_key().unwrap()
+    };
+    let here = "https://login.example";
+    let ops = key("ops", "Ops@Example.org", here, json!({}));
+
+    let renamed = key("alerts", "ops@example.org", here, json!({"mechanism": "X"}));
+    assert_eq!(
+        ops, renamed,
+        "neither the name nor what the provider does not see"
+    );
+    for (username, endpoint, more) in [
+        ("other@example.org", here, json!({})),
+        ("ops@example.org", "https://id.example", json!({})),
+        ("ops@example.org", here, json!({"flow": "app"})),
+    ] {
+        assert_ne!(ops, key("ops", username, endpoint, more));
+    }
+}
+
+#[tokio::test]
+async fn an_application_s_grant_outlives_the_value_of_its_secret() {
+    struct Rotating(&'static str);
+    impl crate::SecretSource for Rotating {
+        fn secret(&self, _name: &str) -> Result<SecretString, String> {
+            Ok(SecretString::from(self.0))
+        }
+        fn names(&self) -> Vec<String> {
+            vec!["client_secret".into()]
+        }
+        fn identity(&self, _name: &str) -> String {
+            "env=OPS_SECRET".into()
+        }
+    }
+    let endpoint = tokens().await;
+    let world = World::new();
+    for secret in ["of yesterday", "of today"] {
+        let mut settings = settings("ops", &endpoint.url(), json!({"flow": "app"}), "");
+        settings.secrets = Arc::new(Rotating(secret));
+        let environment = Arc::clone(&world.environment);
+        let credential = Credential::new(probe(), settings, environment).unwrap();
+        let token = credential.access_token().await.unwrap().unwrap();
+        assert_eq!(token.generation(), 1);
+    }
+    assert_eq!(endpoint.requests(), 1);
+}
+
+#[tokio::test]
 async fn who_shares_a_grant_hears_of_its_errors_under_their_own_name() {
     let endpoint = Endpoint::start(|_| (400, json!({}))).await;
     let world = World::new();

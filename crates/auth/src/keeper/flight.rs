@@ -271,6 +271,10 @@ impl Flight<'_> {
 
     /// Whether the record's token may be what is wanted.
     fn moved(&self, record: &Record) -> bool {
+        // Where the store could not be written, a newer one may be in memory alone.
+        if self.grant.identity.app_only && record.generation < self.grant.newest(record) {
+            return false;
+        }
         match self.purpose {
             Purpose::Need => true,
             Purpose::Newer(old) | Purpose::Forced(old) => record.generation != old,
@@ -340,6 +344,7 @@ impl Flight<'_> {
                     && with_refresh
                     && grace.permits(used, self.now()) =>
             {
+                self.grant.issuer.moment().await;
                 self.ask_once(Some(previous.clone())).await
             }
             _ => answer,
@@ -392,19 +397,16 @@ impl Flight<'_> {
         grant.lock().trouble = None;
         let token = self.publish(&record);
         self.pass(Step::AfterPublish).await;
-        match token {
-            Some(token) => {
-                grant.tell_refreshed(&record);
-                Ok(Landed {
-                    token,
-                    refreshed: true,
-                })
-            }
-            None => {
-                let error = grant.dead_on_arrival();
-                self.tell_failed(&record, &error, None);
-                Err(error)
-            }
+        if let Some(token) = token {
+            grant.tell_refreshed(&record);
+            Ok(Landed {
+                token,
+                refreshed: true,
+            })
+        } else {
+            let error = grant.dead_on_arrival();
+            self.tell_failed(&record, &error, None);
+            Err(error)
         }
     }
 
@@ -446,8 +448,8 @@ impl Flight<'_> {
     fn last_resort(&self, record: &Record) -> Option<(AccessToken, Life)> {
         let outlook = self.grant.outlook(record);
         let doubtful = outlook.fitness(self.now()) == Fitness::Doubtful;
-        let known = self.grant.newest(record) > record.generation || !self.moved(record);
-        let access = record.access.as_ref().filter(|_| doubtful && !known)?;
+        let access = record.access.as_ref();
+        let access = access.filter(|_| doubtful && self.moved(record))?;
         Some((token(access, record, &outlook), outlook.life?))
     }
 

@@ -1,11 +1,12 @@
 //! How much is asked of one provider at a time.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until};
 
+use super::lock;
 use super::mutation::mutated;
 use super::parameters::Parameters;
 
@@ -30,16 +31,21 @@ impl Issuer {
     pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         // Never closed.
         let permit = self.inflight.acquire().await.ok()?;
-        let turn = {
-            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-            let turn = Instant::now().max(*next);
-            *next = turn + self.spacing;
-            turn
+        self.moment().await;
+        Some(permit)
+    }
+
+    /// Waits for the moment when whoever has a turn may make a request.
+    pub(crate) async fn moment(&self) {
+        let moment = {
+            let mut next = lock(&self.next);
+            let moment = Instant::now().max(*next);
+            *next = moment + self.spacing;
+            moment
         };
         if !mutated!(TakesNoTurns) {
-            sleep_until(turn).await;
+            sleep_until(moment).await;
         }
-        Some(permit)
     }
 }
 

@@ -151,13 +151,15 @@ impl Shared {
             .iter()
             .filter(|days| !reached(days))
             .max()
-            .map(|days| now + (left - DAY * *days));
+            .map(|days| now + left.saturating_sub(DAY * *days));
         let Some(threshold) = thresholds.iter().filter(reached).min().copied() else {
             return next;
         };
-        match self.tell_threshold(expiry, threshold, left).await {
-            true => next,
-            false => Some(next.map_or(now + AGAIN_EXPIRY, |next| next.min(now + AGAIN_EXPIRY))),
+        if self.tell_threshold(expiry, threshold, left).await {
+            next
+        } else {
+            let again = now + AGAIN_EXPIRY;
+            Some(next.map_or(again, |next| next.min(again)))
         }
     }
 

@@ -3,6 +3,7 @@
 //! Whoever reads ignores fields it does not know and does not write them back; another
 //! version is refused. Times are milliseconds since the Unix epoch.
 
+use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postrider_plugin::wire::{Identity, Secret};
@@ -111,7 +112,10 @@ impl Intent {
 
 fn sha256_hex(token: &Secret) -> String {
     let digest = Sha256::digest(token.expose().as_bytes());
-    digest.iter().map(|octet| format!("{octet:02x}")).collect()
+    digest.iter().fold(String::new(), |mut hex, octet| {
+        let _ = write!(hex, "{octet:02x}");
+        hex
+    })
 }
 
 /// A refresh that failed.
@@ -371,5 +375,103 @@ mod optional_time {
         from: D,
     ) -> Result<Option<SystemTime>, D::Error> {
         Ok(Option::<u64>::deserialize(from)?.map(from_ms))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn full() -> Record {
+        let at = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let error = AuthError {
+            retry_after: Some(Duration::from_secs(7)),
+            oauth_error: Some("temporarily_unavailable".into()),
+            ..AuthError::new("ops", AuthErrorKind::Transient, "busy")
+        };
+        Record {
+            generation: 3,
+            access: Some(Access {
+                token: Secret::new("access-canary"),
+                token_type: Some("Bearer".into()),
+                issued_at: at,
+                expires_at: at + Duration::from_hours(1),
+                refresh_at: None,
+            }),
+            refresh: Some(Refresh {
+                token: Secret::new("refresh-canary"),
+                issued_at: at,
+                lapses_at: Some(at + Duration::from_hours(2)),
+            }),
+            previous_refresh: Some(Secret::new("previous-canary")),
+            intent: Some(Intent::new(3, &Secret::new("refresh-canary"), at)),
+            spoilt: true,
+            forced_at: Some(at),
+            refreshed_at: Some(at),
+            scope: Some("send".into()),
+            identity: Some(Identity::default()),
+            failure: Some(Failed {
+                at,
+                attempts: 2,
+                retry_at: Some(at),
+                asked: true,
+                why: Why::new(&error),
+            }),
+            retired: Some(Retired {
+                reason: Reason::LostRotation,
+                since: at,
+                told: true,
+                why: Why::new(&error),
+            }),
+        }
+    }
+
+    #[test]
+    fn a_record_comes_back_as_it_was_kept() {
+        for record in [full(), Record::default()] {
+            let octets = record.encode().unwrap();
+            assert_eq!(Record::decode(&octets).unwrap(), record);
+        }
+        assert!(full().intent.unwrap().concerns(&full()));
+        assert!(!full().intent.unwrap().concerns(&Record::default()));
+    }
+
+    #[test]
+    fn the_buffer_that_holds_tokens_does_not_grow() {
+        let mut record = full();
+        record.previous_refresh = Some(Secret::new("p".repeat(60_000)));
+        let octets = record.encode().unwrap();
+        assert_eq!(octets.capacity(), ROOM + record.token_octets());
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored_and_unknown_versions_refused() {
+        let mut newer: Value = serde_json::from_slice(&full().encode().unwrap()).unwrap();
+        newer["colour"] = json!("green");
+        assert_eq!(
+            Record::decode(newer.to_string().as_bytes()).unwrap(),
+            full()
+        );
+        newer["version"] = json!(2);
+        let error = Record::decode(newer.to_string().as_bytes()).unwrap_err();
+        assert!(
+            error.lasting && error.message.contains("version 2"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_record_is_told_without_its_content() {
+        for garbage in [
+            "",
+            "refresh-canary",
+            r#"{"version":1,"generation":"refresh-canary"}"#,
+        ] {
+            let error = Record::decode(garbage.as_bytes()).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("canary"));
+        }
+        assert!(!format!("{:?}", full()).contains("-canary\""));
     }
 }

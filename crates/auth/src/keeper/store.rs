@@ -34,18 +34,18 @@ pub enum Shelf {
 /// Keeps records. Its calls may block; none needs a runtime.
 pub trait GrantStore: Send + Sync {
     /// The record under `key`.
-    fn load(&self, shelf: Shelf, key: &GrantKey) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError>;
+    fn load(&self, kind: Shelf, key: &GrantKey) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError>;
 
     /// Puts `record` in the place of what is there, all or nothing; it is durable when this
     /// returns.
-    fn save(&self, shelf: Shelf, key: &GrantKey, record: &[u8]) -> Result<(), StoreError>;
+    fn save(&self, kind: Shelf, key: &GrantKey, record: &[u8]) -> Result<(), StoreError>;
 
     /// Removes what is there; whether there was anything.
-    fn remove(&self, shelf: Shelf, key: &GrantKey) -> Result<bool, StoreError>;
+    fn remove(&self, kind: Shelf, key: &GrantKey) -> Result<bool, StoreError>;
 
     /// The right to change the record under `key`, unless another holder, here or in another
     /// process, has it. It ends with the [`StoreLock`], or with the process.
-    fn try_lock(&self, shelf: Shelf, key: &GrantKey) -> Result<Option<StoreLock>, StoreError>;
+    fn try_lock(&self, kind: Shelf, key: &GrantKey) -> Result<Option<StoreLock>, StoreError>;
 
     /// Whether calls may take long enough to want a thread of their own.
     fn blocks(&self) -> bool {
@@ -93,9 +93,11 @@ impl std::error::Error for StoreError {}
 /// Keeps records for as long as the process lives. Clones are the same store.
 #[derive(Clone, Default)]
 pub struct MemoryStore {
-    records: Arc<Mutex<HashMap<(Shelf, GrantKey), Zeroizing<Vec<u8>>>>>,
-    locked: Arc<Mutex<HashSet<(Shelf, GrantKey)>>>,
+    records: Arc<Mutex<HashMap<Name, Zeroizing<Vec<u8>>>>>,
+    locked: Arc<Mutex<HashSet<Name>>>,
 }
+
+type Name = (Shelf, GrantKey);
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -104,24 +106,24 @@ impl fmt::Debug for MemoryStore {
 }
 
 impl GrantStore for MemoryStore {
-    fn load(&self, shelf: Shelf, key: &GrantKey) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+    fn load(&self, kind: Shelf, key: &GrantKey) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
         let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(records.get(&(shelf, *key)).cloned())
+        Ok(records.get(&(kind, *key)).cloned())
     }
 
-    fn save(&self, shelf: Shelf, key: &GrantKey, record: &[u8]) -> Result<(), StoreError> {
+    fn save(&self, kind: Shelf, key: &GrantKey, record: &[u8]) -> Result<(), StoreError> {
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        records.insert((shelf, *key), Zeroizing::new(record.to_vec()));
+        records.insert((kind, *key), Zeroizing::new(record.to_vec()));
         Ok(())
     }
 
-    fn remove(&self, shelf: Shelf, key: &GrantKey) -> Result<bool, StoreError> {
+    fn remove(&self, kind: Shelf, key: &GrantKey) -> Result<bool, StoreError> {
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(records.remove(&(shelf, *key)).is_some())
+        Ok(records.remove(&(kind, *key)).is_some())
     }
 
-    fn try_lock(&self, shelf: Shelf, key: &GrantKey) -> Result<Option<StoreLock>, StoreError> {
-        let name = (shelf, *key);
+    fn try_lock(&self, kind: Shelf, key: &GrantKey) -> Result<Option<StoreLock>, StoreError> {
+        let name = (kind, *key);
         let mut locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
         let free = locked.insert(name);
         let lock = || {
@@ -139,8 +141,8 @@ impl GrantStore for MemoryStore {
 }
 
 struct Unlock {
-    locked: Arc<Mutex<HashSet<(Shelf, GrantKey)>>>,
-    name: (Shelf, GrantKey),
+    locked: Arc<Mutex<HashSet<Name>>>,
+    name: Name,
 }
 
 impl Drop for Unlock {

@@ -272,11 +272,11 @@ impl Obstinate {
 }
 
 impl GrantStore for Obstinate {
-    fn load(&self, shelf: Shelf, key: &GrantKey) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
-        self.store.load(shelf, key)
+    fn load(&self, kind: Shelf, key: &GrantKey) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+        self.store.load(kind, key)
     }
 
-    fn save(&self, shelf: Shelf, key: &GrantKey, record: &[u8]) -> Result<(), StoreError> {
+    fn save(&self, kind: Shelf, key: &GrantKey, record: &[u8]) -> Result<(), StoreError> {
         let left = self.writes_left.load(Ordering::SeqCst);
         if left == 0 {
             return Err(StoreError {
@@ -287,15 +287,15 @@ impl GrantStore for Obstinate {
         if left != usize::MAX {
             self.writes_left.store(left - 1, Ordering::SeqCst);
         }
-        self.store.save(shelf, key, record)
+        self.store.save(kind, key, record)
     }
 
-    fn remove(&self, shelf: Shelf, key: &GrantKey) -> Result<bool, StoreError> {
-        self.store.remove(shelf, key)
+    fn remove(&self, kind: Shelf, key: &GrantKey) -> Result<bool, StoreError> {
+        self.store.remove(kind, key)
     }
 
-    fn try_lock(&self, shelf: Shelf, key: &GrantKey) -> Result<Option<StoreLock>, StoreError> {
-        self.store.try_lock(shelf, key)
+    fn try_lock(&self, kind: Shelf, key: &GrantKey) -> Result<Option<StoreLock>, StoreError> {
+        self.store.try_lock(kind, key)
     }
 
     fn blocks(&self) -> bool {
