@@ -410,8 +410,8 @@ impl Shared {
         let rest = flow.run().await;
         rest.and_then(|rest| self.obtained(rest, flow.requested_at()))
             .map_err(|error| NotObtained {
+                unheard: flow.is_unheard(&error),
                 error,
-                unheard: flow.is_unheard(),
             })
     }
 

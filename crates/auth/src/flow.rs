@@ -232,6 +232,9 @@ pub(crate) struct Flow {
     actions: u32,
     listener: Option<Listener>,
     requested_at: SystemTime,
+    /// Something was asked of the provider.
+    asked: bool,
+    /// What came of the last request is not known.
     unheard: bool,
 }
 
@@ -274,6 +277,7 @@ impl Flow {
             turn: Turn::Spent,
             actions: 0,
             listener: None,
+            asked: false,
             unheard: false,
         };
         this.take(returned)?;
@@ -328,10 +332,15 @@ impl Flow {
         self.requested_at
     }
 
-    /// Whether the provider may have done what it was asked last without saying so: it did
-    /// not answer, or what it answered is neither a result that was understood nor a refusal.
-    pub(crate) fn is_unheard(&self) -> bool {
-        self.unheard
+    /// Whether the provider may have done what it was asked without our hearing of it, now
+    /// that the flow failed with `error`: it did not answer, or what it answered is neither a
+    /// refusal nor a result that the plugin understood.
+    pub(crate) fn is_unheard(&self, error: &AuthError) -> bool {
+        let by_plugin = matches!(
+            error.kind,
+            AuthErrorKind::Internal | AuthErrorKind::Unresponsive
+        );
+        self.unheard || self.asked && by_plugin
     }
 
     /// Takes in what a call returned; the flow ends unless it yields.
@@ -426,6 +435,7 @@ impl Flow {
         self.requested_at = environment.clock.now();
         let asks = request.method == "POST";
         // Until it is known: this flow may be dropped meanwhile.
+        self.asked |= asks;
         self.unheard = asks;
         let performed = environment.http.perform(&request, url, reach).await;
         self.unheard = asks

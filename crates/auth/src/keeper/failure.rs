@@ -250,11 +250,16 @@ impl Flight<'_> {
     }
 }
 
-/// Whether nobody outside has said so: a setting is missing, nobody has signed in.
+/// Whether nobody outside has said so: a setting is missing, nobody has signed in, the plugin
+/// itself fails.
 fn is_local(error: &AuthError) -> bool {
     error.oauth_error.is_none()
         && matches!(
             error.kind,
-            AuthErrorKind::Config | AuthErrorKind::NeedsUser | AuthErrorKind::Unsupported
+            AuthErrorKind::Config
+                | AuthErrorKind::NeedsUser
+                | AuthErrorKind::Unsupported
+                | AuthErrorKind::Internal
+                | AuthErrorKind::Unresponsive
         )
 }
