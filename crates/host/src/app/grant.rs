@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 
 use super::account::Account;
+use super::sign_in::may_be_pasted;
 use super::standing::{Expiry, Moment, Standing, expiries};
 use crate::failure::Failure;
 
@@ -204,10 +205,8 @@ impl Account {
 
     /// How to end, at the provider, what it could not be told to end.
     pub fn how_to_revoke(&self, username: &str) -> String {
-        // It ends up in a command that somebody pastes.
-        let plain = |c: char| c.is_ascii_alphanumeric() || "@.-_+".contains(c);
         match self.setting("authority") {
-            Some(_) if self.needs_person() && username.chars().all(plain) => format!(
+            Some(_) if self.needs_person() && may_be_pasted(username) => format!(
                 "an Entra administrator runs Revoke-MgUserSignInSession -UserId {username}, which \
                  ends all sign-ins of this user, in every application"
             ),

@@ -185,11 +185,15 @@ impl Account {
             format!("{who} signed in, and {wanted} was to"),
         )
         .with_account(name)
-        .with_remedy(format!(
-            "sign in as {wanted}, in a private window if the browser does not ask; or, if {who} \
-             may send as {}: postrider login {name} --signed-in-as {who}",
-            settings.username
-        )))
+        .with_remedy(if may_be_pasted(who) {
+            format!(
+                "sign in as {wanted}, in a private window if the browser does not ask; or, if \
+                 {who} may send as {}: postrider login {name} --signed-in-as {who}",
+                settings.username
+            )
+        } else {
+            format!("sign in as {wanted}, in a private window if the browser does not ask")
+        }))
     }
 
     /// Without a refresh token the sign-in would end with its first access token.
@@ -252,6 +256,12 @@ impl Verified<'_> {
 /// Whether two names are one user: names of mailboxes do not differ by case.
 fn is_same_user(one: &str, other: &str) -> bool {
     one.to_lowercase() == other.to_lowercase()
+}
+
+/// Whether a name that a provider gave may stand in a command that somebody pastes.
+pub(super) fn may_be_pasted(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "@.-_+".contains(c);
+    !name.starts_with('-') && name.chars().all(plain)
 }
 
 /// Those of `requested` that `granted` does not cover.
@@ -337,6 +347,14 @@ mod tests {
             assert_eq!(missing(&[send], granted), [send], "{granted}");
         }
         assert_eq!(missing(&["mail", "openid"], "other"), ["mail"]);
+    }
+
+    #[test]
+    fn only_plain_names_end_up_in_a_command() {
+        assert!(may_be_pasted("svc-mail+x@contoso.com"));
+        for name in ["a@b$(calc)", "a b", "-x@contoso.com", "a;b", "a\u{202e}b"] {
+            assert!(!may_be_pasted(name), "{name}");
+        }
     }
 
     #[test]
