@@ -311,6 +311,16 @@ async fn inside_the_sandbox_nothing_leaves_this_machine_at_all() {
 }
 
 #[tokio::test]
+async fn a_name_of_this_machine_leads_nowhere_else() {
+    let find = |reach, name: &str| Resolver(reach).resolve(name.parse().unwrap());
+
+    assert!(find(Reach::Loopback, "192.0.2.1").await.is_err());
+    assert!(find(Reach::Anywhere, "192.0.2.1").await.is_ok());
+    let found = find(Reach::Loopback, "localhost").await;
+    assert!(found.is_ok_and(|mut found| found.all(|address| address.ip().is_loopback())));
+}
+
+#[tokio::test]
 async fn no_header_field_smuggles_another() {
     let (url, seen) = answering("HTTP/1.1 204 No Content\r\n\r\n").await;
     let client = anywhere();
@@ -392,12 +402,15 @@ async fn requests_beyond_sixteen_take_turns() {
                 crowd.most.fetch_max(open, Ordering::SeqCst);
                 // All that may come at once have come, or all that are left.
                 loop {
-                    let answered = crowd.answered.load(Ordering::SeqCst);
-                    let left = REQUESTS - answered;
+                    let left = REQUESTS - crowd.answered.load(Ordering::SeqCst);
                     let crowded = crowd.most.load(Ordering::SeqCst) >= AT_ONCE;
                     if crowded || left < AT_ONCE {
                         break;
                     }
+                    tokio::task::yield_now().await;
+                }
+                // One too many would come now.
+                for _ in 0..1000 {
                     tokio::task::yield_now().await;
                 }
                 crowd.open.fetch_sub(1, Ordering::SeqCst);
