@@ -224,10 +224,8 @@ async fn visit(
 /// The page as an HTTP response: it loads nothing, runs nothing, and is kept nowhere.
 fn response(status: &str, heading: &str, paragraphs: &[&str]) -> String {
     let heading = escaped(heading);
-    let text: String = paragraphs
-        .iter()
-        .map(|paragraph| format!("<p>{}</p>", escaped(paragraph)))
-        .collect();
+    let paragraphs: Vec<String> = paragraphs.iter().map(|text| escaped(text)).collect();
+    let text = format!("<p>{}</p>", paragraphs.join("</p><p>"));
     let page = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{heading}</title>\
          <meta name=\"viewport\" content=\"width=device-width\"><style>body{{font:1.1rem/1.5 \

@@ -6,7 +6,7 @@ use super::*;
 async fn while_the_provider_is_away_the_old_token_is_served_down_to_its_floor() {
     let world = World::new();
     let process = world.signed_in().await;
-    world.pass(Duration::from_secs(3000)).await;
+    world.pass(Duration::from_mins(50)).await;
 
     let mut left = 3539 - 3000;
     while left > 0 {
