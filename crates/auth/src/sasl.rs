@@ -69,6 +69,11 @@ impl SaslFlow {
         self.generation
     }
 
+    /// What the server says, without the secrets of this account, should it repeat one.
+    pub fn mask(&self, text: &str) -> String {
+        self.context.scrubber.mask(text)
+    }
+
     /// The answer to the server's challenge, both not in base64.
     pub async fn respond(&mut self, challenge: &[u8]) -> Result<Vec<u8>, AuthError> {
         let answer = Answer::SaslChallenge(Octets(challenge.to_vec()));

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
@@ -39,11 +40,31 @@ impl Known {
             form.replace('+', "%20"),
             form,
             json[1..json.len() - 1].to_owned(),
-            STANDARD.encode(secret).trim_end_matches('=').to_owned(),
+            STANDARD_NO_PAD.encode(secret),
+            URL_SAFE_NO_PAD.encode(secret),
         ];
+        ways.extend((0..3).flat_map(|before| inside_base64(secret, before)));
+        ways.sort_unstable();
         ways.dedup();
+        // `learn` finds it by its first way.
+        let own = ways.iter().position(|way| way == secret);
+        ways.swap(0, own.unwrap_or_default());
         Self(ways.into_iter().map(Zeroizing::new).collect())
     }
+}
+
+/// How `secret` looks inside longer base64, as in HTTP Basic, where `before` octets more than a
+/// multiple of three stand before it: the characters which depend on it alone. None where those
+/// are so few that they could mean anything.
+fn inside_base64(secret: &str, before: usize) -> Vec<String> {
+    let longer = Zeroizing::new([&[0; 2][..before], secret.as_bytes()].concat());
+    let (first, end) = ((before * 8).div_ceil(6), longer.len() * 8 / 6);
+    if end - first < PARTIAL {
+        return Vec::new();
+    }
+    [STANDARD_NO_PAD, URL_SAFE_NO_PAD]
+        .map(|engine| Zeroizing::new(engine.encode(&*longer))[first..end].to_owned())
+        .into()
 }
 
 impl Scrubber {
@@ -62,34 +83,37 @@ impl Scrubber {
     /// `text` without known secrets and control characters, cut to `chars` characters.
     pub(crate) fn clean(&self, text: &str, chars: usize) -> String {
         // Secrets go first: a cut, or a line break taken out, could hide the rest of one.
+        one_line(&self.mask(text), chars)
+    }
+
+    /// `text` without known secrets.
+    pub(crate) fn mask(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut ways: Vec<&str> = known
-                .iter()
-                .flat_map(|known| known.0.iter().map(|way| way.as_str()))
-                .collect();
-            // Longest first: a secret inside another must not leave the rest of it standing.
-            ways.sort_unstable_by_key(|way| Reverse(way.len()));
-            for way in &ways {
-                if text.contains(way) {
-                    text = text.replace(way, MASK);
-                }
-            }
-            // Whoever cut the text before us may have cut a secret at its end.
-            let cut = |text: &str, way: &str| {
-                let from = text.ceil_char_boundary(text.len().saturating_sub(way.len()));
-                let starts = text[from..].char_indices().map(|(at, _)| from + at);
-                starts
-                    .take_while(|at| text.len() - at >= PARTIAL)
-                    .find(|at| way.starts_with(&text[*at..]))
-            };
-            if let Some(at) = ways.iter().filter_map(|way| cut(&text, way)).min() {
-                text.truncate(at);
-                text.push_str(MASK);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ways: Vec<&str> = known
+            .iter()
+            .flat_map(|known| known.0.iter().map(|way| way.as_str()))
+            .collect();
+        // Longest first: a secret inside another must not leave the rest of it standing.
+        ways.sort_unstable_by_key(|way| Reverse(way.len()));
+        for way in &ways {
+            if text.contains(way) {
+                text = text.replace(way, MASK);
             }
         }
-        one_line(&text, chars)
+        // Whoever cut the text before us may have cut a secret at its end.
+        let cut = |text: &str, way: &str| {
+            let from = text.ceil_char_boundary(text.len().saturating_sub(way.len()));
+            let starts = text[from..].char_indices().map(|(at, _)| from + at);
+            starts
+                .take_while(|at| text.len() - at >= PARTIAL)
+                .find(|at| way.starts_with(&text[*at..]))
+        };
+        if let Some(at) = ways.iter().filter_map(|way| cut(&text, way)).min() {
+            text.truncate(at);
+            text.push_str(MASK);
+        }
+        text
     }
 }
 
@@ -147,6 +171,25 @@ mod tests {
         ] {
             let clean = scrubber.clean(text, 100);
             assert!(clean.starts_with("refused [secret]"), "{clean}");
+        }
+    }
+
+    #[test]
+    fn a_secret_inside_longer_base64_is_masked_wherever_it_begins() {
+        let scrubber = Scrubber::default();
+        scrubber.learn("the-client-secret?>");
+
+        for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
+            for user in ["", "a", "ab", "abc"] {
+                let shown = engine.encode(format!("{user}:the-client-secret?>;and more"));
+                let clean = scrubber.clean(&format!("Basic {shown}"), 200);
+                assert!(clean.contains(MASK), "{clean}");
+                for before in 0..3 {
+                    for way in inside_base64("client-secret", before) {
+                        assert!(!clean.contains(&way), "{clean}");
+                    }
+                }
+            }
         }
     }
 

@@ -40,6 +40,12 @@ pub trait SaslExchange: Send {
     /// Which credential this exchange uses; a refreshed token has a higher number.
     fn generation(&self) -> u64;
 
+    /// What the server said, without any secret that it repeats. The octets sent are taken out
+    /// before this is asked.
+    fn mask(&self, text: &str) -> String {
+        text.to_owned()
+    }
+
     /// The answer to the server's challenge.
     fn respond<'a>(&'a mut self, challenge: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, SaslError>>;
 }

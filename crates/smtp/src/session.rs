@@ -428,6 +428,7 @@ impl<'a> Opening<'a> {
         let mut explained = None;
         for _ in 0..MAX_CHALLENGES {
             if reply.code != 334 {
+                mask(&mut reply, exchange);
                 return Ok((reply, explained));
             }
             let response = if let Some(initial) = held_back.take() {
@@ -435,9 +436,12 @@ impl<'a> Opening<'a> {
             } else {
                 let Ok(challenge) = BASE64.decode(reply.text().trim()) else {
                     remove_echo(&mut reply, &sent);
+                    mask(&mut reply, exchange);
                     return Err(self.fail(Stage::Auth, SendErrorKind::Unexpected(reply)));
                 };
-                explained = explanation(&challenge).or(explained);
+                explained = explanation(&challenge)
+                    .map(|text| exchange.mask(&text))
+                    .or(explained);
                 match exchange.respond(&challenge).await {
                     Ok(response) => BASE64.encode(response),
                     Err(error) => {
@@ -455,6 +459,7 @@ impl<'a> Opening<'a> {
             reply = self.auth_line(line, limit, &sent).await?;
         }
         remove_echo(&mut reply, &sent);
+        mask(&mut reply, exchange);
         Err(self.fail(Stage::Auth, SendErrorKind::Unexpected(reply)))
     }
 
@@ -545,6 +550,13 @@ fn remove_echo(reply: &mut Reply, sent: &[String]) {
             rest = &rest[end..];
         }
         *line = clean;
+    }
+}
+
+/// Nor in clear: whoever holds the secrets takes them out.
+fn mask(reply: &mut Reply, exchange: &dyn SaslExchange) {
+    for line in &mut reply.lines {
+        *line = exchange.mask(line);
     }
 }
 

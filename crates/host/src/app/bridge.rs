@@ -55,6 +55,10 @@ impl SaslExchange for Exchange {
         self.0.generation()
     }
 
+    fn mask(&self, text: &str) -> String {
+        self.0.mask(text)
+    }
+
     fn respond<'a>(&'a mut self, challenge: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, SaslError>> {
         async move {
             self.0
