@@ -143,8 +143,8 @@ fn planted(provider: &OpenId, certificate: &Path, key: &Path) -> (Sandbox, Overh
     };
     let password = |name: &str, reference: &str| {
         format!(
-            "[account.{name}]\nusername = \"{user}\"\nca_file = \"{ca_file}\"\n\
-             server = {{ host = \"localhost\", port = {port}, tls = \"starttls\" }}\n\
+            "[account.{name}]\nusername = \"{user}\"\ntest_recipient = \"{user}\"\n\
+             ca_file = \"{ca_file}\"\nserver = {{ host = \"localhost\", port = {port}, tls = \"starttls\" }}\n\
              auth = {{ plugin = \"basic\", password = {reference} }}\n",
             user = PERSON.0,
             ca_file = sandbox.ca_file(),
@@ -162,9 +162,9 @@ fn planted(provider: &OpenId, certificate: &Path, key: &Path) -> (Sandbox, Overh
         proved_by(
             "certificate",
             &format!(
-                "certificate = {{ file = \"{}\" }}\nprivate_key = {}",
-                certificate.display(),
-                file("key.pem", &key)
+                "certificate = {}\nprivate_key = {}",
+                file("app.pem", &fs::read_to_string(certificate).unwrap()),
+                file("app.key", &key)
             ),
         ),
         proved_by(

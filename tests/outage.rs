@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use support::clock::Later;
@@ -57,9 +59,11 @@ fn a_login_outlives_twelve_hours_of_a_broken_provider_and_mail_resumes_by_itself
             assert_eq!(token.status, 0, "{name}: {token:?}");
             assert_eq!(token.token(), first, "{name}");
         } else {
-            assert_eq!(token.status, LATER, "{name}: {token:?}");
+            // Of all these, only one could as well be the account's own mistake.
+            let status = if name == "invalid_request" { 77 } else { LATER };
+            assert_eq!(token.status, status, "{name}: {token:?}");
+            assert_eq!(rotated.status, status, "{name}: {rotated:?}");
             assert!(token.stdout.is_empty(), "{name}: {token:?}");
-            assert_eq!(rotated.status, LATER, "{name}: {rotated:?}");
             refused += 1;
         }
         for ended in [&rotated, &token] {
@@ -69,7 +73,8 @@ fn a_login_outlives_twelve_hours_of_a_broken_provider_and_mail_resumes_by_itself
         }
     }
     assert!(refused > 60);
-    let mail = at(&later, &send).expect_status(LATER);
+    let mail = at(&later, &send);
+    assert_ne!(mail.status, 0, "{mail:?}");
     assert!(sandbox.mail("admin@contoso.com").is_empty(), "{mail:?}");
 
     sandbox.mend_tokens();
@@ -98,9 +103,20 @@ fn a_provider_that_hangs_keeps_nobody_waiting_while_there_is_a_token() {
     later.pass(Duration::from_mins(50));
     sandbox.break_tokens("hang".into());
 
+    let mut asking = home.postrider(["token", "sandbox-person"]);
     let began = Instant::now();
-    let ended = run(later.tell(&mut home.postrider(["token", "sandbox-person"])));
+    let mut asking = later
+        .tell(&mut asking)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut printed = BufReader::new(asking.stdout.take().unwrap());
+    printed.read_line(&mut line).unwrap();
 
-    assert_eq!(ended.expect_status(0).token(), token);
-    assert!(began.elapsed() < ATTEMPT, "{:?}", began.elapsed());
+    assert_eq!(line.trim_end(), token);
+    assert!(began.elapsed() < ATTEMPT / 2, "{:?}", began.elapsed());
+    // The attempt that it began is not broken off: the provider may have heard it.
+    assert!(asking.wait().unwrap().success());
+    assert!(began.elapsed() < ATTEMPT * 2, "{:?}", began.elapsed());
 }

@@ -11,7 +11,8 @@
 //
 // The control port speaks plain HTTP on loopback:
 //   GET /requests    every request to the token endpoint, oldest first: {"grant_type", "outcome"
-//                    ("granted", an OAuth error, or "fault"), "issued": the tokens}
+//                    ("granted", an OAuth error, or "fault"), "issued": the tokens, "at": when it
+//                    was answered, in milliseconds}
 //   POST /fault      {"times"?, "delay_ms"?, "status"?, "headers"?, "type"?, "body"?, "echo"?}: what
 //                    becomes of the next requests to the token endpoint. With "echo" ("page" or
 //                    "json") the answer repeats what was sent; without "status" and "echo" a
@@ -146,6 +147,7 @@ provider.use(async (context, next) => {
     return;
   }
   await next();
+  request.at = Date.now();
   const body = context.body ?? {};
   request.grant_type = context.oidc?.params?.grant_type ?? null;
   request.outcome = body.error ?? "granted";

@@ -57,7 +57,7 @@ pub(crate) fn troubles() -> [(&'static str, Value); 6] {
         ),
         (
             "429",
-            json!({"http": {"status": 429, "retry_after": 900, "body": ""}}),
+            json!({"http": {"status": 429, "retry_after": 300, "body": ""}}),
         ),
         ("500", json!({"http": {"status": 500, "body": "{}"}})),
         (
