@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
@@ -195,9 +196,20 @@ fn planted(provider: &OpenId, certificate: &Path, key: &Path) -> (Sandbox, Overh
     // Below it stand comments with the sandbox's passwords.
     let person = person.split_once("# export").unwrap().0;
     let person = person.replace("account.sandbox-person.", "account.person.");
-    config += &format!("[account.person]{person}");
+    config += "[account.person]";
+    config += &person;
     home.configure(&config);
 
+    let overheard = Overheard {
+        home,
+        needles: needles(&key),
+        said: Vec::new(),
+    };
+    (sandbox, overheard)
+}
+
+/// What is planted.
+fn needles(key: &str) -> Needles {
     let mut needles = Needles::default();
     for (name, secret) in [
         ("the client secret", CLIENT_SECRET),
@@ -217,16 +229,11 @@ fn planted(provider: &OpenId, certificate: &Path, key: &Path) -> (Sandbox, Overh
     }
     let lines: Vec<_> = key.lines().filter(|line| !line.starts_with('-')).collect();
     let der = STANDARD.decode(lines.concat()).unwrap();
-    // Past the public part, which the certificate shows too.
-    for part in der[320..].chunks_exact(48) {
+    // Line by line, past the public part, which the certificate shows too.
+    for part in der[7 * 48..].chunks_exact(48) {
         needles.add("the private key", part);
     }
-    let overheard = Overheard {
-        home,
-        needles,
-        said: Vec::new(),
-    };
-    (sandbox, overheard)
+    needles
 }
 
 #[test]
@@ -445,7 +452,10 @@ fn a_secret_is_found_in_every_form_and_at_every_place() {
     let secret = "Canary+/=&% secret \"1\"";
     let mut needles = Needles::default();
     needles.add("it", secret);
-    let hex: String = secret.bytes().map(|octet| format!("{octet:02X}")).collect();
+    let mut hex = String::new();
+    for octet in secret.bytes() {
+        let _ = write!(hex, "{octet:02X}");
+    }
     let mut texts = vec![
         secret.to_owned(),
         hex.to_lowercase(),

@@ -82,6 +82,10 @@ impl Sandbox {
     }
 
     /// Makes the token endpoint answer with `effect` until told otherwise.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "it stands in the call as it is meant"
+    )]
     pub(crate) fn break_tokens(&self, effect: Value) {
         self.mend_tokens();
         let fault = json!({ "at": "token", "effect": effect });
