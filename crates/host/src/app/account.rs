@@ -24,6 +24,7 @@ use super::secrets::References;
 use super::{compose, failures, standing};
 use crate::failure::{Failure, exit};
 use crate::lua::{AccountHandle, SendRequest, Sent, Token};
+use crate::when;
 
 /// An account that is set up. Nothing is connected before the first send.
 pub struct Account {
@@ -66,6 +67,15 @@ pub struct RecipientOutcome {
     /// What to do, where it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
+}
+
+/// Which token [`Account::check`] goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// One that is fetched now: a kept one says nothing of a secret that was changed since.
+    Now,
+    /// Whichever serves, as for a send.
+    Kept,
 }
 
 /// What [`Account::check`] found, stage by stage.
@@ -240,7 +250,11 @@ impl Account {
     }
 
     /// Connects, secures, authenticates and asks whether the sender is welcome; sends nothing.
-    pub async fn check(&self) -> CheckReport {
+    pub async fn check(&self, freshness: Freshness) -> CheckReport {
+        let renewed = match freshness {
+            Freshness::Now => self.credential.rotate(true).await.map(drop),
+            Freshness::Kept => Ok(()),
+        };
         let seen = self.pool.check(&self.settings.sender.email).await;
 
         let mut stages: Vec<CheckStage> = Vec::new();
@@ -259,7 +273,7 @@ impl Account {
             stages.push(token);
             stages.push(CheckStage::skipped("auth", "there is no token"));
         } else {
-            let token = self.token_stage().await;
+            let token = self.token_stage(renewed).await;
             let auth = stages.iter().position(|stage| stage.name == "auth");
             stages.insert(auth.unwrap_or(stages.len()), token);
         }
@@ -289,14 +303,13 @@ impl Account {
 
     /// The token as a stage of its own: the one that AUTH used, or, where AUTH was not
     /// reached, one to see whether it would be had.
-    async fn token_stage(&self) -> CheckStage {
+    async fn token_stage(&self, renewed: Result<(), AuthError>) -> CheckStage {
         let started = tokio::time::Instant::now();
-        let outcome = self
-            .credential
-            .access_token()
-            .await
-            .map_err(|error| self.auth_failure(&error));
-        match outcome {
+        let outcome = match renewed {
+            Ok(()) => self.credential.access_token().await,
+            Err(error) => Err(error),
+        };
+        match outcome.map_err(|error| self.auth_failure(&error)) {
             Ok(Some(token)) => CheckStage {
                 name: "token",
                 ok: true,
@@ -324,6 +337,10 @@ impl Account {
         };
         let mut detail = format!("valid for {} minutes", minutes(token.expires_at()));
         if let Ok(standing) = self.standing().await {
+            if let Some(at) = standing.last_refreshed {
+                let ago = now.duration_since(at.0).unwrap_or_default();
+                let _ = write!(detail, ", fetched {} ago", when::span(ago));
+            }
             let _ = write!(detail, ", {}", standing.state);
             if let Some(next) = standing.next_refresh {
                 let _ = write!(detail, ", next in {} minutes", minutes(next.0));
@@ -465,7 +482,11 @@ impl AccountHandle for Account {
     }
 
     fn check(&self) -> BoxFuture<'_, Value> {
-        async move { serde_json::to_value(Account::check(self).await).unwrap_or_default() }.boxed()
+        async move {
+            let report = Account::check(self, Freshness::Kept).await;
+            serde_json::to_value(report).unwrap_or_default()
+        }
+        .boxed()
     }
 
     fn token(&self) -> BoxFuture<'_, Result<Token, Failure>> {

@@ -171,15 +171,15 @@ pub(super) fn auth(account: &Account, error: &AuthError) -> Failure {
         let message = format!("{}: {}", found.cause, error.message);
         let mut failure = diagnosed(Failure::new(&found.code, message), &found);
         if found.verdict == Meaning::Reauthorize && signs_in(account) {
-            let login = format!("{}; to sign in: {}", found.remedy, login(&account.name));
-            failure.remedy = Some(login);
+            failure.remedy = Some(sign_in_remedy(account, &found.remedy));
         }
         failure
     } else {
         by_kind(error)
     };
     failure.account = Some(account.name.clone());
-    failure.retryable = error.kind.is_transient();
+    // A page or junk in the provider's place passes too: the keeper then says when it asks again.
+    failure.retryable = error.kind.is_transient() || error.retry_after.is_some();
     if error.oauth_error.is_some() || error.retry_after.is_some() || error.user_url.is_some() {
         failure.details = json!({
             "oauth_error": error.oauth_error,
@@ -222,6 +222,18 @@ pub(super) fn by_kind(error: &AuthError) -> Failure {
             .with_remedy("report it to the plugin's author; other accounts are not affected"),
         _ => Failure::new("plugin.failed", message)
             .with_remedy("report it to the plugin's author; other accounts are not affected"),
+    }
+}
+
+/// `advice` with the command that it comes down to.
+fn sign_in_remedy(account: &Account, advice: &str) -> String {
+    let Account { name, username, .. } = account;
+    if advice == format!("sign in again as {username}")
+        || advice == format!("sign in as {username}")
+    {
+        format!("{}, as {username}", login(name))
+    } else {
+        format!("{advice}; to sign in: {}", login(name))
     }
 }
 

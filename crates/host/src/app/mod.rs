@@ -42,7 +42,7 @@ use crate::http;
 use crate::lua::{AccountHandle, Backend, Listener};
 use crate::terminal;
 
-pub use account::{Account, CheckReport, CheckStage, RecipientOutcome, SendOutcome};
+pub use account::{Account, CheckReport, CheckStage, Freshness, RecipientOutcome, SendOutcome};
 pub use grant::{LoggedOut, Rotated, Token};
 pub use sign_in::{Connected, Verified};
 pub use standing::{Expiry, LastFailure, Moment, RefreshToken, SignedIn, Standing};

@@ -6,11 +6,12 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 use futures_util::stream::{self, StreamExt as _};
+use postrider_config as config;
 use serde_json::{Value, json};
 
 use super::output::Output;
 use super::send::print_receipt;
-use crate::app::{App, CheckReport, Moment, Standing};
+use crate::app::{App, CheckReport, Freshness, Moment, Standing};
 use crate::failure::{Failure, exit};
 use crate::when;
 
@@ -37,7 +38,7 @@ Nothing is connected and nothing is changed. STATE is one of
         /// The account's name
         name: String,
     },
-    /// Check every step up to MAIL FROM, then send a test message
+    /// Check every step up to MAIL FROM, with a token fetched now, then send a test message
     #[command(after_help = "\
 Examples:
   postrider account test alerts
@@ -111,7 +112,12 @@ async fn list(app: &App, output: &Output) {
         listed.push(facts);
 
         let (state, next, ends) = match standing {
-            Ok(standing) => (state(standing), next(standing, now), ends(standing, now)),
+            Ok(standing) => {
+                if let Some(why) = why(settings, standing, now) {
+                    problems.entry(why).or_default().push(&settings.name);
+                }
+                (state(standing), next(standing, now), ends(standing, now))
+            }
             Err(failure) => {
                 let names = problems.entry(failure.message.clone()).or_default();
                 names.push(&settings.name);
@@ -157,9 +163,25 @@ fn state(standing: &Standing) -> String {
     .to_owned()
 }
 
+/// What is wrong, and what helps, where something is.
+fn why(settings: &config::Account, standing: &Standing, now: SystemTime) -> Option<String> {
+    if let Some(message) = &standing.message {
+        return Some(format!(
+            "{message}\n  try: postrider login {}",
+            settings.name
+        ));
+    }
+    let failure = standing.last_failure.as_ref()?;
+    let again = match failure.retry_at {
+        Some(at) if at.0 > now => format!("the next attempt is due {}", when::relative(at, now)),
+        _ => "it is tried again when a token is needed".to_owned(),
+    };
+    Some(format!("{}; {again}", failure.message))
+}
+
 fn next(standing: &Standing, now: SystemTime) -> String {
     match standing.next_refresh {
-        _ if standing.sign_in_needed => String::new(),
+        _ if standing.sign_in_needed || standing.state == "absent" => String::new(),
         Some(at) if at.0 <= now => "due".to_owned(),
         Some(at) => when::relative(at, now),
         None => String::new(),
@@ -199,7 +221,7 @@ async fn test(arguments: &TestArguments, app: &App, output: &Output) -> Result<E
         Some(account.test_recipient(arguments.to.as_deref())?)
     };
 
-    let report = account.check().await;
+    let report = account.check(Freshness::Now).await;
     print_report(&report, output);
     let Some(recipient) = recipient.filter(|_| report.ok) else {
         output.json(&json!({ "check": report }));

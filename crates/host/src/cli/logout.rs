@@ -40,6 +40,11 @@ pub(super) async fn run(
             "Account \"{}\": signed out; the provider has revoked the sign-in.",
             done.account
         ));
+    } else if arguments.local {
+        output.line(format!(
+            "Account \"{}\": forgotten here; the provider was not told.",
+            done.account
+        ));
     } else {
         output.line(format!(
             "Account \"{}\": forgotten here, and not revoked: {}.",

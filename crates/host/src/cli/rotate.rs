@@ -87,7 +87,14 @@ pub(super) async fn run(
     while let Some(reports) = running.next().await {
         for report in reports {
             progress.clear();
-            output.line(line(&report, output));
+            let line = line(&report, output);
+            // Cron mails what is printed, not the status: what is wrong shows even where the
+            // rest goes to /dev/null.
+            if report.error.is_some() {
+                output.note(&line);
+            } else {
+                output.line(line);
+            }
             done.insert(report.account.clone(), report);
             progress.show(done.len());
         }
