@@ -53,7 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             new_data_key: true,
             now: UNIX_EPOCH,
         };
-        let rekey = each(1, |_| vault.rekey(&rekey).map(drop))?;
+        let rekey = each(1, |_| vault.rekey(&rekey, &mut |_| {}).map(drop))?;
         println!("{records} records: rekey {rekey:?} (memory)");
         Ok(())
     })

@@ -33,7 +33,7 @@ pub use crash::crash_point;
 pub use error::{VaultError, VaultErrorKind};
 pub use keys::{KeyOptions, KeySource, NewKey, Passphrase, PassphraseRequest};
 pub use record::{Entry, Kind, MAX_NAME_OCTETS, MAX_VALUE_OCTETS, Problem, Record};
-pub use rekey::{Rekey, Rekeyed};
+pub use rekey::{Progress, Rekey, Rekeyed};
 pub use status::{DataKey, Status};
 pub use transfer::{Import, Imported, Opener, Sealing, Selection};
 pub use vault::{Lock, Options, Vault};

@@ -30,6 +30,15 @@ pub struct Rekey {
     pub now: SystemTime,
 }
 
+/// How far [`Vault::rekey`] has come with the records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// How many parts of the vault are done.
+    pub done: usize,
+    /// How many there are; they are about equally large.
+    pub parts: usize,
+}
+
 /// What [`Vault::rekey`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rekeyed {
@@ -38,7 +47,7 @@ pub struct Rekeyed {
     /// What was wrong. A broken ledger was made anew from its records; broken records were left
     /// as they are; an old key that could not be removed is still there.
     pub problems: Vec<Problem>,
-    /// Whether the old data keys are gone. They stay while a record cannot be read: mend or remove
+    /// Whether no old data key is left. They stay while a record cannot be read: mend or remove
     /// those, and rekey again.
     pub finished: bool,
 }
@@ -46,8 +55,12 @@ pub struct Rekeyed {
 impl Vault {
     /// Seals the vault with another key, or its records with a new data key, or both. Other
     /// processes may use the vault meanwhile; one that cannot get at the new key learns so at its
-    /// next write.
-    pub fn rekey(&self, rekey: &Rekey) -> Result<Rekeyed, VaultError> {
+    /// next write. `progress` hears of each part of the records that is sealed anew.
+    pub fn rekey(
+        &self,
+        rekey: &Rekey,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Rekeyed, VaultError> {
         let _lock = self.lock_manifest()?;
         let before = self.reloaded()?;
         self.sources().settle(&before.keys.kek)?;
@@ -78,7 +91,7 @@ impl Vault {
             staged.place()?;
             file::sync_parent(&generated)?;
         }
-        let mut keys = self.use_from_now(self.opened(keys));
+        let keys = self.use_from_now(self.opened(keys));
         let mut done = Rekeyed {
             records: 0,
             problems: Vec::new(),
@@ -94,13 +107,8 @@ impl Vault {
             });
         }
 
-        for octet in self.shards()? {
-            let shard = Shard::new(&self.records(), octet);
-            let _lock = shard.lock(false)?;
-            let resealed = shard.reseal(&keys.keys)?;
-            done.records += resealed.records;
-            done.problems.extend(resealed.problems);
-            done.finished &= resealed.left == 0;
+        if keys.keys.sealing.len() > 1 {
+            self.reseal(&keys.keys, &mut done, progress)?;
         }
         if done.finished && keys.keys.sealing.len() > 1 {
             let mut last = keys.keys.sealed_with(keys.keys.kek.clone());
@@ -108,10 +116,31 @@ impl Vault {
             file::stage(&path, &last.text(), 0o600, "rekey.end")?.place()?;
             file::sync_dir(self.dir())?;
             crash::step("rekey.end", "durable");
-            keys = self.use_from_now(self.opened(last));
+            self.use_from_now(self.opened(last));
         }
-        done.finished &= keys.keys.sealing.len() == 1;
         Ok(done)
+    }
+
+    fn reseal(
+        &self,
+        keys: &Keys,
+        done: &mut Rekeyed,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), VaultError> {
+        let shards = self.shards()?;
+        for (number, octet) in shards.iter().enumerate() {
+            let shard = Shard::new(&self.records(), *octet);
+            let _lock = shard.lock(false)?;
+            let resealed = shard.reseal(keys)?;
+            done.records += resealed.records;
+            done.problems.extend(resealed.problems);
+            done.finished &= resealed.left == 0;
+            progress(Progress {
+                done: number + 1,
+                parts: shards.len(),
+            });
+        }
+        Ok(())
     }
 
     fn opened(&self, keys: Keys) -> Open {

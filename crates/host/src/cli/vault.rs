@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -12,8 +13,8 @@ use std::time::{Duration, Instant, SystemTime};
 use clap::{Args, Subcommand};
 use postrider_config::{NoVault, SecretRef, VaultSettings};
 use postrider_vault::{
-    Import, Imported, KeySource, Kind, NewKey, Opener, Problem, Rekey, Sealing, Selection, Status,
-    Vault,
+    Import, Imported, KeySource, Kind, NewKey, Opener, Problem, Progress, Rekey, Sealing,
+    Selection, Status, Vault,
 };
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -184,7 +185,7 @@ fn status(shared: &SharedVault, output: &Output) -> Result<ExitCode, Failure> {
         ));
         return Ok(ExitCode::SUCCESS);
     };
-    let status = working("verifying", || vault.status()).map_err(|error| failure(&error))?;
+    let status = working("verifying", |_| vault.status()).map_err(|error| failure(&error))?;
     let advice = status.key_source.advice();
     let counts: serde_json::Map<String, Value> = KINDS
         .iter()
@@ -291,20 +292,27 @@ fn rekey(
         new_data_key: !arguments.keep_data_key,
         now: SystemTime::now(),
     };
-    let done = working("re-encrypting", || vault.rekey(&rekey)).map_err(|error| failure(&error))?;
+    let done = working("re-encrypting", |percent| {
+        let mut progress = |Progress { done, parts }| {
+            percent.store(100 * done / parts.max(1), Ordering::Relaxed);
+        };
+        vault.rekey(&rekey, &mut progress)
+    })
+    .map_err(|error| failure(&error))?;
 
     let source = vault.key_source();
     output.json(&json!({
         "records": done.records,
         "key": { "source": source.name() },
         "configure": advice,
+        "finished": done.finished,
         "problems": done.problems.iter().map(problem_json).collect::<Vec<_>>(),
     }));
     output.line(format!("encrypted anew: {}", records(done.records)));
     if let Some(advice) = &advice {
         output.line(advice);
     }
-    if !done.problems.is_empty() {
+    if !done.finished {
         output.line(
             "The old data key stays until these are set again or removed, and rekey runs again:",
         );
@@ -588,23 +596,34 @@ fn record_json((kind, name): &(Kind, String)) -> Value {
     json!({ "kind": kind.name(), "name": name })
 }
 
-/// Does `work`, and tells whoever waits at a terminal how long it has been going on.
-fn working<T>(what: &str, work: impl FnOnce() -> T) -> T {
+/// Does `work`, and tells whoever waits at a terminal how long it has been going on, and how
+/// many percent of it `work` says are done.
+fn working<T>(what: &str, work: impl FnOnce(&AtomicUsize) -> T) -> T {
+    let percent = AtomicUsize::new(0);
     if !io::stderr().is_terminal() {
-        return work();
+        return work(&percent);
     }
     thread::scope(|scope| {
         let (done, wait) = mpsc::channel::<()>();
+        let percent = &percent;
         scope.spawn(move || {
             let start = Instant::now();
             while wait.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
-                let _ = write!(io::stderr(), "\r{what} … {} s ", start.elapsed().as_secs());
+                let part = match percent.load(Ordering::Relaxed) {
+                    0 => String::new(),
+                    percent => format!(", {percent} %"),
+                };
+                let _ = write!(
+                    io::stderr(),
+                    "\r{what} … {} s{part} ",
+                    start.elapsed().as_secs()
+                );
             }
             if start.elapsed() >= PATIENCE {
                 complain("");
             }
         });
-        let outcome = work();
+        let outcome = work(percent);
         drop(done);
         outcome
     })

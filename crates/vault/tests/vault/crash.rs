@@ -22,7 +22,7 @@ fn perform(work: &str, options: &Options) {
             new_data_key,
             now: now(),
         };
-        assert!(vault.rekey(&rekey).unwrap().finished);
+        assert!(vault.rekey(&rekey, &mut |_| {}).unwrap().finished);
     };
     match work {
         "create" => {}

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use postrider_vault::{Kind, Rekey};
+use postrider_vault::{Kind, NewKey, Progress, Rekey};
 
 use crate::support::{Place, new_data_key, now, value};
 
@@ -68,7 +68,50 @@ fn nothing_asked_nothing_changed() {
         new_data_key: false,
         now: now(),
     };
-    let done = vault.rekey(&rekey).unwrap();
+    let done = vault.rekey(&rekey, &mut |_| {}).unwrap();
     assert_eq!((done.records, done.finished), (0, true));
     assert_eq!(fs::read(place.record_file()).unwrap(), record);
+}
+
+#[test]
+fn another_key_alone_leaves_every_record_and_ledger_as_it_is() {
+    let place = Place::new();
+    let vault = place.open();
+    vault.put(Kind::Grant, "a", b"1").unwrap();
+    fs::write(place.record_file(), b"damaged").unwrap();
+    let ledger = fs::read(place.ledger_file()).unwrap();
+    let rekey = Rekey {
+        key: Some(NewKey::Generated),
+        new_data_key: false,
+        now: now(),
+    };
+
+    let done = vault.rekey(&rekey, &mut |_| {}).unwrap();
+
+    assert_eq!(fs::read(place.ledger_file()).unwrap(), ledger);
+    assert!(done.finished && done.problems.is_empty(), "{done:?}");
+    assert_eq!(vault.status().unwrap().data_keys.len(), 1);
+}
+
+#[test]
+fn who_waits_for_a_rekey_sees_it_come_to_its_end() {
+    let place = Place::new();
+    let vault = place.open();
+    for number in 0..20 {
+        vault.put(Kind::Grant, &number.to_string(), b"").unwrap();
+    }
+    let parts = fs::read_dir(place.dir().join("records")).unwrap().count();
+    let rekey = Rekey {
+        key: None,
+        new_data_key: true,
+        now: now(),
+    };
+    let mut heard = Vec::new();
+
+    vault
+        .rekey(&rekey, &mut |progress| heard.push(progress))
+        .unwrap();
+
+    let expected: Vec<_> = (1..=parts).map(|done| Progress { done, parts }).collect();
+    assert_eq!(heard, expected);
 }

@@ -75,7 +75,7 @@ fn no_secret_shows_anywhere() {
     write!(
         said,
         "{rekey:?} {:?} {vault:?} {:?}",
-        vault.rekey(&rekey).unwrap(),
+        vault.rekey(&rekey, &mut |_| {}).unwrap(),
         place.options
     )
     .unwrap();

@@ -33,7 +33,7 @@ fn on_a_small_disk(options: &Options) {
         now: now(),
     };
     assert_eq!(
-        vault.rekey(&rekey).unwrap_err().kind,
+        vault.rekey(&rekey, &mut |_| {}).unwrap_err().kind,
         VaultErrorKind::DiskFull
     );
     unharmed(options);
@@ -50,7 +50,7 @@ fn on_a_small_disk(options: &Options) {
         vault.put(Kind::Grant, "c", b"new").unwrap_err(),
         vault.remove(Kind::Grant, "a").unwrap_err(),
         vault.try_lock(Kind::Grant, "a").unwrap_err(),
-        vault.rekey(&rekey).unwrap_err(),
+        vault.rekey(&rekey, &mut |_| {}).unwrap_err(),
         Vault::open(&support::options(&options.dir.with_file_name("another"))).unwrap_err(),
     ] {
         assert_eq!(error.kind, VaultErrorKind::ReadOnly, "{error}");

@@ -147,11 +147,14 @@ pub(crate) fn value(vault: &Vault, kind: Kind, name: &str) -> Option<Vec<u8>> {
 
 pub(crate) fn new_data_key(vault: &Vault) -> Rekeyed {
     vault
-        .rekey(&Rekey {
-            key: None,
-            new_data_key: true,
-            now: now(),
-        })
+        .rekey(
+            &Rekey {
+                key: None,
+                new_data_key: true,
+                now: now(),
+            },
+            &mut |_| {},
+        )
         .unwrap()
 }
 
