@@ -147,10 +147,12 @@ impl Vault {
     }
 
     /// Takes the records of an export into this vault; armor is recognised. Nothing is taken from
-    /// an export that cannot be read to its end.
+    /// an export that cannot be read to its end. Waits for whoever holds a record's lock.
     pub fn import(&self, import: &Import, from: impl Read) -> Result<Imported, VaultError> {
         let mut imported = Imported::default();
         for (kind, name, value) in read(&import.opener, from)? {
+            // A refresh may be under way, and what it brings is newer than the export.
+            let _lock = self.lock(kind, &name)?;
             let list = match self.get(kind, &name) {
                 Ok(None) => &mut imported.added,
                 Ok(Some(record)) if *record.value == *value => {

@@ -210,16 +210,25 @@ impl Vault {
 
     /// The lock of a name, if nobody holds it.
     pub fn try_lock(&self, kind: Kind, name: &str) -> Result<Option<Lock>, VaultError> {
-        check_name(name)?;
-        let id = self.keys().keys.record_id(kind, name);
-        let locks = self.inner.dir.join(LOCKS);
-        let path = locks.join(id.hex());
+        let path = self.lock_path(kind, name)?;
         let file = file::lock_file(&path)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Lock { _file: file })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(VaultError::io(&path, "lock the file", &error)),
         }
+    }
+
+    /// The lock of a name, once nobody else holds it.
+    pub(crate) fn lock(&self, kind: Kind, name: &str) -> Result<Lock, VaultError> {
+        let file = file::lock(&self.lock_path(kind, name)?, false)?;
+        Ok(Lock { _file: file })
+    }
+
+    fn lock_path(&self, kind: Kind, name: &str) -> Result<PathBuf, VaultError> {
+        check_name(name)?;
+        let id = self.keys().keys.record_id(kind, name);
+        Ok(self.inner.dir.join(LOCKS).join(id.hex()))
     }
 
     /// Where the key came from.

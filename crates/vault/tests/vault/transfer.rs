@@ -142,6 +142,46 @@ fn what_exists_with_another_value_is_replaced_only_when_asked() {
 }
 
 #[test]
+fn an_import_waits_for_whoever_works_on_a_record() {
+    let (source, target) = (Place::new(), Place::in_memory());
+    let from = source.open();
+    let names = ["first", "second"].map(|name| (Kind::Grant, name.to_owned()));
+    for (kind, name) in &names {
+        from.put(*kind, name, b"exported").unwrap();
+    }
+    let identity = Identity::generate();
+    let sealing = Sealing::Recipients(vec![recipient(&identity)]);
+    let mut export = Vec::new();
+    from.export(
+        &Selection::Only(names.to_vec()),
+        &sealing,
+        false,
+        &mut export,
+    )
+    .unwrap();
+
+    let (vault, importing) = (target.open(), target.open());
+    let lock = vault.try_lock(Kind::Grant, "second").unwrap().unwrap();
+    let imported = std::thread::scope(|scope| {
+        let import = scope.spawn(|| import(&importing, identities(&identity), &export).unwrap());
+        while value(&vault, Kind::Grant, "first").is_none() {
+            std::thread::yield_now();
+        }
+        // Time enough to go on, for who does not wait.
+        for _ in 0..1000 {
+            assert_eq!(value(&vault, Kind::Grant, "second"), None);
+        }
+        vault.put(Kind::Grant, "second", b"refreshed").unwrap();
+        drop(lock);
+        import.join().unwrap()
+    });
+
+    assert_eq!(imported.added, names[..1]);
+    assert_eq!(imported.kept, names[1..]);
+    assert_eq!(value(&vault, Kind::Grant, "second").unwrap(), b"refreshed");
+}
+
+#[test]
 fn a_broken_record_is_mended_by_an_import_and_ends_an_export() {
     let place = Place::new();
     let vault = place.open();
