@@ -1,7 +1,7 @@
 //! The key-encryption key, and what `vault.json` remembers of it.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use ring::hmac;
@@ -25,9 +25,9 @@ pub(crate) struct KeyNote {
     pub(crate) source: KeySource,
     /// Made from the key; the key cannot be had from it.
     pub(crate) id: String,
-    /// Where a key file was.
+    /// Where a key file was, for people: JSON cannot hold every path.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) path: Option<PathBuf>,
+    pub(crate) path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) argon2: Option<Argon2Note>,
 }
@@ -45,20 +45,32 @@ pub(crate) struct Argon2Note {
 /// A key-encryption key and where it came from.
 #[derive(Clone)]
 pub(crate) struct Kek {
+    /// What seals the other keys.
     key: KeyOctets,
+    /// What authenticates `vault.json`.
+    text_key: hmac::Key,
     pub(crate) note: KeyNote,
 }
 
 impl Kek {
-    fn new(key: KeyOctets, source: KeySource) -> Kek {
-        let key_id = hmac::sign(&hmac_key(&key), b"postrider-vault key id");
+    /// One key for each use, all from `root`.
+    fn new(root: &KeyOctets, source: KeySource) -> Kek {
+        let root = hmac::Key::new(hmac::HMAC_SHA256, root.as_slice());
+        let derived = |label: &[u8]| hmac::sign(&root, label);
+        let mut key = Zeroizing::new([0; 32]);
+        key.copy_from_slice(derived(b"postrider-vault sealing of keys").as_ref());
+        let text_key = derived(b"postrider-vault authentication");
         let note = KeyNote {
             source,
-            id: hex(&key_id.as_ref()[..8]),
+            id: hex(&derived(b"postrider-vault key id").as_ref()[..8]),
             path: None,
             argon2: None,
         };
-        Kek { key, note }
+        Kek {
+            key,
+            text_key: hmac::Key::new(hmac::HMAC_SHA256, text_key.as_ref()),
+            note,
+        }
     }
 
     /// From something that nobody can guess.
@@ -82,26 +94,25 @@ impl Kek {
             return Err(VaultError::new(VaultErrorKind::NoKey, path, message));
         }
         let label = hmac::Key::new(hmac::HMAC_SHA256, b"postrider-vault key-encryption key 1");
-        let derived = hmac::sign(&label, material);
-        let mut key = Zeroizing::new([0; 32]);
-        key.copy_from_slice(derived.as_ref());
-        let mut kek = Kek::new(key, source);
-        kek.note.path = Some(path.to_owned());
+        let mut root = Zeroizing::new([0; 32]);
+        root.copy_from_slice(hmac::sign(&label, material).as_ref());
+        let mut kek = Kek::new(&root, source);
+        kek.note.path = Some(path.to_string_lossy().into_owned());
         Ok(kek)
     }
 
     pub(crate) fn from_passphrase(passphrase: &SecretString, note: Argon2Note) -> Option<Kek> {
         let salt = Id::from_hex(&note.salt)?;
         let params = Params::new(note.memory_kib, note.passes, note.lanes, Some(32)).ok()?;
-        let mut key = Zeroizing::new([0; 32]);
+        let mut root = Zeroizing::new([0; 32]);
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
             .hash_password_into(
                 passphrase.expose_secret().as_bytes(),
                 &salt.0,
-                key.as_mut_slice(),
+                root.as_mut_slice(),
             )
             .ok()?;
-        let mut kek = Kek::new(key, KeySource::Passphrase);
+        let mut kek = Kek::new(&root, KeySource::Passphrase);
         kek.note.argon2 = Some(note);
         Some(kek)
     }
@@ -120,22 +131,13 @@ impl Kek {
     }
 
     pub(crate) fn authenticate(&self, text: &[u8]) -> hmac::Tag {
-        hmac::sign(&self.text_key(), text)
+        hmac::sign(&self.text_key, text)
     }
 
     pub(crate) fn authentic(&self, text: &[u8], tag: &str) -> bool {
         // Equal in constant time is not needed: who can try this has the file and no oracle.
         hex(self.authenticate(text).as_ref()) == tag
     }
-
-    fn text_key(&self) -> hmac::Key {
-        let key = hmac::sign(&hmac_key(&self.key), b"postrider-vault authentication");
-        hmac::Key::new(hmac::HMAC_SHA256, key.as_ref())
-    }
-}
-
-fn hmac_key(key: &KeyOctets) -> hmac::Key {
-    hmac::Key::new(hmac::HMAC_SHA256, key.as_slice())
 }
 
 impl Argon2Note {
@@ -165,7 +167,7 @@ impl fmt::Display for KeyNote {
             KeySource::GeneratedFile => "the generated key file",
         })?;
         match &self.path {
-            Some(path) => write!(f, " {}", path.display()),
+            Some(path) => write!(f, " {path}"),
             None => Ok(()),
         }
     }

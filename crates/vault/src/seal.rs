@@ -213,7 +213,7 @@ fn encrypt(
     octets: &mut Vec<u8>,
     from: usize,
 ) {
-    let tag = XChaCha20Poly1305::new(&Key::from(**key))
+    let tag = cipher(key)
         .encrypt_inout_detached(&XNonce::from(*nonce), bound, (&mut octets[from..]).into())
         .expect("a text below 256 GiB");
     octets.extend_from_slice(&tag);
@@ -227,7 +227,7 @@ fn decrypt(
 ) -> Option<Zeroizing<Vec<u8>>> {
     let (ciphertext, tag) = sealed.split_at_checked(sealed.len().checked_sub(TAG_OCTETS)?)?;
     let mut text = Zeroizing::new(ciphertext.to_vec());
-    XChaCha20Poly1305::new(&Key::from(**key))
+    cipher(key)
         .decrypt_inout_detached(
             &XNonce::try_from(nonce).ok()?,
             bound,
@@ -236,6 +236,12 @@ fn decrypt(
         )
         .ok()?;
     Some(text)
+}
+
+fn cipher(key: &KeyOctets) -> XChaCha20Poly1305 {
+    // Borrowed: a copy of the key would stay behind on the stack.
+    let key: &Key = (&**key).into();
+    XChaCha20Poly1305::new(key)
 }
 
 fn part<const N: usize>(octets: &[u8]) -> [u8; N] {

@@ -159,7 +159,7 @@ impl Sources<'_> {
         match old.source() {
             KeySource::GeneratedFile => {
                 let path = self.generated_path();
-                if new.note.path.as_ref() != Some(&path) {
+                if new.note.path.as_deref() != Some(&*path.to_string_lossy()) {
                     file::remove(&path)?;
                 }
                 Ok(())
@@ -188,7 +188,7 @@ impl Sources<'_> {
                 // Looked at in this order, a key on its way from one place to the other is seen.
                 match read_key(&file::aside(&path), source, Trust::Own) {
                     Ok(Some(mut kek)) if kek.note.id == id => {
-                        kek.note.path = Some(path);
+                        kek.note.path = Some(path.to_string_lossy().into_owned());
                         Ok(Some(kek))
                     }
                     _ => read_key(&path, source, Trust::Own),

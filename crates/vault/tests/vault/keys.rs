@@ -253,7 +253,7 @@ fn a_vault_moves_from_any_key_to_any_other() {
             new_data_key: true,
             now: now(),
         };
-        let done = changing.rekey(&rekey).unwrap();
+        let done = changing.rekey(&rekey, &mut |_| {}).unwrap();
         assert!(done.finished && done.problems.is_empty() && done.records == 1);
         assert_eq!(changing.key_source(), source);
 
@@ -283,7 +283,7 @@ fn who_cannot_get_at_the_new_key_is_told() {
         now: now(),
     };
     let other = Vault::open(&place.options).unwrap();
-    other.rekey(&rekey).unwrap();
+    other.rekey(&rekey, &mut |_| {}).unwrap();
     for error in [
         vault.get(Kind::Secret, "a").unwrap_err(),
         vault.put(Kind::Secret, "a", b"2").unwrap_err(),
@@ -291,6 +291,27 @@ fn who_cannot_get_at_the_new_key_is_told() {
         assert_eq!(error.kind, VaultErrorKind::NoKey, "{error}");
     }
     assert_eq!(value(&other, Kind::Secret, "a").unwrap(), b"1");
+}
+
+#[test]
+fn a_place_whose_name_is_no_text_keeps_a_vault_and_its_key() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let mut place = Place::new();
+    place.options.dir = place.root.path().join(OsStr::from_bytes(b"v\xffault"));
+    let vault = place.open();
+    vault.put(Kind::Secret, "a", b"1").unwrap();
+    assert_eq!(value(&place.open(), Kind::Secret, "a").unwrap(), b"1");
+
+    let rekey = Rekey {
+        key: Some(NewKey::Generated),
+        new_data_key: true,
+        now: now(),
+    };
+    let done = vault.rekey(&rekey, &mut |_| {}).unwrap();
+    assert!(done.finished && done.problems.is_empty(), "{done:?}");
+    assert_eq!(value(&place.open(), Kind::Secret, "a").unwrap(), b"1");
 }
 
 #[cfg(not(feature = "keyring"))]
@@ -330,7 +351,7 @@ fn the_desktops_keyring_keeps_the_key() {
             new_data_key: true,
             now: now(),
         };
-        let done = place.open().rekey(&rekey).unwrap();
+        let done = place.open().rekey(&rekey, &mut |_| {}).unwrap();
         assert!(done.finished && done.problems.is_empty(), "{done:?}");
         assert_eq!(place.open().key_source(), source);
         assert_eq!(value(&place.open(), Kind::Secret, "a").unwrap(), b"1");
