@@ -86,10 +86,10 @@ impl VaultError {
 
     /// Whether a file is not what was written, so that reading it again is no use.
     pub(crate) fn is_broken(&self) -> bool {
-        use VaultErrorKind::{Corrupt, Missing, RolledBack, Swapped, Truncated};
+        use VaultErrorKind::{Corrupt, Missing, RolledBack, Swapped, TooLarge, Truncated};
         matches!(
             self.kind,
-            Corrupt | Missing | RolledBack | Swapped | Truncated
+            Corrupt | Missing | RolledBack | Swapped | TooLarge | Truncated
         )
     }
 

@@ -188,6 +188,26 @@ fn a_ledger_that_is_gone_or_broken_is_said_and_made_anew_by_rekey() {
 }
 
 #[test]
+fn a_file_larger_than_any_is_broken_and_can_be_mended() {
+    let grow = |path: &std::path::Path| {
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_len(1 << 29).unwrap();
+    };
+    let (place, vault, _) = with_old_copy();
+    grow(&place.record_file());
+    assert_error(&place, &vault, VaultErrorKind::TooLarge, "is larger than");
+    assert_mended_by_a_put(&vault);
+
+    grow(&place.ledger_file());
+    let error = vault.get(Kind::Secret, "a").unwrap_err();
+    assert_eq!(error.kind, VaultErrorKind::TooLarge, "{error}");
+    let done = new_data_key(&vault);
+    assert_eq!((done.finished, done.problems.len()), (true, 1));
+    assert_eq!(value(&vault, Kind::Secret, "a").unwrap(), b"three");
+    assert!(vault.status().unwrap().problems.is_empty());
+}
+
+#[test]
 fn keys_that_are_gone_are_not_made_anew() {
     let (place, vault, _) = with_old_copy();
     fs::remove_file(place.dir().join("vault.json")).unwrap();
