@@ -100,7 +100,10 @@ fn kill_at_every_step(home: &Home, account: &str, browser: &mut Browser, provide
                 let asked = (provider.outcomes)().len();
                 assert_eq!(asked, before + 2, "{step}");
                 let command = format!("postrider login {account}");
-                assert!(rotated.stdout.contains(&command), "{step}: {rotated:?}");
+                for part in [&command, "a refresh was cut short"] {
+                    assert!(rotated.stderr.contains(part), "{step}: {rotated:?}");
+                }
+                assert!(!rotated.stderr.contains("revoked"), "{step}: {rotated:?}");
                 // The old access token serves while it lives; then somebody is called for.
                 home.token(account);
                 let said = run(later.tell(&mut home.postrider(["token", account])));

@@ -130,6 +130,10 @@ impl Flight<'_> {
                     "a refresh was cut short, and the provider no longer accepts the refresh token from before it ({})",
                     error.message
                 ),
+                // Which would be read as a revocation.
+                oauth_error: None,
+                oauth_suberror: None,
+                oauth_description: None,
                 ..error
             },
             _ => error,
