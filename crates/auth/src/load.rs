@@ -245,7 +245,7 @@ impl LoadedPlugin {
 
     /// Everything wrong with these settings by the plugin's own schema. No value is shown.
     pub fn check_settings(&self, settings: &InstanceSettings) -> Result<(), Vec<SettingsProblem>> {
-        check(self.description(), settings)
+        check(self.description(), &self.code.validator, settings)
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -276,10 +276,12 @@ impl LoadedPlugin {
         // SAFETY: tests pass tables that the kit or the test itself made.
         let functions = unsafe { Functions::of(table) }.unwrap();
         let (_, output) = functions.describe();
+        let (description, validator) = describe::parse(&output.unwrap()).unwrap();
         Arc::new(Self {
             code: Arc::new(Code {
                 functions,
-                description: describe::parse(&output.unwrap()).unwrap(),
+                description,
+                validator,
             }),
             path: PathBuf::new(),
             sha256: String::new(),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use jsonschema::Validator;
 use jsonschema::error::ValidationErrorKind;
 use postrider_plugin::wire::Description;
 use secrecy::SecretString;
@@ -83,9 +84,10 @@ impl fmt::Display for SettingsProblem {
     }
 }
 
-/// Everything wrong with `settings` by the schema in `description`.
+/// Everything wrong with `settings` by the schema in `description`, which `validator` is of.
 pub(crate) fn check(
     description: &Description,
+    validator: &Validator,
     settings: &InstanceSettings,
 ) -> Result<(), Vec<SettingsProblem>> {
     let schema = description.config_schema.as_value();
@@ -115,34 +117,28 @@ pub(crate) fn check(
         instance.insert(name, Value::from("secret"));
     }
 
-    match jsonschema::draft202012::new(schema) {
-        Ok(validator) => {
-            let instance = Value::Object(instance);
-            for error in validator.iter_errors(&instance) {
-                let path = error.instance_path().as_str().trim_start_matches('/');
-                let top = path.split('/').next().unwrap_or("");
-                if secret.contains(top) {
-                    continue;
-                }
-                match error.kind() {
-                    ValidationErrorKind::AdditionalProperties { unexpected } => {
-                        for name in unexpected {
-                            problem(&dotted(path, name), unknown(schema));
-                        }
-                    }
-                    ValidationErrorKind::Required { property } => {
-                        let name = property.as_str().unwrap_or_default();
-                        problem(&dotted(path, name), "is missing".into());
-                    }
-                    _ => problem(
-                        &dotted(path, ""),
-                        error.masked_with("the value").to_string(),
-                    ),
+    let instance = Value::Object(instance);
+    for error in validator.iter_errors(&instance) {
+        let path = error.instance_path().as_str().trim_start_matches('/');
+        let top = path.split('/').next().unwrap_or("");
+        if secret.contains(top) {
+            continue;
+        }
+        match error.kind() {
+            ValidationErrorKind::AdditionalProperties { unexpected } => {
+                for name in unexpected {
+                    problem(&dotted(path, name), unknown(schema));
                 }
             }
+            ValidationErrorKind::Required { property } => {
+                let name = property.as_str().unwrap_or_default();
+                problem(&dotted(path, name), "is missing".into());
+            }
+            _ => problem(
+                &dotted(path, ""),
+                error.masked_with("the value").to_string(),
+            ),
         }
-        // Unreachable for a loaded plugin, whose schema was built once already.
-        Err(_) => problem("", "the plugin's schema is not usable".into()),
     }
 
     if let Err(reason) = AllowList::new(
@@ -241,7 +237,9 @@ mod tests {
             policy: GrantPolicy::default(),
             expiries: Vec::new(),
         };
-        match check(&description(), &settings) {
+        let description = description();
+        let validator = jsonschema::draft202012::new(description.config_schema.as_value()).unwrap();
+        match check(&description, &validator, &settings) {
             Ok(()) => Vec::new(),
             Err(problems) => problems.iter().map(ToString::to_string).collect(),
         }

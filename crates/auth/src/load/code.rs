@@ -5,6 +5,7 @@ use std::mem;
 use std::ptr;
 use std::time::Duration;
 
+use jsonschema::Validator;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use postrider_plugin::abi::{self, AuthV1, EntryV1, MAGIC, MAJOR, SYMBOL};
 use postrider_plugin::wire::Description;
@@ -28,6 +29,8 @@ const RTLD_NODELETE: c_int = 0;
 pub(super) struct Code {
     pub(super) functions: Functions,
     pub(super) description: Description,
+    /// Built once from the description's schema.
+    pub(super) validator: Validator,
 }
 
 impl Code {
@@ -54,9 +57,11 @@ impl Code {
                 reason: format!("describe returned {code}"),
             });
         }
+        let (description, validator) = describe::parse(&output)?;
         Ok(Self {
             functions,
-            description: describe::parse(&output)?,
+            description,
+            validator,
         })
     }
 }

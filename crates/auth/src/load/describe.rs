@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jsonschema::Validator;
 use postrider_plugin::wire::Description;
 use serde_json::Value;
 
@@ -17,8 +18,9 @@ const HOSTS: usize = 64;
 /// Marks a property of the schema as a secret setting.
 const SECRET: &str = "x-postrider-secret";
 
-/// The description in `octets`.
-pub(super) fn parse(octets: &[u8]) -> Result<Description, LoadError> {
+/// The description in `octets`, and what checks settings by its schema: building that takes
+/// longer than all the rest.
+pub(super) fn parse(octets: &[u8]) -> Result<(Description, Validator), LoadError> {
     let bad = |reason: String| LoadError::Description {
         reason: one_line(&reason, 500),
     };
@@ -55,7 +57,8 @@ pub(super) fn parse(octets: &[u8]) -> Result<Description, LoadError> {
     if !schema.is_object() {
         return Err(bad("config_schema is no JSON object".into()));
     }
-    jsonschema::draft202012::new(schema).map_err(|error| bad(format!("config_schema: {error}")))?;
+    let validator = jsonschema::draft202012::new(schema)
+        .map_err(|error| bad(format!("config_schema: {error}")))?;
     if marks(schema) != secret_names(schema).len() {
         return Err(bad(format!(
             "config_schema: {SECRET} is for the settings themselves, not for what lies in one"
@@ -63,7 +66,7 @@ pub(super) fn parse(octets: &[u8]) -> Result<Description, LoadError> {
     }
     description.version = one_line(&description.version, VERSION_CHARS);
     description.summary = one_line(&description.summary, SUMMARY_CHARS);
-    Ok(description)
+    Ok((description, validator))
 }
 
 /// The settings that `schema` declares secret.
@@ -132,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_plain_description_passes_and_unknown_keys_are_ignored() {
-        let description = parse(plain().to_string().as_bytes()).unwrap();
+        let (description, _) = parse(plain().to_string().as_bytes()).unwrap();
         assert_eq!(description.name, "x");
         let secrets = secret_names(description.config_schema.as_value());
         assert_eq!(Vec::from_iter(secrets), ["password"]);
