@@ -44,9 +44,14 @@ pr.on("token.reauthorization_required", function(event)
   }
 end)
 
+local function ends(days)
+  if days > 1 then return "ends in " .. days .. " days" end
+  return days == 1 and "ends within a day" or "has come to its end"
+end
+
 pr.on("secret.expiring", function(event)
   tell {
-    text = ("Postrider: %s of account %s ends in %d days"):format(event.secret, event.account, event.days),
+    text = ("Postrider: %s of account %s %s"):format(event.secret, event.account, ends(event.days)),
     event = "secret.expiring",
     account = event.account, secret = event.secret, days = event.days, expires_at = pr.time.format(event.expires_at),
   }

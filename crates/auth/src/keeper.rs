@@ -32,6 +32,7 @@ mod mutation;
 mod notice;
 mod outlook;
 mod parameters;
+mod pool;
 mod record;
 mod schedule;
 #[cfg(test)]
@@ -44,7 +45,7 @@ mod tend;
 mod token;
 mod vault_store;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
@@ -60,8 +61,9 @@ pub(crate) use grant::{Grant, Revoked};
 pub use grant::{Rotation, RotationOutcome};
 use limits::Issuer;
 pub(crate) use notice::Expiry;
-pub use parameters::{GrantPolicy, KnownExpiry, Parameters, ReuseGrace};
+pub use parameters::{GrantPolicy, KnownExpiry, Parameters, ReuseGrace, days_left};
 pub use status::{FailureStatus, GrantState, GrantStatus, Reason, RefreshTokenStatus};
+use pool::Pool;
 use step::{Gate, Step, StoreCall};
 pub use store::{GrantKey, GrantStore, MemoryStore, Shelf, StoreError, StoreLock};
 use tasks::Tasks;
@@ -103,10 +105,12 @@ struct Shared {
     events: Arc<dyn EventSink>,
     parameters: Parameters,
     grants: Mutex<HashMap<GrantKey, Weak<Grant>>>,
-    issuers: Mutex<HashMap<Arc<str>, Arc<Issuer>>>,
-    clients: Mutex<HashMap<ClientKey, Arc<Breaker>>>,
+    issuers: Mutex<Pool<Arc<str>, Issuer>>,
+    clients: Mutex<Pool<ClientKey, Breaker>>,
     tasks: Tasks,
     agenda: Agenda,
+    /// Thresholds of expiries that are in the log: they are looked at again and again.
+    logged: Mutex<HashSet<(GrantKey, u32)>>,
     /// Held by who works off the agenda.
     tending: tokio::sync::Mutex<()>,
     gate: Gate,
@@ -158,6 +162,7 @@ impl Keeper {
                 clients: Mutex::default(),
                 tasks: Tasks::default(),
                 agenda: Agenda::default(),
+                logged: Mutex::default(),
                 tending: tokio::sync::Mutex::default(),
                 gate,
             }),
@@ -187,14 +192,12 @@ impl Keeper {
     /// The grant with this key: one for each, whoever asks.
     pub(crate) fn grant(&self, key: GrantKey, identity: GrantIdentity) -> Arc<Grant> {
         let shared = &self.shared;
-        let issuer = {
-            let mut issuers = lock(&shared.issuers);
-            let issuer = issuers
-                .entry(Arc::clone(&identity.issuer))
-                .or_insert_with(|| Arc::new(Issuer::new(&shared.parameters)));
-            Arc::clone(issuer)
-        };
-        let client = Arc::clone(lock(&shared.clients).entry(identity.client).or_default());
+        let issuer = lock(&shared.issuers).get(
+            Arc::clone(&identity.issuer),
+            || Issuer::new(&shared.parameters),
+            Issuer::is_idle,
+        );
+        let client = lock(&shared.clients).get(identity.client, Breaker::default, Breaker::is_idle);
         let mut grants = lock(&shared.grants);
         let entry = grants.entry(key).or_default();
         entry.upgrade().unwrap_or_else(|| {

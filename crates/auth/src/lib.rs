@@ -37,7 +37,7 @@ pub use keeper::{
     AccessToken, Event, EventSink, FailureStatus, GrantKey, GrantPolicy, GrantState, GrantStatus,
     GrantStore, Keeper, KeeperSettings, KnownExpiry, MemoryStore, NoEvents, Parameters, Reason,
     RefreshTokenStatus, ReuseGrace, Rotation, RotationOutcome, Shelf, StoreError, StoreLock,
-    VaultStore,
+    VaultStore, days_left,
 };
 pub use load::{Found, LoadError, LoadedPlugin, Loader, LoaderSettings};
 pub use postrider_plugin::wire::{

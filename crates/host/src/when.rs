@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use postrider_auth::days_left;
+
 use crate::app::Moment;
 
 /// `in 41 min`, `now`, `3 d ago`.
@@ -10,6 +12,14 @@ pub(crate) fn relative(moment: Moment, now: SystemTime) -> String {
         Ok(left) if left < Duration::from_secs(1) => "now".to_owned(),
         Ok(left) => format!("in {}", span(left)),
         Err(over) => format!("{} ago", span(over.duration())),
+    }
+}
+
+/// When something ends, in the days that warnings of it count: `in 5 d`; in hours when it is near.
+pub(crate) fn end(moment: Moment, now: SystemTime) -> String {
+    match days_left(moment.0, now) {
+        days @ 3.. => format!("in {days} d"),
+        _ => relative(moment, now),
     }
 }
 
@@ -59,5 +69,16 @@ mod tests {
         assert_eq!(at(now - Duration::from_hours(72)), "3 d ago");
         assert_eq!(at(now), "now");
         assert_eq!(day(Moment(SystemTime::UNIX_EPOCH)), "1970-01-01");
+    }
+
+    #[test]
+    fn an_end_is_as_far_as_its_warning_says() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_hours(1_000_000);
+        let at = |hours| end(Moment(now + Duration::from_hours(hours)), now);
+
+        assert_eq!(at(5 * 24 - 1), "in 5 d");
+        assert_eq!(at(49), "in 3 d");
+        assert_eq!(at(47), "in 47 h");
+        assert_eq!(end(Moment(now - Duration::from_hours(72)), now), "3 d ago");
     }
 }

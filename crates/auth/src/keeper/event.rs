@@ -52,8 +52,8 @@ pub enum Event {
         secret: String,
         /// When it expires.
         expires_at: SystemTime,
-        /// Days left, a part of one counted as one.
-        days: u32,
+        /// [`days_left`](super::days_left) when it was told.
+        days: i64,
     },
 }
 

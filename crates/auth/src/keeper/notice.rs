@@ -11,14 +11,14 @@ use tokio::time::Instant;
 
 use super::event::Event;
 use super::grant::Grant;
-use super::parameters::KnownExpiry;
+use super::parameters::{KnownExpiry, days_left};
 use super::record::{Notice, Record};
 use super::store::{GrantKey, Shelf};
-use super::{Keeper, Shared};
+use super::{Keeper, Shared, lock};
 use crate::clock::unix_ms;
 use crate::credential::Credential;
 
-/// After nobody heard it, it is told again after so long at the soonest.
+/// After nobody heard it, it is told again after so long at the soonest, unless somebody asks.
 const AGAIN: Duration = Duration::from_mins(1);
 /// The same for an expiry, which is days away.
 const AGAIN_EXPIRY: Duration = Duration::from_hours(1);
@@ -37,7 +37,10 @@ impl Keeper {
     pub(super) fn remind_of(&self, grant: Option<Arc<Grant>>, expiries: Vec<Expiry>) {
         let tasks = &self.shared.tasks;
         if let Some(grant) = grant {
-            drop(tasks.spawn(async move { grant.look().await }));
+            drop(tasks.spawn(async move {
+                grant.lock().announced = None;
+                grant.look().await;
+            }));
         }
         for expiry in expiries {
             let shared = Arc::clone(&self.shared);
@@ -155,7 +158,7 @@ impl Shared {
         let Some(threshold) = thresholds.iter().filter(reached).min().copied() else {
             return next;
         };
-        if self.tell_threshold(expiry, threshold, left).await {
+        if self.tell_threshold(expiry, threshold).await {
             next
         } else {
             let again = now + AGAIN_EXPIRY;
@@ -164,7 +167,7 @@ impl Shared {
     }
 
     /// Whether `threshold` needs telling no more.
-    async fn tell_threshold(&self, expiry: &Expiry, threshold: u32, left: Duration) -> bool {
+    async fn tell_threshold(&self, expiry: &Expiry, threshold: u32) -> bool {
         let Ok(Some(_telling)) = self.try_lock(Shelf::Notice, expiry.key).await else {
             return false;
         };
@@ -184,13 +187,15 @@ impl Shared {
         if notice.told.is_some_and(|told| told <= threshold) {
             return true;
         }
-        let days = u32::try_from(left.as_secs().div_ceil(DAY.as_secs())).unwrap_or(u32::MAX);
-        tracing::warn!(
-            account = &*expiry.account,
-            secret = expiry.secret,
-            days,
-            "a secret comes to its end"
-        );
+        let days = days_left(expiry.expires_at, self.now());
+        if lock(&self.logged).insert((expiry.key, threshold)) {
+            tracing::warn!(
+                account = &*expiry.account,
+                secret = expiry.secret,
+                days,
+                "a secret comes to its end"
+            );
+        }
         let event = Event::SecretExpiring {
             account: expiry.account.to_string(),
             secret: expiry.secret.clone(),

@@ -129,3 +129,41 @@ pub struct KnownExpiry {
     /// How that is known: `declared`, `certificate` or `vault`.
     pub source: &'static str,
 }
+
+/// Days from `now` until something ends, a begun one counted: 1 in its last hours, as the
+/// notice before it says. 0 once it is over, and -1 a whole day later.
+pub fn days_left(ends: SystemTime, now: SystemTime) -> i64 {
+    const DAY: u64 = 24 * 60 * 60;
+    let days = |span: u64| i64::try_from(span).unwrap_or(i64::MAX);
+    match ends.duration_since(now) {
+        Ok(left) => {
+            let begun = u64::from(left.subsec_nanos() > 0);
+            days((left.as_secs() + begun).div_ceil(DAY))
+        }
+        Err(over) => -days(over.duration().as_secs() / DAY),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_begun_day_counts_and_what_is_over_has_none_left() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_hours(1_000_000);
+        let (day, instant) = (Duration::from_hours(24), Duration::from_nanos(1));
+
+        for (ends, days) in [
+            (now + day * 30, 30),
+            (now + day * 30 + instant, 31),
+            (now + day - instant, 1),
+            (now + instant, 1),
+            (now, 0),
+            (now - instant, 0),
+            (now - day + instant, 0),
+            (now - day * 3, -3),
+        ] {
+            assert_eq!(days_left(ends, now), days);
+        }
+    }
+}

@@ -71,6 +71,11 @@ impl Tending {
             all.push(credential);
         });
     }
+
+    /// All of them.
+    pub(super) fn everybody(&self) -> Vec<Credential> {
+        self.credentials.borrow().clone()
+    }
 }
 
 impl Drop for Tending {

@@ -45,7 +45,7 @@ use crate::terminal;
 pub use account::{Account, CheckReport, CheckStage, Freshness, RecipientOutcome, SendOutcome};
 pub use grant::{LoggedOut, Rotated, Token};
 pub use sign_in::{Connected, Verified};
-pub use standing::{Expiry, LastFailure, Moment, RefreshToken, SignedIn, Standing};
+pub use standing::{Expiry, LastFailure, Moment, RefreshToken, SignedIn, Standing, is_near};
 
 /// How long the end of the program waits for servers to answer `QUIT`.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -571,6 +571,14 @@ impl Backend for App {
 
     fn subscribe(&self, listener: Arc<dyn Listener>) {
         self.0.events.subscribe(listener);
+    }
+
+    fn remind(&self) {
+        if let Some(tending) = &*self.lock_tending() {
+            for credential in tending.everybody() {
+                self.0.keeper.remind(&credential);
+            }
+        }
     }
 
     fn settle(&self) -> BoxFuture<'_, ()> {

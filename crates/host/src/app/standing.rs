@@ -1,11 +1,11 @@
 //! How an account's credential stands, for people, programs and scripts: what is known without
 //! asking anybody.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 use postrider_auth::{
-    FailureStatus, GrantState, GrantStatus, Identity, KnownExpiry, RefreshTokenStatus,
+    FailureStatus, GrantState, GrantStatus, Identity, KnownExpiry, RefreshTokenStatus, days_left,
 };
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -123,7 +123,7 @@ pub struct Expiry {
     pub secret: String,
     /// When it ends.
     pub expires_at: Moment,
-    /// Whole days left; negative once it is over.
+    /// Days left, as [`days_left`] counts them.
     pub days: i64,
     /// How that is known: `declared`, `vault` or `certificate`.
     pub source: &'static str,
@@ -191,11 +191,11 @@ impl Expiry {
 
     /// `client_secret expires in 12 d (2026-12-05)`.
     pub fn in_words(&self, now: SystemTime) -> String {
-        let verb = if self.days < 0 { "expired" } else { "expires" };
+        let verb = if self.days < 1 { "expired" } else { "expires" };
         format!(
             "{} {verb} {} ({})",
             self.secret,
-            when::relative(self.expires_at, now),
+            when::end(self.expires_at, now),
             when::day(self.expires_at)
         )
     }
@@ -204,7 +204,7 @@ impl Expiry {
         Self {
             secret: known.secret.clone(),
             expires_at: Moment(known.expires_at),
-            days: whole_days(now, known.expires_at),
+            days: days_left(known.expires_at, now),
             source: known.source,
         }
     }
@@ -239,20 +239,16 @@ impl From<&Identity> for SignedIn {
     }
 }
 
+/// Whether somebody should see to what ends then.
+pub fn is_near(ends: SystemTime, now: SystemTime) -> bool {
+    days_left(ends, now) <= NEAR_DAYS
+}
+
 /// These, the nearest first.
 pub(super) fn expiries(known: &[KnownExpiry], now: SystemTime) -> Vec<Expiry> {
     let mut expiries: Vec<_> = known.iter().map(|one| Expiry::new(one, now)).collect();
     expiries.sort_by_key(|one| one.expires_at);
     expiries
-}
-
-/// Whole days from `now` to `then`.
-fn whole_days(now: SystemTime, then: SystemTime) -> i64 {
-    let days = |span: Duration| i64::try_from(span.as_secs() / 86_400).unwrap_or(i64::MAX);
-    match then.duration_since(now) {
-        Ok(left) => days(left),
-        Err(over) => -days(over.duration()) - 1,
-    }
 }
 
 /// The same with times as scripts have them: seconds since 1970.
@@ -283,20 +279,11 @@ pub(super) fn for_scripts(value: &impl Serialize) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn days_are_whole_and_what_is_over_is_negative() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_hours(1_000_000);
-        let day = Duration::from_hours(24);
-
-        assert_eq!(whole_days(now, now + day * 12 + Duration::from_secs(1)), 12);
-        assert_eq!(whole_days(now, now + day - Duration::from_secs(1)), 0);
-        assert_eq!(whole_days(now, now - Duration::from_secs(1)), -1);
-        assert_eq!(whole_days(now, now - day * 3), -4);
-    }
 
     #[test]
     fn scripts_get_seconds_and_nothing_else_changes() {

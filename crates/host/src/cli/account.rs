@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
 use futures_util::stream::{self, StreamExt as _};
@@ -11,14 +11,12 @@ use serde_json::{Value, json};
 
 use super::output::Output;
 use super::send::print_receipt;
-use crate::app::{App, CheckReport, Freshness, Moment, Standing};
+use crate::app::{App, CheckReport, Freshness, Moment, Standing, is_near};
 use crate::failure::{Failure, exit};
 use crate::when;
 
 /// Accounts set up at a time.
 const AT_A_TIME: usize = 16;
-/// An end that is nearer is marked.
-const NEAR: Duration = Duration::from_hours(30 * 24);
 
 /// What to do with accounts.
 #[derive(Debug, Subcommand)]
@@ -205,9 +203,8 @@ fn ends(standing: &Standing, now: SystemTime) -> String {
     let described: Vec<String> = ends
         .into_iter()
         .map(|(what, at)| {
-            let near = at.0.duration_since(now).is_ok_and(|left| left > NEAR);
-            let mark = if near { "" } else { "!" };
-            format!("{what} {}{mark}", when::relative(at, now))
+            let mark = if is_near(at.0, now) { "!" } else { "" };
+            format!("{what} {}{mark}", when::end(at, now))
         })
         .collect();
     described.join(", ")

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
+use postrider_auth::days_left;
 use postrider_config::{SecretRef, parse_expiry, secret_name};
 use postrider_vault::Kind;
 use serde::Serialize;
@@ -17,8 +18,6 @@ use crate::app::vault::{self, VaultSecret};
 use crate::app::{App, Moment};
 use crate::failure::Failure;
 use crate::{suggest, when};
-
-const DAY: Duration = Duration::from_hours(24);
 
 /// What to do with secrets in the vault.
 #[derive(Debug, Subcommand)]
@@ -124,10 +123,7 @@ fn set(arguments: SetArguments, app: &App, output: &Output) -> Result<ExitCode, 
         format!("{name} is in the vault")
     });
     match (expires, before) {
-        (Some(expires), _) => output.line(format!(
-            "it {}",
-            Lapse::of(expires, secret.set_at).sentence(expires)
-        )),
+        (Some(expires), _) => output.line(format!("it {}", expiry(expires, secret.set_at))),
         (
             None,
             Ok(Some(VaultSecret {
@@ -161,7 +157,7 @@ struct Row {
     set_at: Option<Moment>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires: Option<Moment>,
-    /// Whole days until then; less than none if it has passed.
+    /// Days until then, as [`days_left`] counts them.
     #[serde(skip_serializing_if = "Option::is_none")]
     days: Option<i64>,
     used_by: BTreeSet<String>,
@@ -190,7 +186,7 @@ fn list(app: &App, output: &Output) -> Result<ExitCode, Failure> {
                     name: entry.name,
                     set_at: Some(Moment(secret.set_at)),
                     expires: secret.expires.map(Moment),
-                    days: secret.expires.map(|at| Lapse::of(at, now).days()),
+                    days: secret.expires.map(|at| days_left(at, now)),
                     used_by,
                     problem: None,
                 },
@@ -311,36 +307,13 @@ fn joined(places: &BTreeSet<String>) -> String {
     places.join(", ")
 }
 
-/// How far away an expiry is.
-enum Lapse {
-    In(Duration),
-    Ago(Duration),
-}
-
-impl Lapse {
-    fn of(expires: SystemTime, now: SystemTime) -> Self {
-        match expires.duration_since(now) {
-            Ok(left) => Self::In(left),
-            Err(passed) => Self::Ago(passed.duration()),
-        }
-    }
-
-    /// Whole days; on the day that it has passed, -1.
-    fn days(&self) -> i64 {
-        let whole = |time: &Duration| i64::try_from(time.as_secs() / DAY.as_secs());
-        match self {
-            Self::In(left) => whole(left).unwrap_or(i64::MAX),
-            Self::Ago(passed) => -whole(passed).unwrap_or(i64::MAX - 1) - 1,
-        }
-    }
-
-    fn sentence(&self, expires: SystemTime) -> String {
-        let on = when::day(Moment(expires));
-        match (self, self.days()) {
-            (Self::Ago(_), _) => format!("expired on {on} already"),
-            (Self::In(_), 1) => format!("expires on {on}, in 1 day"),
-            (Self::In(_), days) => format!("expires on {on}, in {days} days"),
-        }
+/// `expires on 2027-03-01, in 5 d`.
+fn expiry(expires: SystemTime, now: SystemTime) -> String {
+    let on = when::day(Moment(expires));
+    if expires <= now {
+        format!("expired on {on} already")
+    } else {
+        format!("expires on {on}, {}", when::end(Moment(expires), now))
     }
 }
 
@@ -349,27 +322,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn days_are_whole_and_count_down_past_none() {
+    fn an_expiry_is_said_with_its_day_and_how_far_it_is() {
         let expires = parse_expiry("2027-03-01").unwrap();
-        for (now, days, said) in [
-            ("2027-02-01", 28, "expires on 2027-03-01, in 28 days"),
-            ("2027-02-27T00:00:01Z", 1, "expires on 2027-03-01, in 1 day"),
-            (
-                "2027-02-28T00:00:01Z",
-                0,
-                "expires on 2027-03-01, in 0 days",
-            ),
-            (
-                "2027-03-01T00:00:00Z",
-                0,
-                "expires on 2027-03-01, in 0 days",
-            ),
-            ("2027-03-01T00:00:01Z", -1, "expired on 2027-03-01 already"),
-            ("2027-03-03", -3, "expired on 2027-03-01 already"),
+        for (now, said) in [
+            ("2027-02-01", "expires on 2027-03-01, in 28 d"),
+            ("2027-02-26T00:00:01Z", "expires on 2027-03-01, in 3 d"),
+            ("2027-02-28T12:00:00Z", "expires on 2027-03-01, in 12 h"),
+            ("2027-03-01T00:00:00Z", "expired on 2027-03-01 already"),
+            ("2027-03-03", "expired on 2027-03-01 already"),
         ] {
-            let lapse = Lapse::of(expires, parse_expiry(now).unwrap());
-            assert_eq!(lapse.days(), days, "{now}");
-            assert_eq!(lapse.sentence(expires), said, "{now}");
+            assert_eq!(expiry(expires, parse_expiry(now).unwrap()), said, "{now}");
         }
     }
 }

@@ -286,7 +286,11 @@ pub(crate) const EVENTS: &[Event] = &[
             ACCOUNT,
             field("secret", "string", "The setting, such as `client_secret`."),
             field("expires_at", "number", "When."),
-            field("days", "integer", "Days until then, a begun one counted."),
+            field(
+                "days",
+                "integer",
+                "Days until then, a begun one counted: 1 in its last hours, 0 or less once it is over.",
+            ),
         ],
     },
 ];
@@ -399,7 +403,7 @@ for _, stage in ipairs(report.stages) do print(stage.name, stage.ok, stage.detai
                 field(
                     "status",
                     "table?",
-                    "`state` (`fresh`, `due`, `refreshing`, `degraded`, `reauthorization_required`, `absent` before the first token, `none` where the plugin uses none), `sign_in_needed` and the `remedy` for it, `generation`, and where they are known `reason`, `message` and `since` (of `reauthorization_required`), `expires_at`, `next_refresh`, `last_refreshed`, `scope`, `refresh_token` (`issued_at`, `lapses_at`), `last_failure` (`at`, `message`, `retry_at`), `signed_in` (`usernames`, `name`, `tenant`); and `expires`, a list of `secret`, `expires_at`, `days`, `source`.",
+                    "`state` (`fresh`, `due`, `refreshing`, `degraded`, `reauthorization_required`, `absent` before the first token, `none` where the plugin uses none), `sign_in_needed` and the `remedy` for it, `generation`, and where they are known `reason`, `message` and `since` (of `reauthorization_required`), `expires_at`, `next_refresh`, `last_refreshed`, `scope`, `refresh_token` (`issued_at`, `lapses_at`), `last_failure` (`at`, `message`, `retry_at`), `signed_in` (`usernames`, `name`, `tenant`); and `expires`, a list of `secret`, `expires_at`, `days` (as `secret.expiring` counts them), `source`.",
                 ),
                 ERR,
             ],
@@ -544,7 +548,7 @@ local me = assert(pr.http.get("https://graph.microsoft.com/v1.0/me", {
             )],
             waits: false,
         },
-        doc: "Runs a function whenever something happens, while the script runs; at its end it waits, for 30 seconds at most, until what has happened is dealt with. Several handlers of one event begin in their order and run at the same time, each as a task of its own. What a handler raises is logged, and ends neither the others nor the script; an event counts as heard if at least one handler ran to its end.",
+        doc: "Runs a function whenever something happens, while the script runs; at its end it waits, for 30 seconds at most, until what has happened is dealt with. Several handlers of one event begin in their order and run at the same time, each as a task of its own. What a handler raises is logged, and ends neither the others nor the script; one that takes longer than ten minutes is stopped. An event counts as heard if at least one handler ran to its end. A warning that came to light before there was a handler is told then.",
         since: "0.1",
         example: r#"pr.on("token.reauthorization_required", function(event)
   local hook = pr.secret.env "ALERT_WEBHOOK"

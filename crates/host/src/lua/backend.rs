@@ -47,6 +47,9 @@ pub trait Backend: Send + Sync + 'static {
     /// From now on `listener` hears what happens.
     fn subscribe(&self, listener: Arc<dyn Listener>);
 
+    /// Tells again what nobody heard so far.
+    fn remind(&self);
+
     /// Waits until what is under way (refreshes of tokens) has ended and what it raised was
     /// heard. The caller bounds it.
     fn settle(&self) -> BoxFuture<'_, ()>;

@@ -265,7 +265,7 @@ fn register(
 ) -> mlua::Result<()> {
     account::register(api, backend)?;
     config::register(api, backend)?;
-    event::register(api, handlers)?;
+    event::register(api, handlers, backend)?;
     http::register(api, backend)?;
     json::register(api)?;
     log::register(api)?;
@@ -504,6 +504,8 @@ mod tests {
         }
 
         fn subscribe(&self, _: Arc<dyn crate::lua::Listener>) {}
+
+        fn remind(&self) {}
 
         fn settle(&self) -> BoxFuture<'_, ()> {
             Box::pin(async {})

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::{self, BoxFuture, FutureExt as _};
@@ -16,6 +17,7 @@ use mlua::{
     Function, Lua, MetaMethod, MultiValue, UserData, UserDataFields, UserDataMethods, Value,
 };
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::api;
 use super::backend::{Backend, HostEvent, Listener};
@@ -33,6 +35,9 @@ pub(crate) const INDEX: &str = "postrider.index.handler";
 const HANDLERS: usize = 1000;
 /// Events dealt with at one time; further ones wait their turn.
 const AT_ONCE: usize = 64;
+/// How long a handler may take. While it runs no other process tells the same warning, so one
+/// that hangs would keep it from everybody; sending a message takes less, even to a slow server.
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// The handlers of one script.
 #[derive(Default)]
@@ -70,9 +75,18 @@ impl UserData for Handle {
 }
 
 /// Registers `pr.on` and the method of its handle.
-pub(crate) fn register(registrar: &Registrar<'_>, handlers: &Arc<Handlers>) -> mlua::Result<()> {
-    let handlers = Arc::clone(handlers);
-    registrar.add("on", move |_, args| on(&handlers, args))?;
+pub(crate) fn register(
+    registrar: &Registrar<'_>,
+    handlers: &Arc<Handlers>,
+    backend: &Arc<dyn Backend>,
+) -> mlua::Result<()> {
+    let (handlers, backend) = (Arc::clone(handlers), Arc::clone(backend));
+    registrar.add("on", move |_, args| {
+        let handle = on(&handlers, args)?;
+        // What came to light before there was anybody to hear it.
+        backend.remind();
+        Ok(handle)
+    })?;
     registrar.add("handler:off", |_, mut args| {
         let handle: Handle = args.this()?;
         args.end()?;
@@ -252,13 +266,18 @@ impl Hearing {
         });
         async move {
             let ended = match started {
-                Ok(task) => task.await,
-                Err(error) => Err(error),
+                Ok(task) => timeout(PATIENCE, task).await,
+                Err(error) => Ok(Err(error)),
             };
             let failure = match ended {
-                Ok(Ok(_)) => return true,
-                Ok(Err(raised)) => raised.explained().failure,
-                Err(error) => Failure::new("script.internal", fault::plain(&error)),
+                Ok(Ok(Ok(_))) => return true,
+                Ok(Ok(Err(raised))) => raised.explained().failure,
+                Ok(Err(error)) => Failure::new("script.internal", fault::plain(&error)),
+                Err(_) => Failure::new(
+                    "script.time_limit",
+                    format!("it took longer than its {PATIENCE:?}"),
+                )
+                .with_remedy("give what it waits for a timeout"),
             };
             let errors = handler.errors.fetch_add(1, Ordering::Relaxed) + 1;
             tracing::error!(

@@ -1,5 +1,6 @@
 //! What happens in the host, and the handlers of scripts.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use postrider_host::lua::{HostEvent, Limits};
@@ -210,6 +211,45 @@ async fn the_end_waits_half_a_minute_for_handlers_and_then_says_so() {
     let logged = log.of_scripts();
     assert_eq!(logged.len(), 1, "{logged:?}");
     assert_eq!(logged[0]["level"], "WARN");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_hangs_is_stopped_and_has_heard_nothing() {
+    let log = Log::start();
+    let run = run(r#"
+        local pr = require "postrider"
+        pr.on("token.refreshed", function() pr.sleep "1h" print "never" end)
+        local alerts = pr.account "alerts"
+        for _ = 1, 64 do alerts:rotate() end
+        pr.sleep "1s"
+        pr.on("token.refreshed", function() print "told" end)
+        alerts:rotate()
+        pr.sleep "21m"
+    "#)
+    .await;
+
+    // The 64 that hang leave their places to whoever waits.
+    assert_eq!(run.lines(), ["told"]);
+    let mut expected = vec![false; 64];
+    expected.push(true);
+    heard(&run, &expected);
+    let logged = log.of_scripts();
+    assert_eq!(logged.len(), 65, "{logged:?}");
+    assert_eq!(logged[0]["fields"]["code"], "script.time_limit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_begins_to_listen_is_told_what_nobody_heard() {
+    let run = run(r#"
+        local pr = require "postrider"
+        pr.on("token.reauthorization_required", print)
+        pr.on("secret.expiring", print)
+        pcall(pr.on, "boom", print)
+    "#)
+    .await;
+
+    assert!(run.lines().is_empty());
+    assert_eq!(run.host.reminders.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test(start_paused = true)]

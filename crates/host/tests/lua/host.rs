@@ -26,6 +26,8 @@ pub(crate) struct Host {
     /// Whether each event was heard, in the order they were raised.
     pub(crate) heard: Mutex<Vec<bool>>,
     listeners: Listeners,
+    /// How often scripts wanted to hear what nobody heard before.
+    pub(crate) reminders: AtomicUsize,
     /// Events on their way.
     raised: Mutex<Vec<Shared<BoxFuture<'static, ()>>>>,
     sending: AtomicUsize,
@@ -348,6 +350,10 @@ impl Backend for Hands {
 
     fn subscribe(&self, listener: Arc<dyn Listener>) {
         self.0.listeners.add(listener);
+    }
+
+    fn remind(&self) {
+        self.0.reminders.fetch_add(1, Ordering::SeqCst);
     }
 
     fn settle(&self) -> BoxFuture<'_, ()> {

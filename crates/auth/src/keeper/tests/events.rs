@@ -136,5 +136,40 @@ async fn an_expiry_that_nobody_hears_of_is_told_again_and_late_ones_are_told_onc
 
     world.pass(Duration::from_hours(6 * 24)).await;
     assert_eq!(shared.tell_expiry(&expiry).await, None);
-    assert_eq!(world.heard.names(), ["0 days"]);
+    assert_eq!(world.heard.names(), ["-1 days"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_being_told_is_told_to_its_end_whoever_stops_looking_after_it() {
+    struct Slow(AtomicUsize);
+    impl EventSink for Slow {
+        fn emit<'a>(&'a self, _: &'a Event) -> BoxFuture<'a, bool> {
+            async move {
+                self.0.fetch_add(1, Ordering::SeqCst);
+                tokio::time::sleep(5 * MINUTE).await;
+                true
+            }
+            .boxed()
+        }
+    }
+    let clock = Arc::new(HandClock::default());
+    let slow = Arc::new(Slow(AtomicUsize::new(0)));
+    let known = KnownExpiry {
+        secret: "client_secret".into(),
+        expires_at: clock.now() + HOUR,
+        source: "declared",
+    };
+    let keeper = Keeper::new(KeeperSettings {
+        store: Arc::new(MemoryStore::default()),
+        clock,
+        events: Arc::clone(&slow) as Arc<dyn EventSink>,
+        parameters: Parameters::default(),
+    });
+    let expiry = Expiry::new("ops".into(), &known, "env=OPS_SECRET");
+    for _ in 0..3 {
+        let tending = keeper.tend_grants(Vec::new(), vec![expiry.clone()]);
+        assert!(tokio::time::timeout(MINUTE, tending).await.is_err());
+        keeper.settle(HOUR).await;
+    }
+    assert_eq!(slow.0.load(Ordering::SeqCst), 1);
 }
