@@ -42,6 +42,11 @@ impl Agenda {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.entries).len()
+    }
+
     /// Forgets everything.
     pub(crate) fn clear(&self) {
         lock(&self.entries).clear();

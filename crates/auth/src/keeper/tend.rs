@@ -69,7 +69,23 @@ impl Keeper {
             }
         }
         drop(seen);
+        let _tending = Tending(&items);
         tokio::join!(shared.load_all(&items), shared.work(&items));
+    }
+}
+
+/// Strikes the numbers of these items out when nobody looks after them any more.
+struct Tending<'a>(&'a [Item]);
+
+impl Drop for Tending<'_> {
+    fn drop(&mut self) {
+        for item in self.0 {
+            if let Item::Grant(grant, _) = item {
+                let mut state = grant.lock();
+                state.item = None;
+                state.planned = None;
+            }
+        }
     }
 }
 
@@ -85,7 +101,7 @@ impl Shared {
     }
 
     /// Works off what has come due, and waits for what has not.
-    async fn work(&self, items: &[Item]) {
+    async fn work(self: &Arc<Self>, items: &[Item]) {
         let mut queues = Queues::default();
         let mut at_work = FuturesUnordered::new();
         loop {
@@ -135,9 +151,16 @@ impl Shared {
         .boxed()
     }
 
-    fn expiry<'a>(&'a self, number: usize, expiry: &'a Expiry) -> BoxFuture<'a, usize> {
+    /// Tells of `expiry` to the end, also if nobody looks after it any more meanwhile: what
+    /// somebody has heard must be written down.
+    fn expiry(self: &Arc<Self>, number: usize, expiry: &Expiry) -> BoxFuture<'_, usize> {
+        let telling = self.tasks.spawn({
+            let this = Arc::clone(self);
+            let expiry = expiry.clone();
+            async move { this.tell_expiry(&expiry).await }
+        });
         async move {
-            if let Some(at) = self.tell_expiry(expiry).await {
+            if let Ok(Some(at)) = telling.await {
                 self.agenda.add(at, number);
             }
             number
@@ -196,6 +219,11 @@ impl Grant {
                     account = &*self.identity.account,
                     "the token store: {error}"
                 );
+                let mut state = self.lock();
+                if state.outlook.is_some() {
+                    // What is known stays good.
+                    return self.plan(&mut state);
+                }
                 Record::default()
             }
         };
@@ -260,6 +288,11 @@ impl Grant {
 
     fn enter(&self, state: &mut State, planned: Planned) {
         let Some(item) = state.item else { return };
+        // It is looked at anyway.
+        let looks = |at: &Planned| !at.refresh && at.at > self.shared.now();
+        if !planned.refresh && state.planned.as_ref().is_some_and(looks) {
+            return;
+        }
         if state.planned != Some(planned) {
             state.planned = Some(planned);
             self.shared.agenda.add(planned.at, item);

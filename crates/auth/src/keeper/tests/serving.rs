@@ -250,10 +250,11 @@ async fn a_token_from_the_future_is_the_last_resort() {
     assert_eq!(world.provider.requests(), 1);
 }
 
-/// A store that refuses to write when told to.
-struct Obstinate {
+/// A store that refuses to write, or to read, when told to.
+pub(super) struct Obstinate {
     store: MemoryStore,
     writes_left: AtomicUsize,
+    unreadable: AtomicBool,
 }
 
 impl Default for Obstinate {
@@ -261,6 +262,7 @@ impl Default for Obstinate {
         Self {
             store: MemoryStore::default(),
             writes_left: AtomicUsize::new(usize::MAX),
+            unreadable: AtomicBool::new(false),
         }
     }
 }
@@ -269,10 +271,20 @@ impl Obstinate {
     fn refuse_after(&self, writes: usize) {
         self.writes_left.store(writes, Ordering::SeqCst);
     }
+
+    pub(super) fn hide(&self) {
+        self.unreadable.store(true, Ordering::SeqCst);
+    }
 }
 
 impl GrantStore for Obstinate {
     fn load(&self, kind: Shelf, key: &GrantKey) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+        if self.unreadable.load(Ordering::SeqCst) {
+            return Err(StoreError {
+                message: "an error of the disk".into(),
+                lasting: false,
+            });
+        }
         self.store.load(kind, key)
     }
 
