@@ -2,10 +2,10 @@
 //!
 //! The first `invalid_client` opens the breaker; then one grant's refresh at growing
 //! intervals finds out whether it still holds, and all others fail at once with what the
-//! provider said. Whatever succeeds closes it.
+//! provider said. Whatever succeeds closes it, in this process or in another one.
 
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -24,6 +24,8 @@ pub(crate) struct Breaker {
 
 struct Open {
     error: AuthError,
+    /// When the provider said so.
+    at: SystemTime,
     interval: Duration,
     probe_at: Instant,
     probing: bool,
@@ -62,6 +64,19 @@ impl Breaker {
     pub(crate) fn close(&self) {
         *lock(&self.open) = None;
     }
+
+    /// The provider knew the client at this time, as another process found out.
+    pub(crate) fn vouch(&self, at: SystemTime) {
+        let mut open = lock(&self.open);
+        if open.as_ref().is_some_and(|open| open.at < at) {
+            *open = None;
+        }
+    }
+
+    /// Whether a new one would do as well.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.refusal().is_none()
+    }
 }
 
 impl Open {
@@ -76,7 +91,12 @@ impl Open {
 
 impl Pass<'_> {
     /// The provider does not know the client; whether that is news.
-    pub(crate) fn refused(self, error: &AuthError, parameters: &Parameters) -> bool {
+    pub(crate) fn refused(
+        self,
+        error: &AuthError,
+        at: SystemTime,
+        parameters: &Parameters,
+    ) -> bool {
         let mut open = lock(&self.breaker.open);
         let interval = match &*open {
             // Requests that were under way together do not make it grow.
@@ -87,6 +107,7 @@ impl Pass<'_> {
         let news = open.is_none();
         *open = Some(Open {
             error: error.clone(),
+            at,
             interval,
             probe_at: Instant::now() + interval,
             probing: false,
@@ -128,8 +149,9 @@ mod tests {
         let breaker = Breaker::default();
         let first = breaker.enter(false).unwrap();
         let second = breaker.enter(false).unwrap();
-        assert!(first.refused(&unknown(), &parameters), "news");
-        assert!(!second.refused(&unknown(), &parameters), "no news");
+        let now = SystemTime::UNIX_EPOCH;
+        assert!(first.refused(&unknown(), now, &parameters), "news");
+        assert!(!second.refused(&unknown(), now, &parameters), "no news");
 
         for interval in [60, 120, 240, 480, 960, 1920, 3600, 3600] {
             let refusal = breaker.enter(false).err().unwrap();
@@ -139,7 +161,7 @@ mod tests {
             tokio::time::advance(Duration::from_secs(interval)).await;
             let probe = breaker.enter(false).unwrap();
             assert!(breaker.enter(false).is_err(), "one probe at a time");
-            assert!(!probe.refused(&unknown(), &parameters));
+            assert!(!probe.refused(&unknown(), now, &parameters));
         }
     }
 
@@ -147,7 +169,7 @@ mod tests {
     async fn a_probe_that_tells_nothing_is_repeated_and_a_success_ends_it() {
         let breaker = Breaker::default();
         let pass = breaker.enter(false).unwrap();
-        pass.refused(&unknown(), &Parameters::default());
+        pass.refused(&unknown(), SystemTime::UNIX_EPOCH, &Parameters::default());
 
         tokio::time::advance(Duration::from_mins(1)).await;
         drop(breaker.enter(false).unwrap());

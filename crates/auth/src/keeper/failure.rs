@@ -29,6 +29,8 @@ impl Flight<'_> {
         news: bool,
     ) -> AuthError {
         let NotObtained { mut error, unheard } = failed;
+        // No time at all is no request for patience: our own grows.
+        error.retry_after = error.retry_after.filter(|asked| !asked.is_zero());
         if let Some(reason) = self.reason(&record, &error, found) {
             return self.retire(record, reason, error).await;
         }
@@ -39,6 +41,15 @@ impl Flight<'_> {
             // Nothing was asked of anybody: it may be tried again at any moment.
             if record.refresh.is_some() {
                 self.write_down(&record).await;
+            }
+            // That nobody has signed in is a state, and no failure.
+            if error.kind != AuthErrorKind::NeedsUser {
+                let before = self.before(&record);
+                let attempts = before.map_or(0, |(attempts, _)| attempts) + 1;
+                self.trouble(&mut self.grant.lock(), &error, attempts, Duration::ZERO);
+                if before.is_none_or(|(_, kind)| kind != error.kind) {
+                    self.tell_failed(&record, &error, None);
+                }
             }
             self.publish(&record);
             return error;
@@ -188,7 +199,7 @@ impl Flight<'_> {
     }
 
     /// How many failures there were since the last success, and of which kind the last was.
-    fn before(&self, record: &Record) -> Option<(u32, AuthErrorKind)> {
+    pub(super) fn before(&self, record: &Record) -> Option<(u32, AuthErrorKind)> {
         let here = |trouble: &Trouble| (trouble.attempts, trouble.error.kind);
         let kept = |failed: &Failed| (failed.attempts, failed.why.error("", None).kind);
         let state = self.grant.lock();

@@ -225,6 +225,9 @@ impl Flight<'_> {
                 && let Some(token) = token
             {
                 self.grant.lock().trouble = None;
+                if let Some(at) = record.refreshed_at.filter(|at| *at <= self.now()) {
+                    self.grant.client.vouch(at);
+                }
                 return Some(Ok(Landed {
                     token,
                     refreshed: false,
@@ -320,7 +323,7 @@ impl Flight<'_> {
             Err(failed) => {
                 let unknown_client = failed.error.oauth_error.as_deref() == Some("invalid_client");
                 let news = if unknown_client {
-                    pass.refused(&failed.error, &grant.shared.parameters)
+                    pass.refused(&failed.error, self.now(), &grant.shared.parameters)
                 } else {
                     drop(pass);
                     true
@@ -345,7 +348,12 @@ impl Flight<'_> {
                     && grace.permits(used, self.now()) =>
             {
                 self.grant.issuer.moment().await;
-                self.ask_once(Some(previous.clone())).await
+                let answer = self.ask_once(Some(previous.clone())).await;
+                // RFC 6749 §6: where no other comes with it, this is the one to keep.
+                answer.map(|mut obtained| {
+                    obtained.refresh.get_or_insert_with(|| previous.clone());
+                    obtained
+                })
             }
             _ => answer,
         }
@@ -370,14 +378,15 @@ impl Flight<'_> {
     /// Makes what came durable, then hands it out.
     async fn land(&self, mut record: Record, obtained: Obtained) -> Result<Landed, AuthError> {
         let grant = self.grant;
-        let attempts = record.failure.as_ref().map_or(0, |failed| failed.attempts);
+        let before = self.before(&record);
+        let attempts = before.map_or(0, |(attempts, _)| attempts) + 1;
         let generation = grant.newest(&record) + 1;
         record.renew(generation, obtained, grant.identity.policy.reuse_grace);
         let usable = grant.outlook(&record).fitness(self.now()) != Fitness::Unfit;
         if !usable {
             let error = grant.dead_on_arrival();
             record.access = None;
-            record.failure = Some(self.failed(&record, &error, attempts + 1, true));
+            record.failure = Some(self.failed(&record, &error, attempts, true));
         }
         if mutated!(PublishesFirst)
             && let Some(token) = self.publish(&record)
@@ -405,7 +414,9 @@ impl Flight<'_> {
             })
         } else {
             let error = grant.dead_on_arrival();
-            self.tell_failed(&record, &error, None);
+            if before.is_none_or(|(_, kind)| kind != error.kind) {
+                self.tell_failed(&record, &error, None);
+            }
             Err(error)
         }
     }

@@ -190,11 +190,12 @@ impl Grant {
         force: bool,
     ) -> Result<Rotation, AuthError> {
         let purpose = if force {
-            let newest = self
-                .load()
-                .await
-                .map_err(|error| self.store_failed(&error))?;
-            Purpose::Forced(newest.generation)
+            Purpose::Forced(match self.load().await {
+                Ok(record) => record.generation,
+                // What an application has can be fetched again.
+                Err(_) if self.identity.app_only => self.newest(&Record::default()),
+                Err(error) => return Err(self.store_failed(&error)),
+            })
         } else {
             Purpose::Need
         };
@@ -392,7 +393,9 @@ impl Grant {
         let own = trouble.map(|trouble| FailureStatus {
             at: trouble.at,
             message: trouble.error.message.clone(),
-            retry_at: Some(now + trouble.until.duration_since(Instant::now())),
+            retry_at: trouble
+                .error_now()
+                .and_then(|error| now.checked_add(error.retry_after?)),
         });
         let kept = record.failure.as_ref().map(|failed| FailureStatus {
             at: failed.at,

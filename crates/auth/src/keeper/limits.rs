@@ -27,6 +27,11 @@ impl Issuer {
         }
     }
 
+    /// Whether a new one would do as well.
+    pub(crate) fn is_idle(&self) -> bool {
+        *lock(&self.next) <= Instant::now()
+    }
+
     /// Waits for a turn; the request is over when the permit is dropped.
     pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         // Never closed.

@@ -262,6 +262,8 @@ impl Record {
             issued_at,
             lapses_at: obtained
                 .refresh_lifetime
+                // Keycloak says so of one that does not lapse.
+                .filter(|lifetime| !lifetime.is_zero())
                 .and_then(after)
                 .or(kept_until.filter(|_| !replaced)),
         });

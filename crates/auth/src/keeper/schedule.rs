@@ -23,6 +23,10 @@ pub(crate) struct Life {
     pub(crate) expires_at: SystemTime,
 }
 
+/// A refresh token that lives for less than twice this long is not kept alive: its provider
+/// would be asked without end.
+const IDLE_AT_LEAST: Duration = Duration::from_secs(30);
+
 /// What a token is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fitness {
@@ -144,7 +148,8 @@ pub(crate) fn idle_at(
     let life = lapses_at(refresh, policy)?
         .duration_since(refresh.issued_at)
         .unwrap_or_default();
-    Some(refresh.issued_at + life.mul_f64(parameters.idle_fraction.clamp(0.0, 1.0)))
+    let after = life.mul_f64(parameters.idle_fraction.clamp(0.0, 1.0));
+    Some(refresh.issued_at + after.max(IDLE_AT_LEAST))
 }
 
 /// A number from 0 to 1 that depends on nothing but its arguments.
@@ -261,6 +266,7 @@ mod tests {
 
         assert_eq!(idle(&record(None), policy), Some(at(1200)));
         assert_eq!(idle(&record(Some(at(1100))), policy), Some(at(1050)));
+        assert_eq!(idle(&record(Some(at(1002))), policy), Some(at(1030)));
         assert_eq!(idle(&record(None), GrantPolicy::default()), None);
         assert_eq!(idle(&Record::default(), policy), None);
     }

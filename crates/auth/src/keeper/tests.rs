@@ -278,3 +278,28 @@ fn refusal(kind: AuthErrorKind) -> NotObtained {
         unheard: kind == AuthErrorKind::Transient,
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_keeper_remembers_no_provider_and_client_that_nobody_uses() {
+    let world = World::new();
+    let process = world.process();
+    for n in 0..1000_u16 {
+        let [high, low] = n.to_be_bytes();
+        let mut identity = process.grant.identity.clone();
+        identity.issuer = format!("login-{n}.example:443").into();
+        identity.client = ClientKey([high, low].repeat(16).try_into().unwrap());
+        let mut key = [0; 32];
+        key[..2].copy_from_slice(&[high, low]);
+        let grant = process.keeper.grant(GrantKey(key), identity);
+        if n % 2 == 0 {
+            world.provider.fails(AuthErrorKind::Config);
+        }
+        let _ = grant.token(&process.source).await;
+        process.settle().await;
+        world.pass(MINUTE).await;
+    }
+    let shared = &process.keeper.shared;
+    assert_eq!(lock(&shared.grants).len(), 1);
+    assert!(lock(&shared.issuers).len() < 100);
+    assert!(lock(&shared.clients).len() < 100);
+}

@@ -282,3 +282,50 @@ async fn a_record_of_a_newer_postrider_is_refused_plainly() {
     assert!(error.message.contains("version 2"), "{error}");
     assert_eq!(world.provider.requests(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn patience_of_no_time_is_none_that_was_asked_for() {
+    let world = World::new();
+    let process = world.signed_in().await;
+    world.pass(HOUR).await;
+    for _ in 0..600 {
+        let mut busy = refusal(AuthErrorKind::Transient);
+        busy.error.retry_after = Some(Duration::ZERO);
+        world.provider.next(Reply::Error(busy));
+        assert_eq!(process.token().await, Err(AuthErrorKind::Transient));
+        world.pass(Duration::from_secs(1)).await;
+    }
+    let requests = world.provider.requests();
+    assert!((3..30).contains(&requests), "{requests} in ten minutes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_another_process_vouches_for_the_client() {
+    let world = World::new();
+    let process = world.process_with(|identity| identity.app_only = true);
+    let identity = process.grant.identity.clone();
+    let sibling = process.keeper.grant(GrantKey([8; 32]), identity);
+    world.provider.fails(AuthErrorKind::Config);
+    process.token().await.unwrap_err();
+    assert!(sibling.token(&process.source).await.is_err());
+
+    world.pass(Duration::from_secs(1)).await;
+    let corrected = world.process_with(|identity| identity.app_only = true);
+    corrected.token().await.unwrap();
+    process.token().await.unwrap();
+    assert!(sibling.token(&process.source).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_of_dead_tokens_is_told_of_once() {
+    let world = World::new();
+    let process = world.signed_in().await;
+    world.pass(HOUR).await;
+    *lock(&world.provider.lifetime) = Duration::ZERO;
+    for _ in 0..5 {
+        process.token().await.unwrap_err();
+        world.pass(HOUR).await;
+    }
+    assert_eq!(world.provider.requests(), 5);
+    assert_eq!(world.heard.names(), ["failed Protocol"]);
+}

@@ -225,3 +225,49 @@ async fn what_is_forgotten_is_revoked_and_gone() {
         .forget(|_, _| unreachable!("nothing to revoke"));
     assert_eq!(nothing.await, Ok((None, false)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_refresh_token_that_was_accepted_last_is_the_one_that_is_kept() {
+    let world = World::new();
+    let process = world.process_with(|identity| identity.policy.reuse_grace = ReuseGrace::Forever);
+    process.grant.adopt(world.provider.tokens()).await.unwrap();
+    let rotate = async || process.grant.rotate(&process.source, true).await;
+    rotate().await.unwrap();
+
+    // The newest one is refused, the one before is accepted, and no other one comes with it.
+    world.provider.rotates.store(false, Ordering::SeqCst);
+    world.provider.fails(AuthErrorKind::InvalidGrant);
+    rotate().await.unwrap();
+    rotate().await.unwrap();
+    let seen: Vec<_> = world.provider.seen().into_iter().flatten().collect();
+    let refresh = ["refresh-1", "refresh-2", "refresh-1", "refresh-1"];
+    assert_eq!(seen, refresh);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_token_said_to_live_for_no_time_at_all_lives_for_ever() {
+    let world = World::new();
+    let process = world.process();
+    let mut login = world.provider.tokens();
+    login.refresh_lifetime = Some(Duration::ZERO);
+    process.grant.adopt(login).await.unwrap();
+    for _ in 0..10 {
+        process.token().await.unwrap();
+        process.settle().await;
+    }
+    assert_eq!(world.provider.requests(), 0);
+    let status = process.grant.status().await.unwrap();
+    assert_eq!(status.refresh_token.unwrap().lapses_at, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_s_record_that_cannot_be_read_is_replaced_by_force_too() {
+    let world = World::new();
+    world.provider.rotates.store(false, Ordering::SeqCst);
+    let process = world.process_with(|identity| identity.app_only = true);
+    world.store.save(Shelf::Grant, &KEY, b"damaged").unwrap();
+
+    let rotation = process.grant.rotate(&process.source, true).await.unwrap();
+    assert_eq!(rotation.outcome, RotationOutcome::Refreshed);
+    assert_eq!(world.record().generation, 1);
+}

@@ -2,6 +2,7 @@
 
 use super::super::notice::Expiry;
 use super::super::tend::Tended;
+use super::serving::Obstinate;
 use super::*;
 
 /// A world whose time of day keeps up with tokio's.
@@ -158,4 +159,66 @@ async fn expiries_are_told_while_grants_are_tended() {
         () = run(&world, Duration::from_hours(5 * 24)) => {}
     }
     assert_eq!(world.heard.names(), ["4 days", "3 days", "1 days"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_is_tended_no_more_disturbs_nobody() {
+    let world = World::new();
+    let process = world.signed_in().await;
+    let identity = process.grant.identity.clone();
+    let other = process.keeper.grant(GrantKey([8; 32]), identity);
+    let mut both = tended(&process);
+    both.push(Tended {
+        grant: Arc::clone(&other),
+        source: Arc::clone(&process.source),
+    });
+    tokio::select! {
+        () = process.keeper.tend_grants(both, Vec::new()) => {}
+        () = run(&world, MINUTE) => {}
+    }
+
+    tokio::join!(tending(&process, &world, Duration::from_hours(3)), async {
+        other.token(&process.source).await.unwrap()
+    });
+    assert_eq!(process.state().await, GrantState::Fresh);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_cannot_be_read_for_a_while_costs_no_token_that_is_at_hand() {
+    let store = Arc::new(Obstinate::default());
+    let world = World::with_store(Arc::clone(&store) as Arc<dyn GrantStore>);
+    let process = world.signed_in().await;
+    store.hide();
+    tending(&process, &world, Duration::from_mins(15)).await;
+    assert_eq!(process.token().await.as_deref(), Ok("access-1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_here_is_told_before_the_token_dies_and_once() {
+    let world = World::new();
+    let process = world.signed_in().await;
+    for _ in 0..10 {
+        let mut local = refusal(AuthErrorKind::Config);
+        local.error.oauth_error = None;
+        world.provider.next(Reply::Error(local));
+    }
+    tending(&process, &world, Duration::from_hours(1)).await;
+    assert_eq!(world.heard.names(), ["failed Config", "refreshed 2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_only_asks_does_not_fill_the_agenda() {
+    let world = World::new();
+    let process = world.signed_in().await;
+    world.pass(HOUR).await;
+    world.provider.fails(AuthErrorKind::InvalidGrant);
+    tokio::join!(tending(&process, &world, MINUTE), async {
+        for _ in 0..1000 {
+            process.token().await.unwrap_err();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            world.clock.advance(Duration::from_millis(10));
+        }
+    });
+    let waiting = process.keeper.shared.agenda.len();
+    assert!(waiting < 10, "{waiting} entries for one grant");
 }
