@@ -8,18 +8,20 @@ mod support;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use serde_json::json;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use support::browser::Browser;
 use support::home::{Home, Login, PATIENCE};
 use support::needles::Needles;
 use support::openid::OpenId;
 use support::sandbox::{PERSON, Sandbox};
-use support::{Ended, files, find_program, run, skip, write_private};
+use support::{Ended, cargo, files, find_program, run, skip, write_private};
 
 const CLIENT_SECRET: &str = "Canary+Client/Secret=1&2%3 4";
 const WRONG_CLIENT_SECRET: &str = "Canary+Wrong/Client=Secret&5";
@@ -445,6 +447,50 @@ fn the_vault_is_moved(user: &mut Overheard) {
     write_private(&user.home.path().join("passphrase"), NEW_PASSPHRASE);
     user.run(&["vault", "status"], "");
     user.run(&["secret", "remove", "other"], "");
+}
+
+#[test]
+fn the_words_of_a_panic_are_repeated_nowhere() {
+    // It panics with "the password hunter2 panicked at …".
+    let built = cargo()
+        .args(["build", "--package", "postrider-plugin", "--example"])
+        .args(["panics", "--message-format", "json", "--quiet"])
+        .output()
+        .unwrap();
+    let library = String::from_utf8(built.stdout)
+        .unwrap()
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["target"]["name"] == "panics")
+        .find_map(|message| message["filenames"][0].as_str().map(str::to_owned))
+        .unwrap();
+    let octets = fs::read(library).unwrap();
+    let pin: String = Sha256::digest(&octets)
+        .iter()
+        .map(|octet| format!("{octet:02x}"))
+        .collect();
+
+    for at in ["create", "begin", "step", "end"] {
+        let home = Home::new(&format!(
+            "[plugins]\ndirs = [\"plugins\"]\npins = {{ panics = \"{pin}\" }}\n\
+             [account.a]\nusername = \"a@example.org\"\n\
+             server = {{ host = \"localhost\", port = 9, tls = \"starttls\" }}\n\
+             auth = {{ plugin = \"panics\", at = \"{at}\" }}\n"
+        ));
+        let plugins = home.path().join("plugins");
+        fs::create_dir(&plugins).unwrap();
+        fs::set_permissions(&plugins, fs::Permissions::from_mode(0o700)).unwrap();
+        write_private(&plugins.join("libpanics.so"), &octets);
+
+        let ended = home.run(["--log", "trace", "token", "a"]);
+
+        let said = format!("{}{}", ended.stdout, ended.stderr);
+        assert!(!said.contains("hunter2"), "{said}");
+        if at != "end" {
+            assert_eq!(ended.status, 78, "{said}");
+            assert!(said.contains("plugin"), "{said}");
+        }
+    }
 }
 
 #[test]
