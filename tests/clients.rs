@@ -125,3 +125,21 @@ fn msmtp_sends_with_tokens_of_postrider() {
         sandbox.token_log()
     );
 }
+
+#[test]
+fn asking_for_more_life_than_tokens_have_costs_no_request_each_time() {
+    let sandbox = Sandbox::start();
+    let mut home = Home::new(sandbox.config());
+    home.set(sandbox.client_secret());
+    let token = home.token("sandbox");
+    sandbox.count_from_zero();
+
+    for _ in 0..2 {
+        let long = ["token", "sandbox", "--min-lifetime", "30h"];
+        let ended = home.run(long).expect_status(0);
+        assert_eq!(ended.token(), token);
+        assert!(ended.stderr.contains("108000 s"), "{}", ended.stderr);
+    }
+
+    assert_eq!(sandbox.token_requests(), 0);
+}

@@ -83,12 +83,15 @@ impl Account {
             let left = token.expires_at().duration_since(SystemTime::now());
             left.is_ok_and(|left| left >= at_least)
         };
-        // First what is due anyway, which costs one request however many ask; then by force.
-        for force in [false, true] {
-            if enough(&token) {
-                break;
-            }
-            self.rotate(force).await?;
+        // First what is due anyway, which costs one request however many ask.
+        if !enough(&token) {
+            self.rotate(false).await?;
+            token = self.access_token().await?;
+        }
+        // Then by force, unless a new one would not live so long either: somebody who asks for
+        // more than the provider gives must not have a new one fetched each time.
+        if !enough(&token) && self.lifetime_of(&token).await? >= at_least {
+            self.rotate(true).await?;
             token = self.access_token().await?;
         }
         if !enough(&token) {
@@ -104,6 +107,13 @@ impl Account {
             scope: token.scope().map(str::to_owned),
             value: token.value().clone(),
         })
+    }
+
+    /// How long a token lives from the beginning, as far as this one tells.
+    async fn lifetime_of(&self, token: &AccessToken) -> Result<Duration, Failure> {
+        let came = self.standing().await?.last_refreshed;
+        let lifetime = came.and_then(|came| token.expires_at().duration_since(came.0).ok());
+        Ok(lifetime.unwrap_or(Duration::MAX))
     }
 
     async fn access_token(&self) -> Result<AccessToken, Failure> {

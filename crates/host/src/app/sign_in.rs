@@ -238,7 +238,8 @@ impl Verified<'_> {
             .keep()
             .await
             .map_err(|error| account.auth_failure(&error))?;
-        let standing = account.standing().await?;
+        // It is kept: what cannot be said of it now is no failure.
+        let standing = account.standing().await.ok();
         Ok(Connected {
             account: settings.name.clone(),
             username: settings.username.clone(),
@@ -247,7 +248,9 @@ impl Verified<'_> {
             tenant: account.setting("tenant").map(str::to_owned),
             scope,
             expires_at: Moment(token.expires_at()),
-            lapses_at: standing.refresh_token.and_then(|token| token.lapses_at),
+            lapses_at: standing
+                .and_then(|standing| standing.refresh_token)
+                .and_then(|token| token.lapses_at),
             warnings,
         })
     }
