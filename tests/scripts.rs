@@ -264,6 +264,31 @@ fn a_warning_reaches_the_webhook_once_and_is_not_lost_while_it_is_down() {
 }
 
 #[test]
+fn a_handler_hears_what_came_to_light_before_it_was_there() {
+    let office = open_with_an_ending_secret();
+    office.revoke_the_sign_in();
+    fs::write(
+        office.home.path().join("late.lua"),
+        "local pr = require 'postrider'\n\
+         assert(pr.account 'sandbox':rotate { force = true })\n\
+         print(pr.account 'sandbox-person':rotate { force = true })\n\
+         pr.account 'sandbox':status()\n\
+         pr.on('secret.expiring', function(event) print(event.account, event.days) end)\n\
+         pr.on('token.reauthorization_required', function(event) print(event.account, event.reason) end)",
+    )
+    .unwrap();
+
+    let ended = office.home.run(["run", "late.lua"]).expect_status(0);
+
+    let mut told: Vec<_> = ended.stdout.lines().skip(1).collect();
+    told.sort_unstable();
+    assert_eq!(told, ["sandbox\t5", "sandbox-person\trevoked"]);
+    // Looked at several times, and said once.
+    let said = ended.stderr.matches("a secret comes to its end").count();
+    assert_eq!(said, 1, "{}", ended.stderr);
+}
+
+#[test]
 fn only_a_script_that_asks_has_the_token_and_no_log_shows_it() {
     let office = Office::open();
     fs::write(
