@@ -4,13 +4,15 @@
 
 mod support;
 
-use std::fs::{self, Permissions};
-use std::io::Write as _;
+use std::fs::{self, File, Permissions};
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use age::secrecy::ExposeSecret as _;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, tcgetattr};
 use serde_json::{Value, json};
 use support::home::Home;
 use support::sandbox::Sandbox;
@@ -41,6 +43,43 @@ fn run_with(command: &mut Command, input: &str) -> Ended {
 #[track_caller]
 fn set(home: &Home, name: &str, value: &str) -> Ended {
     run_with(&mut home.postrider(["secret", "set", name]), value).expect_status(0)
+}
+
+/// Runs `command` at a terminal of its own, types `keys` once `question` is asked, and gives the
+/// screen and whether the terminal shows again what is typed.
+fn at_terminal(command: &Command, question: &str, keys: &[u8]) -> (String, bool) {
+    let mut front = File::from(openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap());
+    grantpt(&front).unwrap();
+    unlockpt(&front).unwrap();
+    let name = ptsname(&front, Vec::new()).unwrap();
+    let name = Path::new(name.to_str().unwrap());
+    let terminal = File::options().read(true).write(true).open(name).unwrap();
+    let mut session = Command::new("setsid");
+    session
+        .args(["--ctty", "--wait"])
+        .arg(command.get_program());
+    session.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => session.env(name, value),
+            None => session.env_remove(name),
+        };
+    }
+    session.stdin(terminal.try_clone().unwrap());
+    session.stdout(terminal.try_clone().unwrap());
+    session.stderr(terminal.try_clone().unwrap());
+    let mut child = session.spawn().unwrap();
+
+    let (mut screen, mut octets) = (String::new(), [0; 1 << 10]);
+    while !screen.contains(question) {
+        let read = front.read(&mut octets).unwrap();
+        screen.push_str(&String::from_utf8_lossy(&octets[..read]));
+    }
+    front.write_all(keys).unwrap();
+    child.wait().unwrap();
+    let modes = tcgetattr(&terminal).unwrap().local_modes;
+    let all = LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
+    (screen, modes.contains(all))
 }
 
 /// What `{"error": …}` says.
@@ -189,6 +228,17 @@ fn a_secret_in_the_arguments_is_refused_and_not_repeated() {
         ended.stderr
     );
     assert!(!home.state().exists());
+}
+
+#[test]
+fn ctrl_c_at_a_question_leaves_the_terminal_as_it_was() {
+    let home = Home::new(CONFIG);
+    let command = home.postrider(["secret", "set", "printer/password"]);
+
+    let (screen, sane) = at_terminal(&command, "Value: ", b"hunt\x03");
+
+    assert!(!screen.contains("hunt"), "{screen}");
+    assert!(sane, "what is typed from now on is not shown");
 }
 
 #[test]

@@ -11,6 +11,7 @@
 pub mod app;
 pub mod cli;
 pub mod failure;
+mod hidden;
 pub mod http;
 pub mod log;
 pub mod lua;

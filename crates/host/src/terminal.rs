@@ -15,6 +15,7 @@ use secrecy::zeroize::Zeroizing;
 use url::{Host, Url};
 
 use crate::failure::Failure;
+use crate::hidden;
 
 /// The longest line that is read: an authorization code is 2 KB at most.
 const LINE_OCTETS: u64 = 16 << 10;
@@ -286,7 +287,7 @@ async fn blocking<T: Send + 'static>(
 fn ask(question: &str, secret: bool) -> io::Result<Zeroizing<String>> {
     let stdin = io::stdin();
     if secret && stdin.is_terminal() {
-        return rpassword::prompt_password(question).map(Zeroizing::new);
+        return hidden::ask(question);
     }
     if stdin.is_terminal() {
         let mut stderr = io::stderr().lock();

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::{App, AppSettings, failures};
 use crate::cli::output::complain;
 use crate::failure::Failure;
+use crate::hidden;
 use crate::state;
 
 /// So often may a person mistype the passphrase.
@@ -298,8 +299,8 @@ impl State {
             None => {
                 put(&asked.person, ());
                 let question = format!("Passphrase of the vault in {}: ", request.dir.display());
-                let answer = rpassword::prompt_password(question).ok()?;
-                (!answer.is_empty()).then(|| SecretString::from(answer))
+                let answer = hidden::ask(&question).ok()?;
+                (!answer.is_empty()).then(|| SecretString::from(answer.as_str()))
             }
         };
         KeyOptions {

@@ -8,6 +8,8 @@ use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 
 use crate::failure::Failure;
+use crate::hidden;
+use crate::terminal::cancelled;
 
 /// More than any secret has, so that one that is too long is noticed.
 const LIMIT_OCTETS: usize = (64 << 10) + 3;
@@ -45,17 +47,13 @@ fn typed(what: &str, exists: bool) -> Result<SecretString, Failure> {
 }
 
 fn prompt(question: &str) -> Result<Zeroizing<String>, Failure> {
-    rpassword::prompt_password(question)
-        .map(Zeroizing::new)
-        .map_err(|problem| match problem.kind() {
-            io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof => {
-                Failure::new("cancelled", "stopped; nothing was changed")
-            }
-            _ => Failure::new(
-                "usage.no_terminal",
-                format!("there is no terminal to ask at: {problem}"),
-            ),
-        })
+    hidden::ask(question).map_err(|problem| match problem.kind() {
+        io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof => cancelled(),
+        _ => Failure::new(
+            "usage.no_terminal",
+            format!("there is no terminal to ask at: {problem}"),
+        ),
+    })
 }
 
 /// All of `input`.
