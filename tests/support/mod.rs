@@ -17,7 +17,7 @@ pub(crate) mod worlds;
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
@@ -41,23 +41,9 @@ pub(crate) fn root() -> &'static Path {
 pub(crate) fn postrider() -> Command {
     static PLUGINS: OnceLock<()> = OnceLock::new();
     let binary = Path::new(env!("CARGO_BIN_EXE_postrider"));
-    PLUGINS.get_or_init(|| {
-        let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        build
-            .current_dir(root())
-            .args(["build", "--quiet"])
-            .args(["--package", "postrider-plugin-oauth"])
-            .args(["--package", "postrider-plugin-basic"]);
-        if binary
-            .components()
-            .any(|part| part.as_os_str() == "release")
-        {
-            build.arg("--release");
-        }
-        assert!(
-            build.status().unwrap().success(),
-            "the plugins do not build"
-        );
+    PLUGINS.get_or_init(|| match env::var("NEXTEST_RUN_ID") {
+        Ok(run) => once_a_run(&run, || build_plugins(binary)),
+        Err(_) => build_plugins(binary),
     });
     let mut command = Command::new(binary);
     command.stdin(Stdio::null());
@@ -71,6 +57,57 @@ pub(crate) fn postrider() -> Command {
         command.env_remove(name);
     }
     command
+}
+
+/// Cargo, as somebody at the root of the workspace would run it.
+///
+/// What cargo tells a test of its package does not reach this one: ring's build script looks at
+/// it, so ring and all that is linked with it would be compiled anew, now and for the next cargo
+/// that somebody runs by hand.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root()).env_remove("CARGO_MANIFEST_DIR");
+    cargo
+}
+
+fn build_plugins(binary: &Path) {
+    let mut build = cargo();
+    build
+        .args(["build", "--quiet"])
+        .args(["--package", "postrider-plugin-oauth"])
+        .args(["--package", "postrider-plugin-basic"]);
+    if binary
+        .components()
+        .any(|part| part.as_os_str() == "release")
+    {
+        build.arg("--release");
+    }
+    assert!(
+        build.status().unwrap().success(),
+        "the plugins do not build"
+    );
+}
+
+/// Does `work` in the first of the processes that nextest starts for its `run`, one for each
+/// test; the others wait for that. Cargo takes seconds to see that there is nothing to build.
+fn once_a_run(run: &str, work: impl FnOnce()) {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("last-run");
+    let mut file = fs::File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .unwrap();
+    file.lock().unwrap();
+    let mut last = String::new();
+    file.read_to_string(&mut last).unwrap();
+    if last != run {
+        work();
+        file.set_len(0).unwrap();
+        file.rewind().unwrap();
+        file.write_all(run.as_bytes()).unwrap();
+    }
 }
 
 /// What a command printed and how it ended.

@@ -93,7 +93,8 @@ fn build_release() -> Result<(), String> {
 
 fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root());
+    // Else ring, whose build script looks at it, is compiled anew for this and the next cargo.
+    command.current_dir(root()).env_remove("CARGO_MANIFEST_DIR");
     command
 }
 
