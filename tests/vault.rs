@@ -469,14 +469,14 @@ fn records_move_from_one_vault_to_another() {
     fs::set_permissions(&own, Permissions::from_mode(0o600)).unwrap();
 
     set(&server, "b", "another");
-    set(&server, "c", "three");
     let import = ["vault", "import", file, "--identity", &own];
     let named = |name: &str| json!([{ "kind": "secret", "name": name }]);
     let imported = server.json(import);
-    assert_eq!(imported["added"], named("printer/password"));
+    assert_eq!(imported["added"].as_array().unwrap().len(), 2);
     assert_eq!(imported["kept"], named("b"));
     let imported = server.json(import.into_iter().chain(["--replace"]));
     assert_eq!(imported["replaced"], named("b"));
+    assert_eq!(imported["same"].as_array().unwrap().len(), 2);
     assert_eq!(server.json(["vault", "status"])["records"]["secret"], 3);
     assert_eq!(server.json(["secret", "list"])["missing"], json!([]));
 }

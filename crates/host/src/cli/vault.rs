@@ -1,4 +1,6 @@
-//! `postrider vault status|rekey|export|import`: the encrypted store behind secrets and sign-ins.
+//! `postrider vault status|rekey|export|import|prune`: the encrypted store behind secrets and sign-ins.
+
+mod prune;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -26,6 +28,7 @@ use crate::app::vault::{SharedVault, failure};
 use crate::app::{App, Moment};
 use crate::failure::Failure;
 use crate::when;
+use prune::PruneArguments;
 
 /// How long to work without a word to whoever waits at a terminal.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -74,6 +77,16 @@ Examples:
   ssh laptop postrider vault export --to age1ql3z…ac8p |
       postrider vault import - --identity age.key --replace")]
     Import(ImportArguments),
+    /// Remove sign-ins and tokens that no account of the configuration refers to
+    #[command(after_help = "\
+Examples:
+  postrider vault prune --dry-run      which ones these are
+  postrider vault prune --yes          all of them, without asking
+
+They stay in the vault when an account is taken out of postrider.toml, or when its provider, client
+or user name changes. Their provider is not told: postrider logout ACCOUNT revokes a sign-in while
+its account is there. A script's own accounts are not known here: their sign-ins are listed, too.")]
+    Prune(PruneArguments),
 }
 
 #[derive(Debug, Args)]
@@ -143,6 +156,9 @@ pub(super) struct ImportArguments {
 }
 
 pub(super) async fn run(command: Command, app: App, output: &Output) -> Result<ExitCode, Failure> {
+    if let Command::Prune(arguments) = &command {
+        return prune::run(arguments, &app, output).await;
+    }
     let output = output.clone();
     let accounts = match &command {
         Command::Export(arguments) => records_of_accounts(&arguments.only, &app).await?,
@@ -153,6 +169,7 @@ pub(super) async fn run(command: Command, app: App, output: &Output) -> Result<E
         Command::Rekey(arguments) => rekey(&arguments, app.vault(), &output),
         Command::Export(arguments) => export(&arguments, &accounts, app.vault(), &output),
         Command::Import(arguments) => import(&arguments, app.vault(), &output),
+        Command::Prune(_) => Ok(ExitCode::SUCCESS),
     })
     .await
     .map_err(|_| Failure::new("internal", "the command was interrupted"))?
@@ -588,7 +605,7 @@ fn print_imported(imported: &Imported, output: &Output) {
         }
     }
     if !imported.kept.is_empty() {
-        output.line("those kept have another value in the export: --replace takes that one");
+        output.line("those kept were set anew, here or there: --replace takes those of the export");
     }
 }
 
