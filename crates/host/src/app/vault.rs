@@ -452,7 +452,10 @@ pub fn failure(error: &VaultError) -> Failure {
         }
         VaultErrorKind::DiskFull => "free some space; nothing that was stored is lost",
         VaultErrorKind::Name => "use letters, digits, and \"-_./@+:\"",
-        VaultErrorKind::TooLarge => "a secret has at most 64 KiB",
+        VaultErrorKind::TooLarge => {
+            "a secret has at most 64 KiB; a file of the vault that is larger than any is damaged, \
+             and postrider vault status names it"
+        }
         VaultErrorKind::Unsupported => "use the version of postrider that wrote it, or a newer one",
         VaultErrorKind::Transfer => {
             "see that it is a whole export, and that this identity or passphrase is the one it \

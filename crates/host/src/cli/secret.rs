@@ -268,13 +268,13 @@ fn remove(name: &str, force: bool, app: &App, output: &Output) -> Result<ExitCod
     if !removed {
         let known = match &vault {
             Some(vault) => vault
-                .list(Kind::Secret)
+                .names(Kind::Secret)
                 .map_err(|error| vault::failure(&error))?,
             None => Vec::new(),
         };
         let failure = Failure::new("secret.missing", format!("the vault has no secret {name}"));
         return Err(
-            match suggest::nearest(&name, known.iter().map(|entry| entry.name.as_str())) {
+            match suggest::nearest(&name, known.iter().map(String::as_str)) {
                 Some(near) => failure.with_remedy(format!("did you mean \"{near}\"?")),
                 None => failure.with_remedy("postrider secret list shows those that it has"),
             },
