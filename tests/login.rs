@@ -692,6 +692,37 @@ fn a_vault_that_cannot_be_read_hides_no_account() {
 }
 
 #[test]
+fn signing_in_again_mends_a_damaged_sign_in() {
+    let mut site = Site::start();
+    let records = site.home.state().join("vault/records");
+    site.signed_in();
+    let record = || {
+        let shards = fs::read_dir(&records).unwrap();
+        let files = shards.flat_map(|shard| fs::read_dir(shard.unwrap().path()).unwrap());
+        let mut files = files.map(|file| file.unwrap().path());
+        files.find(|path| path.file_name().unwrap().len() > "ledger".len())
+    };
+    let damages: [fn(&Path); 2] = [spoil, |path| fs::remove_file(path).unwrap()];
+
+    for damage in damages {
+        damage(&record().unwrap());
+        let ended = site.run(&["token", ACCOUNT]);
+        assert_ne!(ended.status, 0);
+        site.signed_in();
+        assert_eq!(site.standing(ACCOUNT)["state"], "fresh");
+    }
+
+    // The ledger goes for other records, too.
+    let ledger = record().unwrap().with_file_name("ledger");
+    spoil(&ledger);
+    let ended = site
+        .run(&["login", ACCOUNT, "--no-browser"])
+        .expect_status(65);
+    assert!(ended.stderr.contains("vault rekey"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("https://"), "{}", ended.stderr);
+}
+
+#[test]
 fn sending_without_a_sign_in_names_the_one_command() {
     let site = Site::start();
 

@@ -1,8 +1,11 @@
 //! What can be wrong with a vault, told apart by what the reader has to do about it.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::{manifest, shard};
 
 /// Why the vault did not do what was asked. Never holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +94,14 @@ impl VaultError {
             self.kind,
             Corrupt | Missing | RolledBack | Swapped | TooLarge | Truncated
         )
+    }
+
+    /// Whether one record is not what was written, and nothing else: putting it there again mends
+    /// that.
+    pub fn is_of_one_record(&self) -> bool {
+        let shared = [manifest::FILE, shard::LEDGER_FILE].map(OsStr::new);
+        let file = self.path.file_name();
+        self.is_broken() && file.is_some_and(|file| !shared.contains(&file))
     }
 
     /// `doing` what with `path` met `error`.

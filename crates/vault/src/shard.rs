@@ -22,6 +22,7 @@ use crate::record::{Kind, MAX_NAME_OCTETS, MAX_VALUE_OCTETS, Problem};
 use crate::seal::{self, DataKey, Fault, Id, Sealed};
 
 /// A ledger's sort; records have the sort of their kind.
+pub(crate) const LEDGER_FILE: &str = "ledger";
 const LEDGER_SORT: u8 = 0;
 const MOST_LEDGER_OCTETS: u64 = 1 << 28;
 const MOST_RECORD_OCTETS: u64 = (MAX_VALUE_OCTETS + MAX_NAME_OCTETS + 1024) as u64;
@@ -83,7 +84,7 @@ impl Shard {
     }
 
     fn ledger_path(&self) -> PathBuf {
-        self.dir.join("ledger")
+        self.dir.join(LEDGER_FILE)
     }
 
     /// The ids that have a file.

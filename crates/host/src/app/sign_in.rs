@@ -1,7 +1,7 @@
 //! A person signs in to an account: what came back is verified before anything is kept, and what
 //! was there before stays until then.
 
-use postrider_auth::{AuthErrorKind, Identity, LoginMethod, Op, PendingLogin};
+use postrider_auth::{AuthErrorKind, GrantKey, Identity, LoginMethod, Op, PendingLogin};
 use serde::Serialize;
 
 use super::account::Account;
@@ -50,11 +50,11 @@ pub struct Verified<'a> {
 }
 
 impl Account {
-    /// Whether somebody can sign in here, and the sign-in could be kept.
+    /// Whether somebody can sign in here; the grant that it would be.
     ///
     /// # Errors
     /// Why it makes no sense to begin.
-    pub async fn check_login(&self) -> Result<(), Failure> {
+    pub fn check_login(&self) -> Result<Option<GrantKey>, Failure> {
         let name = &self.settings().name;
         let plugin = &self.settings().auth.plugin;
         if !self.has(Op::Login) {
@@ -74,7 +74,7 @@ impl Account {
             .with_account(name)
             .with_remedy(format!("postrider account test {name}")));
         }
-        self.standing().await.map(drop)
+        Ok(self.credential().grant_key())
     }
 
     /// Has a person sign in and verifies what came; keeps nothing yet. `meant` is who should

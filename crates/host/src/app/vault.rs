@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use jiff::Timestamp;
+use postrider_auth::GrantKey;
 use postrider_config::{
     Config, NoVault, SecretError, SecretRef, VaultLookup, VaultSettings, parse_expiry,
 };
@@ -130,6 +131,20 @@ impl SharedVault {
             *opened = state.unlock(&dir, Asking::Always, Vault::open_existing)?;
         }
         Ok(opened.clone())
+    }
+
+    /// Whether a sign-in could be kept as `grant`. One whose record is damaged is replaced, and
+    /// that mends it.
+    ///
+    /// # Errors
+    /// What stands in its way, and what to do.
+    pub fn check_room(&self, grant: Option<&GrantKey>) -> Result<(), Failure> {
+        let vault = self.open()?;
+        let kept = grant.map(|key| vault.get(Kind::Grant, &key.to_string()));
+        match kept {
+            Some(Err(error)) if !error.is_of_one_record() => Err(failure(&error)),
+            _ => Ok(()),
+        }
     }
 
     /// The secret of that name.

@@ -62,10 +62,10 @@ pub(super) async fn run(
     }));
     let app = App::open_for(settings, Arc::clone(&person) as _)?;
     let account = app.account(&arguments.account).await?;
-    account.check_login().await?;
+    let grant = account.check_login()?;
     // Nobody signs in for nothing: what cannot be kept is said before.
     let vault = app.vault().clone();
-    tokio::task::spawn_blocking(move || vault.open())
+    tokio::task::spawn_blocking(move || vault.check_room(grant.as_ref()))
         .await
         .map_err(|_| Failure::new("internal", "opening the vault was interrupted"))??;
     let method = if arguments.device_code {
