@@ -1,5 +1,6 @@
 //! What went wrong, for people and for programs: one shape for the command line and for Lua.
 
+use std::error::Error;
 use std::fmt;
 
 use serde::Serialize;
@@ -118,6 +119,17 @@ impl Failure {
     }
 }
 
+/// An error and what lies behind it, on one line.
+pub(crate) fn with_sources(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
 /// Exit statuses, as `sysexits.h` numbers them.
 pub mod exit {
     /// The command line is wrong.
@@ -168,4 +180,4 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl Error for Failure {}

@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 use url::{Host, Url};
 
 use crate::Failure;
+use crate::failure::with_sources;
 
 /// How long a request takes at most, unless it says otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
@@ -286,7 +287,8 @@ enum Trouble {
 
 impl From<reqwest::Error> for Trouble {
     fn from(error: reqwest::Error) -> Self {
-        Self::Failed(error)
+        // Its own words may name the url.
+        Self::Failed(error.without_url())
     }
 }
 
@@ -488,16 +490,6 @@ impl fmt::Display for NotResolved {
 }
 
 impl Error for NotResolved {}
-
-fn with_sources(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
-}
 
 #[cfg(test)]
 mod tests;

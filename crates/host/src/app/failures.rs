@@ -11,7 +11,7 @@ use postrider_smtp::message::MessageError;
 use postrider_smtp::{Reply, SendError, SendErrorKind, Stage, TlsFailure, tls::TlsError};
 use serde_json::{Value, json};
 
-use crate::failure::{Failure, SmtpFailure};
+use crate::failure::{Failure, SmtpFailure, with_sources};
 
 /// Every problem of a configuration file, as the config crate prints them.
 pub(super) fn config(errors: &ConfigErrors) -> Failure {
@@ -84,7 +84,7 @@ pub(super) fn settings(
 
 /// A change of the configuration that was not made.
 pub(super) fn edit(error: &EditError) -> Failure {
-    let mut failure = Failure::new("config.not_changed", with_source(error));
+    let mut failure = Failure::new("config.not_changed", with_sources(error));
     if let EditError::Invalid(errors) = error {
         failure.details = problem_list("config.not_changed", &errors.problems).details;
     }
@@ -93,7 +93,7 @@ pub(super) fn edit(error: &EditError) -> Failure {
 
 /// A trust store that cannot be used.
 pub(super) fn tls(error: &TlsError) -> Failure {
-    let failure = Failure::new("config.trust", with_source(error));
+    let failure = Failure::new("config.trust", with_sources(error));
     match error {
         TlsError::NoPlatformRoots { .. } => {
             failure.with_remedy("install ca-certificates, or name a ca_file")
@@ -331,7 +331,7 @@ fn without_reply(account: &Account, error: &SendError) -> Failure {
             Some("check that host and port lead to an SMTP submission server"),
         ),
     };
-    let failure = Failure::new(code, with_source(&DisplayKind(error)));
+    let failure = Failure::new(code, with_sources(&DisplayKind(error)));
     match remedy {
         Some(remedy) => failure.with_remedy(remedy),
         None => failure,
@@ -435,17 +435,6 @@ impl Error for DisplayKind<'_> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.0.source()
     }
-}
-
-/// An error and what lies behind it, on one line.
-pub(super) fn with_source(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 /// The name of a stage in reports.

@@ -100,26 +100,26 @@ impl InVault {
 }
 
 impl GrantStore for InVault {
-    fn load(&self, shelf: Shelf, key: &GrantKey) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+    fn load(&self, on: Shelf, key: &GrantKey) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
         match self.existing()? {
-            Some(vault) => vault.load(shelf, key),
+            Some(vault) => vault.load(on, key),
             None => Ok(None),
         }
     }
 
-    fn save(&self, shelf: Shelf, key: &GrantKey, record: &[u8]) -> Result<(), StoreError> {
-        self.open()?.save(shelf, key, record)
+    fn save(&self, on: Shelf, key: &GrantKey, record: &[u8]) -> Result<(), StoreError> {
+        self.open()?.save(on, key, record)
     }
 
-    fn remove(&self, shelf: Shelf, key: &GrantKey) -> Result<bool, StoreError> {
+    fn remove(&self, on: Shelf, key: &GrantKey) -> Result<bool, StoreError> {
         match self.existing()? {
-            Some(vault) => vault.remove(shelf, key),
+            Some(vault) => vault.remove(on, key),
             None => Ok(false),
         }
     }
 
-    fn try_lock(&self, shelf: Shelf, key: &GrantKey) -> Result<Option<StoreLock>, StoreError> {
-        self.open()?.try_lock(shelf, key)
+    fn try_lock(&self, on: Shelf, key: &GrantKey) -> Result<Option<StoreLock>, StoreError> {
+        self.open()?.try_lock(on, key)
     }
 }
 

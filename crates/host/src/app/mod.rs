@@ -2,6 +2,7 @@
 
 mod account;
 mod bridge;
+mod check;
 mod compose;
 mod events;
 mod expiries;
@@ -42,7 +43,8 @@ use crate::http;
 use crate::lua::{AccountHandle, Backend, Listener};
 use crate::terminal;
 
-pub use account::{Account, CheckReport, CheckStage, Freshness, RecipientOutcome, SendOutcome};
+pub use account::{Account, RecipientOutcome, SendOutcome};
+pub use check::{CheckReport, CheckStage, Freshness};
 pub use grant::{LoggedOut, Rotated, Token};
 pub use sign_in::{Connected, Verified};
 pub use standing::{Expiry, LastFailure, Moment, RefreshToken, SignedIn, Standing, is_near};

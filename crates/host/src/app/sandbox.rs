@@ -10,8 +10,8 @@ use postrider_sandbox::inbox::StoredMessage;
 use postrider_sandbox::{Sandbox, SandboxOptions, Scenario, StartError};
 use secrecy::SecretString;
 
-use super::{AppSettings, failures};
-use crate::failure::Failure;
+use super::AppSettings;
+use crate::failure::{Failure, with_sources};
 use crate::state;
 
 /// The name under which a sandbox is reached: its certificate carries it.
@@ -69,7 +69,7 @@ pub async fn start(settings: &AppSettings, options: Options) -> Result<Sandbox, 
 
 async fn launch(options: SandboxOptions) -> Result<Sandbox, Failure> {
     Sandbox::start(options).await.map_err(|error| {
-        let said = failures::with_source(&error);
+        let said = with_sources(&error);
         let failure = Failure::new("network.sandbox", &said);
         match error {
             StartError::InUse(_) => {
