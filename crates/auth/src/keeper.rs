@@ -26,6 +26,7 @@ mod event;
 mod failure;
 mod flight;
 mod grant;
+mod kept;
 mod lease;
 mod limits;
 mod mutation;
@@ -59,6 +60,7 @@ use breaker::Breaker;
 pub use event::{Event, EventSink, NoEvents};
 pub(crate) use grant::{Grant, Revoked};
 pub use grant::{Rotation, RotationOutcome};
+pub use kept::KeptGrant;
 use limits::Issuer;
 pub(crate) use notice::Expiry;
 pub use parameters::{GrantPolicy, KnownExpiry, Parameters, ReuseGrace, days_left};
@@ -125,6 +127,8 @@ pub(crate) struct ClientKey(pub(crate) [u8; 32]);
 pub(crate) struct GrantIdentity {
     /// An account that uses it, for messages.
     pub(crate) account: Arc<str>,
+    /// Whose it is; none where it is an application's.
+    pub(crate) username: Option<Arc<str>>,
     /// Whether it is an application's: then there is no refresh token, and what is lost can
     /// be fetched again.
     pub(crate) app_only: bool,

@@ -35,9 +35,9 @@ pub use http::{Http, HttpError, HttpSettings, ProxySetting, environment_proxy};
 pub use interaction::{Interaction, Unattended};
 pub use keeper::{
     AccessToken, Event, EventSink, FailureStatus, GrantKey, GrantPolicy, GrantState, GrantStatus,
-    GrantStore, Keeper, KeeperSettings, KnownExpiry, MemoryStore, NoEvents, Parameters, Reason,
-    RefreshTokenStatus, ReuseGrace, Rotation, RotationOutcome, Shelf, StoreError, StoreLock,
-    VaultStore, days_left,
+    GrantStore, Keeper, KeeperSettings, KeptGrant, KnownExpiry, MemoryStore, NoEvents, Parameters,
+    Reason, RefreshTokenStatus, ReuseGrace, Rotation, RotationOutcome, Shelf, StoreError,
+    StoreLock, VaultStore, days_left,
 };
 pub use load::{Found, LoadError, LoadedPlugin, Loader, LoaderSettings};
 pub use postrider_plugin::wire::{

@@ -44,9 +44,11 @@ pub(super) fn identity(context: &Context) -> GrantIdentity {
     let mut client = Parts::new("postrider-client-1", context, &[CLIENT, GRANT]);
     // Two secrets of one client may differ in whether they are right.
     client.secrets(context);
+    let app_only = is_shared(context);
     GrantIdentity {
         account: context.account.as_str().into(),
-        app_only: is_shared(context),
+        username: (!app_only).then(|| context.username.as_str().into()),
+        app_only,
         policy: context.policy,
         issuer: context.hosts().into(),
         client: ClientKey(client.finish()),

@@ -382,6 +382,7 @@ impl Flight<'_> {
         let attempts = before.map_or(0, |(attempts, _)| attempts) + 1;
         let generation = grant.newest(&record) + 1;
         record.renew(generation, obtained, grant.identity.policy.reuse_grace);
+        record.owner = Some(grant.owner());
         let usable = grant.outlook(&record).fitness(self.now()) != Fitness::Unfit;
         if !usable {
             let error = grant.dead_on_arrival();

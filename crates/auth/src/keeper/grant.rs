@@ -13,7 +13,7 @@ use super::flight::{Landed, Progress, Purpose};
 use super::limits::Issuer;
 use super::mutation::mutated;
 use super::outlook::Outlook;
-use super::record::{Access, Record};
+use super::record::{Access, Owner, Record};
 use super::schedule::{Fitness, lapses_at};
 use super::status::{FailureStatus, GrantState, GrantStatus, RefreshTokenStatus};
 use super::store::{GrantKey, Shelf, StoreError};
@@ -250,6 +250,7 @@ impl Grant {
                 this.newest(&old)
             };
             record.renew(before + 1, obtained, grace);
+            record.owner = Some(this.owner());
             this.save(&record)
                 .await
                 .map_err(|error| this.store_failed(&error))?;
@@ -496,6 +497,14 @@ impl Grant {
         let mut state = self.lock();
         self.publish(&mut state, &record);
         self.outlook(&record)
+    }
+
+    /// For whom it is kept.
+    pub(super) fn owner(&self) -> Owner {
+        Owner {
+            account: self.identity.account.to_string(),
+            username: self.identity.username.as_deref().map(str::to_owned),
+        }
     }
 
     /// The newest generation there is, also where the store could not be written.

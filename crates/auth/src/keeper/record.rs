@@ -48,10 +48,21 @@ pub(crate) struct Record {
     pub(crate) refreshed_at: Option<SystemTime>,
     pub(crate) scope: Option<String>,
     pub(crate) identity: Option<Identity>,
+    /// Whose it is, for whoever clears up.
+    pub(crate) owner: Option<Owner>,
     /// What went wrong since.
     pub(crate) failure: Option<Failed>,
     /// A person must sign in; nothing is asked of the provider.
     pub(crate) retired: Option<Retired>,
+}
+
+/// For whom a grant is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Owner {
+    /// The account that kept it last, of those that use it.
+    pub(crate) account: String,
+    /// None where it is an application's.
+    pub(crate) username: Option<String>,
 }
 
 /// An access token.
@@ -414,6 +425,10 @@ mod tests {
             refreshed_at: Some(at),
             scope: Some("send".into()),
             identity: Some(Identity::default()),
+            owner: Some(Owner {
+                account: "ops".into(),
+                username: Some("ops@example.org".into()),
+            }),
             failure: Some(Failed {
                 at,
                 attempts: 2,

@@ -10,6 +10,22 @@ use zeroize::Zeroizing;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GrantKey(pub(crate) [u8; 32]);
 
+impl GrantKey {
+    /// The key that [`Display`](fmt::Display) wrote as `text`.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let octets: Vec<u8> = text
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| {
+                let digits = std::str::from_utf8(pair).ok()?;
+                let octet = u8::from_str_radix(digits, 16).ok()?;
+                (format!("{octet:02x}") == digits).then_some(octet)
+            })
+            .collect::<Option<_>>()?;
+        octets.try_into().ok().map(Self)
+    }
+}
+
 impl fmt::Display for GrantKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))

@@ -130,6 +130,7 @@ impl World {
         });
         let mut identity = GrantIdentity {
             account: "ops".into(),
+            username: Some("ops@example.org".into()),
             app_only: false,
             policy: GrantPolicy::default(),
             issuer: "login.example:443".into(),

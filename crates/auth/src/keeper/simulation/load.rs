@@ -180,22 +180,22 @@ struct Counting<S> {
 }
 
 impl<S: GrantStore> GrantStore for Counting<S> {
-    fn load(&self, shelf: Shelf, key: &GrantKey) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
-        let record = self.store.load(shelf, key);
+    fn load(&self, kind: Shelf, key: &GrantKey) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+        let record = self.store.load(kind, key);
         self.loads.fetch_add(1, Ordering::Relaxed);
         record
     }
 
-    fn save(&self, shelf: Shelf, key: &GrantKey, record: &[u8]) -> Result<(), StoreError> {
-        self.store.save(shelf, key, record)
+    fn save(&self, kind: Shelf, key: &GrantKey, record: &[u8]) -> Result<(), StoreError> {
+        self.store.save(kind, key, record)
     }
 
-    fn remove(&self, shelf: Shelf, key: &GrantKey) -> Result<bool, StoreError> {
-        self.store.remove(shelf, key)
+    fn remove(&self, kind: Shelf, key: &GrantKey) -> Result<bool, StoreError> {
+        self.store.remove(kind, key)
     }
 
-    fn try_lock(&self, shelf: Shelf, key: &GrantKey) -> Result<Option<StoreLock>, StoreError> {
-        self.store.try_lock(shelf, key)
+    fn try_lock(&self, kind: Shelf, key: &GrantKey) -> Result<Option<StoreLock>, StoreError> {
+        self.store.try_lock(kind, key)
     }
 
     fn blocks(&self) -> bool {
@@ -242,6 +242,7 @@ impl<S: GrantStore + 'static> Load<S> {
             let issuer = number % issuers.len();
             let identity = GrantIdentity {
                 account: format!("account-{number}").into(),
+                username: None,
                 app_only: false,
                 policy: GrantPolicy::default(),
                 issuer: Arc::clone(&names[issuer]),

@@ -227,6 +227,7 @@ impl World {
         };
         GrantIdentity {
             account: format!("account-{grant}").into(),
+            username: None,
             app_only: custom == Custom::AppOnly,
             policy: GrantPolicy {
                 refresh_token_lifetime: None,

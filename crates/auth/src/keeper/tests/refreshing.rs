@@ -271,3 +271,36 @@ async fn an_application_s_record_that_cannot_be_read_is_replaced_by_force_too() 
     assert_eq!(rotation.outcome, RotationOutcome::Refreshed);
     assert_eq!(world.record().generation, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_refers_to_is_told_apart_and_discarded_if_nothing_came_meanwhile() {
+    let world = World::new();
+    let process = world.signed_in().await;
+    let keeper = &process.keeper;
+    let kept = keeper.kept(KEY).await.unwrap().unwrap();
+    assert_eq!(kept.account.as_deref(), Some("ops"));
+    assert_eq!(kept.username.as_deref(), Some("ops@example.org"));
+    assert!(kept.living);
+    assert_eq!(GrantKey::from_hex(&KEY.to_string()), Some(KEY));
+    for text in ["", "07", "+7", &"G7".repeat(32), &"07".repeat(33)] {
+        assert_eq!(GrantKey::from_hex(text), None, "{text:?}");
+    }
+
+    process.grant.rotate(&process.source, true).await.unwrap();
+    assert_eq!(
+        keeper.discard(KEY, Some(&kept)).await,
+        Ok(false),
+        "it is in use"
+    );
+    let kept = keeper.kept(KEY).await.unwrap().unwrap();
+    let lock = world.store.try_lock(Shelf::Grant, &KEY).unwrap();
+    assert_eq!(keeper.discard(KEY, Some(&kept)).await, Ok(false));
+    drop(lock);
+    assert_eq!(keeper.discard(KEY, None).await, Ok(false), "it can be read");
+    assert_eq!(keeper.discard(KEY, Some(&kept)).await, Ok(true));
+    assert_eq!(keeper.kept(KEY).await, Ok(None));
+
+    world.store.save(Shelf::Grant, &KEY, b"damaged").unwrap();
+    assert!(keeper.kept(KEY).await.is_err());
+    assert_eq!(keeper.discard(KEY, None).await, Ok(true));
+}
