@@ -241,24 +241,22 @@ impl Grant {
     /// Does what it stands in the agenda for, and takes its next place.
     async fn attend(self: &Arc<Self>, source: &Arc<dyn TokenSource>) {
         let planned = self.lock().planned.take();
-        if planned.is_some_and(|planned| planned.refresh) {
+        let failed = if planned.is_some_and(|planned| planned.refresh) {
             // What goes wrong is told by the flight.
-            let failed = self.upkeep(source).await.is_err();
-            let mut state = self.lock();
-            let soon = state
-                .planned
-                .is_some_and(|planned| planned.at <= self.shared.now());
-            if failed && soon {
-                // Nothing that is known keeps it from failing at once again.
-                let at = self.shared.now() + self.shared.parameters.tick;
-                self.enter(&mut state, Planned { at, refresh: true });
-            }
+            self.upkeep(source).await.is_err()
         } else {
             self.look().await;
-        }
+            false
+        };
         let mut state = self.lock();
         if state.planned.is_none() {
             self.plan(&mut state);
+        }
+        let now = self.shared.now();
+        if failed && state.planned.is_some_and(|planned| planned.at <= now) {
+            // Nothing that is known keeps it from failing at once again.
+            let at = now + self.shared.parameters.tick;
+            self.enter(&mut state, Planned { at, refresh: true });
         }
     }
 
