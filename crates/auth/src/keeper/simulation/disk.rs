@@ -78,28 +78,28 @@ fn error(message: &str) -> StoreError {
 }
 
 impl GrantStore for Hold {
-    fn load(&self, shelf: Shelf, key: &GrantKey) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+    fn load(&self, kind: Shelf, key: &GrantKey) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
         self.alive()?;
         let records = self.disk.records.lock().unwrap();
-        let record = records.get(&(shelf, *key)).cloned().map(Zeroizing::new);
+        let record = records.get(&(kind, *key)).cloned().map(Zeroizing::new);
         drop(records);
         self.body.stepped();
         Ok(record)
     }
 
-    fn save(&self, shelf: Shelf, key: &GrantKey, record: &[u8]) -> Result<(), StoreError> {
+    fn save(&self, kind: Shelf, key: &GrantKey, record: &[u8]) -> Result<(), StoreError> {
         self.alive()?;
         let (by, grant) = (self.body.life, grant(key));
         if self.disk.full.load(Ordering::Relaxed) {
-            if shelf == Shelf::Grant {
+            if kind == Shelf::Grant {
                 self.body.history.add(What::NotSaved { by, grant });
             }
             return Err(error("the disk is full"));
         }
         let mut records = self.disk.records.lock().unwrap();
-        records.insert((shelf, *key), record.to_vec());
+        records.insert((kind, *key), record.to_vec());
         drop(records);
-        if shelf == Shelf::Grant {
+        if kind == Shelf::Grant {
             let record = seen(&Record::decode(record)?);
             self.body.history.add(What::Saved { by, grant, record });
         }
@@ -107,15 +107,15 @@ impl GrantStore for Hold {
         Ok(())
     }
 
-    fn remove(&self, shelf: Shelf, key: &GrantKey) -> Result<bool, StoreError> {
+    fn remove(&self, kind: Shelf, key: &GrantKey) -> Result<bool, StoreError> {
         self.alive()?;
         let mut records = self.disk.records.lock().unwrap();
-        Ok(records.remove(&(shelf, *key)).is_some())
+        Ok(records.remove(&(kind, *key)).is_some())
     }
 
-    fn try_lock(&self, shelf: Shelf, key: &GrantKey) -> Result<Option<StoreLock>, StoreError> {
+    fn try_lock(&self, kind: Shelf, key: &GrantKey) -> Result<Option<StoreLock>, StoreError> {
         self.alive()?;
-        let name = (shelf, *key);
+        let name = (kind, *key);
         let mut locks = self.disk.locks.lock().unwrap();
         if locks.contains_key(&name) {
             return Ok(None);

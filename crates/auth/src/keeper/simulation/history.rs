@@ -113,12 +113,6 @@ pub(super) enum What {
         grant: usize,
         refresh: Option<u32>,
     },
-    /// What the operator was told of.
-    Told {
-        by: Life,
-        what: &'static str,
-        grant: usize,
-    },
     /// How a grant stands when all is over.
     Ends {
         grant: usize,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use super::history::{Entry, Life, Seen, Verdict, What};
+use super::history::{Entry, Life, Verdict, What};
 use super::provider::{Custom, Terms};
 use crate::AuthErrorKind;
 
@@ -385,17 +385,22 @@ impl<'a> Story<'a> {
         }
     }
 
-    /// 6: no requests for a grant for which somebody must sign in.
+    /// 6: no requests for a grant for which somebody must sign in, until they have.
     fn retired_is_silent(&self, found: &mut Vec<Breach>) {
         let mut retired = BTreeSet::new();
+        let mut signed_in = BTreeSet::new();
         for (index, entry) in self.history.iter().enumerate() {
             match entry.what {
-                What::Saved {
-                    grant,
-                    record: Seen { retired: true, .. },
-                    ..
-                } => drop(retired.insert(grant)),
-                What::SignedIn { grant, .. } => drop(retired.remove(&grant)),
+                What::SignedIn { grant, access, .. } => {
+                    signed_in.insert((grant, Some(access)));
+                }
+                What::Saved { grant, record, .. } => {
+                    if record.retired {
+                        retired.insert(grant);
+                    } else if signed_in.contains(&(grant, record.access)) {
+                        retired.remove(&grant);
+                    }
+                }
                 What::Asked { grant, by, .. } if retired.contains(&grant) => {
                     let how = format!("{by:?} asks for grant {grant}, which is retired");
                     self.breach(found, Invariant::RetiredIsSilent, index, how);

@@ -23,6 +23,9 @@ use crate::keeper::store::{GrantKey, Shelf};
 /// The longest that the disk takes for anything.
 const DISK_MS: u64 = 12;
 
+/// Who has taken so many steps in one run goes round in circles.
+const BUSY: u64 = 30_000;
+
 /// A process while it lives.
 pub(super) struct Body {
     pub(super) life: Life,
@@ -92,6 +95,16 @@ impl Body {
         let step = self.steps.fetch_add(1, Ordering::Relaxed);
         if self.ends_at(step, false) {
             self.kill();
+        }
+        if step == BUSY {
+            self.history.add(What::Ends {
+                grant: grant(&key),
+                process: self.life.process,
+                state: "busy",
+            });
+        }
+        if step >= BUSY {
+            pending::<()>().await;
         }
         if !self.is_dead() && most_ms > 0 {
             let number = {

@@ -11,7 +11,7 @@ use super::twins;
 use super::world::run;
 
 /// Runs through everything that can go wrong.
-pub(super) const STORMS: u32 = 300;
+pub(super) const STORMS: u32 = 200;
 /// Quiet runs of each kind.
 pub(super) const QUIET_RUNS: u32 = 60;
 
@@ -43,7 +43,8 @@ pub(super) fn search(
     let config = Config {
         cases,
         failure_persistence: None,
-        max_shrink_iters: if shrink { 200 } else { 0 },
+        max_shrink_iters: if shrink { 1000 } else { 0 },
+        max_shrink_time: 15_000,
         ..Config::default()
     };
     TestRunner::new_with_rng(config, chance())

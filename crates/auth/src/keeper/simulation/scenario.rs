@@ -75,8 +75,8 @@ pub(super) enum Act {
     },
     /// A person signs in.
     SignIn { process: usize, grant: usize },
-    /// The disk takes no more, or does again.
-    Disk { full: bool },
+    /// The disk takes no more for so long.
+    FullDisk { lasting: Duration },
     /// Somebody sets the clock.
     Jump { seconds: i64 },
     /// `kill -9`, whatever it is doing.
@@ -159,7 +159,7 @@ fn act(grants: usize, processes: usize) -> impl Strategy<Value = Act> {
             Act::Refuse { process, grant, old }
         }),
         2 => whose().prop_map(|(process, grant)| Act::SignIn { process, grant }),
-        1 => any::<bool>().prop_map(|full| Act::Disk { full }),
+        1 => seconds(300).prop_map(|lasting| Act::FullDisk { lasting }),
         1 => select(vec![DAY, -DAY, 600, -600]).prop_map(|seconds| Act::Jump { seconds }),
         1 => (0..processes).prop_map(|process| Act::Kill { process }),
     ]

@@ -294,7 +294,14 @@ impl World {
                     living.spawn(Arc::clone(self).sign_in(Arc::clone(&living), grant));
                 }
             }
-            Act::Disk { full } => self.disk.set_full(full),
+            Act::FullDisk { lasting } => {
+                let disk = Arc::clone(&self.disk);
+                disk.set_full(true);
+                tokio::spawn(async move {
+                    sleep(lasting).await;
+                    disk.set_full(false);
+                });
+            }
             Act::Jump { seconds } => {
                 self.time.jump(seconds);
                 self.history.add(What::Jumped(seconds));
