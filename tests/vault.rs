@@ -15,8 +15,9 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
 use serde_json::{Value, json};
 use support::home::Home;
-use support::sandbox::Sandbox;
-use support::{Ended, find_program, run, write_private};
+use support::sandbox::{PERSON, Sandbox};
+use support::worlds::{at_the_sandbox, one_time_refresh_tokens};
+use support::{Ended, find_program, run, skip, write_private};
 
 const CONFIG: &str = r#"
 [account.printer]
@@ -771,4 +772,63 @@ fn what_it_holds_in_memory_stays_there() {
     let core: Vec<&str> = core.unwrap().split_whitespace().collect();
     assert_eq!(core[4..6], ["0", "0"], "{limits}");
     assert!(status.contains("Umask:\t0077"), "{status}");
+}
+
+#[test]
+fn what_no_account_refers_to_any_more_is_pruned() {
+    let sandbox = Sandbox::start();
+    let mut home = Home::new(sandbox.config());
+    home.set(sandbox.client_secret());
+    let prune = |arguments: &[&str]| {
+        let all = ["--json", "vault", "prune"]
+            .into_iter()
+            .chain(arguments.iter().copied());
+        home.run(all).expect_status(0).json()
+    };
+    let none = json!({ "removed": [], "kept": [] });
+    assert_eq!(prune(&[]), none, "there is no vault");
+    home.token("sandbox");
+    assert_eq!(prune(&["--yes"]), none, "an account refers to it");
+
+    // The account goes, and its tokens stay.
+    home.configure(CONFIG);
+    let listed = prune(&["--dry-run"]);
+    assert_eq!(listed["kept"][0]["account"], "sandbox", "{listed}");
+    assert_eq!(
+        listed["kept"][0]["living"], false,
+        "an application's: {listed}"
+    );
+    let removed = prune(&[]);
+    assert_eq!(removed["removed"][0]["name"], listed["kept"][0]["name"]);
+    assert_eq!(prune(&["--yes"]), none);
+}
+
+#[test]
+fn a_sign_in_that_may_still_work_is_not_pruned_unasked() {
+    let all = at_the_sandbox("authorization_code", one_time_refresh_tokens);
+    let (_sandbox, home, mut browser) = match all {
+        Ok(all) => all,
+        Err(reason) => return skip(&reason),
+    };
+    home.login("sandbox-person", &mut browser, PERSON)
+        .0
+        .expect_status(0);
+    home.configure(CONFIG);
+
+    let kept = home.json(["vault", "prune"]);
+    assert_eq!(kept["removed"], json!([]), "{kept}");
+    assert_eq!(kept["kept"][0]["account"], "sandbox-person", "{kept}");
+    assert_eq!(kept["kept"][0]["username"], PERSON.0, "{kept}");
+    let config = home.path().join("postrider.toml");
+    let at_hand = ["--config", config.to_str().unwrap(), "vault", "prune"];
+    at_terminal(&home.postrider(at_hand), "[y/N]", b"n\n");
+    assert_eq!(home.json(["vault", "prune"]), kept);
+
+    // Without a configuration every sign-in looks like nobody's.
+    fs::remove_file(&config).unwrap();
+    home.run(["vault", "prune", "--yes"]).expect_status(78);
+    home.configure(CONFIG);
+    at_terminal(&home.postrider(at_hand), "[y/N]", b"y\n");
+    let none = json!({ "removed": [], "kept": [] });
+    assert_eq!(home.json(["vault", "prune"]), none);
 }

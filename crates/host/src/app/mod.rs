@@ -9,6 +9,7 @@ mod expiries;
 mod failures;
 mod grant;
 mod keeper;
+mod orphans;
 mod pace;
 pub mod plugins;
 pub mod sandbox;
@@ -46,6 +47,7 @@ use crate::terminal;
 pub use account::{Account, RecipientOutcome, SendOutcome};
 pub use check::{CheckReport, CheckStage, Freshness};
 pub use grant::{LoggedOut, Rotated, Token};
+pub use orphans::Orphan;
 pub use sign_in::{Connected, Verified};
 pub use standing::{Expiry, LastFailure, Moment, RefreshToken, SignedIn, Standing, is_near};
 
@@ -169,6 +171,11 @@ impl App {
     /// The file the configuration came from, if there is one.
     pub fn config_path(&self) -> Option<&Path> {
         self.0.config.path.as_deref()
+    }
+
+    /// Whoever keeps tokens.
+    fn keeper(&self) -> &Keeper {
+        &self.0.keeper
     }
 
     /// The vault.

@@ -156,23 +156,21 @@ pub(super) struct ImportArguments {
 }
 
 pub(super) async fn run(command: Command, app: App, output: &Output) -> Result<ExitCode, Failure> {
-    if let Command::Prune(arguments) = &command {
-        return prune::run(arguments, &app, output).await;
-    }
-    let output = output.clone();
-    let accounts = match &command {
-        Command::Export(arguments) => records_of_accounts(&arguments.only, &app).await?,
-        _ => BTreeMap::new(),
+    let shared = app.vault().clone();
+    let out = output.clone();
+    let work: Box<dyn FnOnce() -> Result<ExitCode, Failure> + Send> = match command {
+        Command::Prune(arguments) => return prune::run(&arguments, &app, output).await,
+        Command::Status => Box::new(move || status(&shared, &out)),
+        Command::Rekey(arguments) => Box::new(move || rekey(&arguments, &shared, &out)),
+        Command::Import(arguments) => Box::new(move || import(&arguments, &shared, &out)),
+        Command::Export(arguments) => {
+            let accounts = records_of_accounts(&arguments.only, &app).await?;
+            Box::new(move || export(&arguments, &accounts, &shared, &out))
+        }
     };
-    tokio::task::spawn_blocking(move || match command {
-        Command::Status => status(app.vault(), &output),
-        Command::Rekey(arguments) => rekey(&arguments, app.vault(), &output),
-        Command::Export(arguments) => export(&arguments, &accounts, app.vault(), &output),
-        Command::Import(arguments) => import(&arguments, app.vault(), &output),
-        Command::Prune(_) => Ok(ExitCode::SUCCESS),
-    })
-    .await
-    .map_err(|_| Failure::new("internal", "the command was interrupted"))?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Failure::new("internal", "the command was interrupted"))?
 }
 
 /// A kind and a name each.
