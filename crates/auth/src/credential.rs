@@ -464,6 +464,10 @@ impl TokenSource for Source {
         let shared = Arc::clone(&self.0);
         async move { shared.obtain(refresh).await }.boxed()
     }
+
+    fn is_signed_in_to(&self) -> bool {
+        self.0.context.plugin.has(Op::Login)
+    }
 }
 
 impl From<AuthError> for NotObtained {

@@ -89,4 +89,9 @@ pub(crate) struct NotObtained {
 pub(crate) trait TokenSource: Send + Sync {
     /// Asks the provider for a token, with this refresh token if there is one.
     fn obtain(&self, refresh: Option<Secret>) -> BoxFuture<'static, Result<Obtained, NotObtained>>;
+
+    /// Whether a person signs in: without a refresh token there is nothing to ask then.
+    fn is_signed_in_to(&self) -> bool {
+        false
+    }
 }

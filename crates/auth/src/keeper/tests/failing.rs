@@ -192,6 +192,31 @@ async fn a_sign_in_without_a_refresh_token_ends_with_its_access_token() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_not_signed_in_takes_nobodys_turn_at_the_provider() {
+    struct Nobody;
+    impl TokenSource for Nobody {
+        fn obtain(&self, _: Option<Secret>) -> BoxFuture<'static, Result<Obtained, NotObtained>> {
+            let error = AuthError::new("ops", AuthErrorKind::NeedsUser, "no sign-in yet");
+            async { Err(error.into()) }.boxed()
+        }
+        fn is_signed_in_to(&self) -> bool {
+            true
+        }
+    }
+    let process = World::new().process();
+    let nobody: Arc<dyn TokenSource> = Arc::new(Nobody);
+    let begun = tokio::time::Instant::now();
+
+    for n in 0..100 {
+        let identity = process.grant.identity.clone();
+        let grant = process.keeper.grant(GrantKey([n; 32]), identity);
+        grant.token(&nobody).await.unwrap_err();
+    }
+
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_whose_own_proof_is_refused_may_try_again() {
     let world = World::new();
     world.provider.rotates.store(false, Ordering::SeqCst);
