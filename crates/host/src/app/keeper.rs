@@ -123,14 +123,37 @@ impl GrantStore for InVault {
     }
 }
 
-/// Why the vault did not open, with what to do: whoever reads it is far from the vault.
+/// Why the vault did not open, with where and what to do: whoever reads it is far from the vault.
 fn told(failure: &Failure) -> StoreError {
-    let message = match &failure.remedy {
-        Some(remedy) => format!("{} ({remedy})", failure.message),
-        None => failure.message.clone(),
-    };
+    let mut message = failure.message.clone();
+    if let Some(place) = &failure.at {
+        message = format!("{message}; at {place}");
+    }
+    if let Some(remedy) = &failure.remedy {
+        message = format!("{message} ({remedy})");
+    }
     StoreError {
         message,
         lasting: failure.exit_code() != exit::TEMPFAIL,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_the_vault_did_not_open_is_told_with_where_and_what_to_do() {
+        let failure = Failure::new(
+            "vault.unsafe_permissions",
+            "vault: others can read the file",
+        )
+        .at("/var/lib/postrider/vault.key")
+        .with_remedy("chmod 400 it");
+
+        assert_eq!(
+            told(&failure).message,
+            "vault: others can read the file; at /var/lib/postrider/vault.key (chmod 400 it)"
+        );
     }
 }
