@@ -50,9 +50,9 @@ Examples:
   echo 'disk full' | postrider send --account alerts --to ops@example.org --subject Disk
 
 Exit status: 0 done, 1 the script raised an error, 64 usage, 65 bad message or script, 66 no
-such file, 69 refused, 70 internal or over a limit, 75 try again later, 76 the verdict was lost
-and the message may have arrived, 77 credentials refused or nobody signed in, 78 configuration,
-130 stopped with Ctrl-C."
+such file, 69 refused, 70 internal or over a limit, 74 a file or the output takes no writes, 75 try
+again later, 76 the verdict was lost and the message may have arrived, 77 credentials refused or
+nobody signed in, 78 configuration, 130 stopped with Ctrl-C."
 )]
 #[allow(
     clippy::doc_markdown,
