@@ -345,6 +345,12 @@ fn another_key_opens_the_vault_once_the_configuration_names_it() {
     let key = home.path().join("kek");
     write_private(&key, "c2l4dGVlbiBvY3RldHMgYW5kIHNpeHRlZW4gbW9yZQ==\n");
     let key_path = key.to_str().unwrap();
+    // Configured, and not yet what opens it: nobody may believe that it protects anything.
+    home.configure(&format!("{CONFIG}\n[vault]\nkey_file = \"{key_path}\"\n"));
+    let believing = home.run(["secret", "list"]).expect_status(0);
+    let advice = format!("postrider vault rekey --key-file {key_path}");
+    assert!(believing.stderr.contains(&advice), "{}", believing.stderr);
+    home.configure(CONFIG);
     let rekeyed = home
         .run(["vault", "rekey", "--key-file", key_path])
         .expect_status(0);

@@ -17,7 +17,9 @@ use postrider_auth::GrantKey;
 use postrider_config::{
     Config, NoVault, SecretError, SecretRef, VaultLookup, VaultSettings, parse_expiry,
 };
-use postrider_vault::{KeyOptions, Kind, Options, Passphrase, Vault, VaultError, VaultErrorKind};
+use postrider_vault::{
+    KeyOptions, KeySource, Kind, Options, Passphrase, Vault, VaultError, VaultErrorKind,
+};
 use secrecy::zeroize::{Zeroize as _, Zeroizing};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
@@ -106,6 +108,7 @@ impl SharedVault {
         state::prepare(dir.parent().unwrap_or(&dir))?;
         let existing = state.unlock(&dir, Asking::Always, Vault::open_existing)?;
         let vault = if let Some(vault) = existing {
+            state.compare_key(&vault);
             vault
         } else {
             let vault = state.unlock(&dir, Asking::Configured, Vault::open)?;
@@ -129,6 +132,9 @@ impl SharedVault {
             let dir = self.dir()?;
             state::check(dir.parent().unwrap_or(&dir))?;
             *opened = state.unlock(&dir, Asking::Always, Vault::open_existing)?;
+            if let Some(vault) = &*opened {
+                state.compare_key(vault);
+            }
         }
         Ok(opened.clone())
     }
@@ -265,6 +271,35 @@ impl VaultLookup for Lookup<'_> {
 impl State {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Vault>> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Warns where a better key was provided and the generated one still opens the vault: whoever
+    /// provided it believes that it protects something.
+    fn compare_key(&self, vault: &Vault) {
+        let credential = || {
+            let directory = env::var_os("CREDENTIALS_DIRECTORY")?;
+            let path = Path::new(&directory).join("postrider.kek");
+            path.exists().then_some("--credential".to_owned())
+        };
+        let provided = match &self.keys {
+            _ if vault.key_source() != KeySource::GeneratedFile => None,
+            VaultSettings {
+                key_file: Some(path),
+                ..
+            } => Some(format!("--key-file {}", path.display())),
+            VaultSettings { keyring: true, .. } => Some("--keyring".to_owned()),
+            VaultSettings {
+                passphrase: Some(_),
+                ..
+            } => Some("--passphrase".to_owned()),
+            _ => credential(),
+        };
+        if let Some(option) = provided {
+            tracing::warn!(
+                "the vault is still opened by the generated key beside it, and not by the one \
+                 that was provided: run `postrider vault rekey {option}`"
+            );
+        }
     }
 
     /// Calls `open`; at a terminal, again with another passphrase when the first was wrong.
