@@ -723,6 +723,54 @@ fn signing_in_again_mends_a_damaged_sign_in() {
 }
 
 #[test]
+fn what_is_wrong_with_the_vault_is_said_in_its_own_words_wherever_it_shows() {
+    let mut site = Site::start();
+    site.signed_in();
+    let key = site.home.state().join("vault.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+
+    let said = site.run(&["--json", "vault", "status"]).expect_status(78);
+    let said: Value = serde_json::from_str(&said.stdout).unwrap();
+    for arguments in [
+        &["--json", "token", ACCOUNT][..],
+        &["--json", "logout", ACCOUNT],
+        &[
+            "--json",
+            "send",
+            "--account",
+            ACCOUNT,
+            "--to",
+            ADMIN,
+            "--text",
+            "t",
+        ],
+    ] {
+        let ended = site.run(arguments).expect_status(78);
+        let failed: Value = serde_json::from_str(&ended.stdout).unwrap();
+        for part in ["code", "message", "remedy", "at"] {
+            assert_eq!(failed["error"][part], said["error"][part], "{failed}");
+        }
+        assert_eq!(failed["error"]["account"], ACCOUNT, "{failed}");
+    }
+}
+
+#[test]
+fn a_clock_that_is_wrong_is_looked_at_before_the_provider() {
+    let mut later = match support::clock::Later::new() {
+        Ok(later) => later,
+        Err(missing) => return support::skip(&missing),
+    };
+    let site = Site::start();
+    later.pass(std::time::Duration::from_hours(20 * 365 * 24));
+    let mut command = site.home.postrider(["token", APP_ONLY]);
+    later.tell(&mut command);
+
+    let ended = support::run(&mut command).expect_status(75);
+
+    assert!(ended.stderr.contains("clock"), "{}", ended.stderr);
+}
+
+#[test]
 fn sending_without_a_sign_in_names_the_one_command() {
     let site = Site::start();
 

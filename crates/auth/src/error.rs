@@ -4,6 +4,7 @@
 //! from a plugin or a provider has been scrubbed of known secrets and bounded.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_plugin::abi::ErrorKind;
@@ -27,7 +28,34 @@ pub struct AuthError {
     pub retry_after: Option<Duration>,
     /// A page that helps a person.
     pub user_url: Option<String>,
+    /// What the store of tokens itself says, where it is at fault.
+    pub cause: Option<Cause>,
 }
+
+/// An error beneath another, as [`source`](std::error::Error::source) gives it. Equal to its
+/// clones only.
+#[derive(Clone, Debug)]
+pub struct Cause(Arc<dyn std::error::Error + Send + Sync>);
+
+impl Cause {
+    /// This error as a cause.
+    pub fn new(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self(Arc::new(error))
+    }
+
+    /// The error, if it is of this type.
+    pub fn downcast_ref<E: std::error::Error + 'static>(&self) -> Option<&E> {
+        self.0.downcast_ref()
+    }
+}
+
+impl PartialEq for Cause {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Cause {}
 
 /// The outcomes that call for different actions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -88,6 +116,7 @@ impl AuthError {
             oauth_description: None,
             retry_after: None,
             user_url: None,
+            cause: None,
         }
     }
 }
@@ -98,4 +127,9 @@ impl fmt::Display for AuthError {
     }
 }
 
-impl std::error::Error for AuthError {}
+impl std::error::Error for AuthError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let cause = self.cause.as_ref()?;
+        Some(&*cause.0)
+    }
+}

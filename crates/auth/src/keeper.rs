@@ -252,10 +252,10 @@ impl Shared {
         tokio::task::spawn_blocking(move || run(&*store, kind, &key))
             .await
             .unwrap_or_else(|_| {
-                Err(StoreError {
-                    message: "the call into the store was stopped".into(),
-                    lasting: false,
-                })
+                Err(StoreError::new(
+                    "the call into the store was stopped",
+                    false,
+                ))
             })
     }
 

@@ -29,7 +29,7 @@ mod settings;
 
 pub use clock::{Clock, SystemClock};
 pub use credential::{Credential, Environment, Forgotten, PendingLogin};
-pub use error::{AuthError, AuthErrorKind};
+pub use error::{AuthError, AuthErrorKind, Cause};
 pub use flow::ReturnedBrowser;
 pub use http::{Http, HttpError, HttpSettings, ProxySetting, environment_proxy};
 pub use interaction::{Interaction, Unattended};

@@ -539,7 +539,10 @@ impl Grant {
         } else {
             AuthErrorKind::Transient
         };
-        self.error(kind, format!("the token store: {error}"))
+        AuthError {
+            cause: error.cause.clone(),
+            ..self.error(kind, format!("the token store: {error}"))
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {

@@ -325,18 +325,13 @@ impl Notice {
 
 fn decode<T: for<'de> Deserialize<'de>>(octets: &[u8]) -> Result<T, StoreError> {
     // What is wrong with it is not quoted: it holds secrets.
-    let damaged = |_| StoreError {
-        message: "a stored record is not what postrider wrote".into(),
-        lasting: true,
-    };
+    let damaged = |_| StoreError::new("a stored record is not what postrider wrote", true);
     let Version { version } = serde_json::from_slice(octets).map_err(damaged)?;
     if version != VERSION {
-        return Err(StoreError {
-            message: format!(
-                "a stored record is of version {version}; this postrider knows version {VERSION}"
-            ),
-            lasting: true,
-        });
+        let message = format!(
+            "a stored record is of version {version}; this postrider knows version {VERSION}"
+        );
+        return Err(StoreError::new(message, true));
     }
     serde_json::from_slice(octets).map_err(damaged)
 }
@@ -347,10 +342,8 @@ fn encode(value: &impl Serialize, room: usize) -> Result<Zeroizing<Vec<u8>>, Sto
         version: VERSION,
         value,
     };
-    serde_json::to_writer(&mut *octets, &versioned).map_err(|_| StoreError {
-        message: "a record does not fit into json".into(),
-        lasting: true,
-    })?;
+    serde_json::to_writer(&mut *octets, &versioned)
+        .map_err(|_| StoreError::new("a record does not fit into json", true))?;
     Ok(octets)
 }
 

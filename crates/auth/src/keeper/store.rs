@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use zeroize::Zeroizing;
 
+use crate::error::Cause;
+
 /// What tells one grant from others: a digest of all that the provider could tell apart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GrantKey(pub(crate) [u8; 32]);
@@ -96,6 +98,26 @@ pub struct StoreError {
     pub message: String,
     /// Whether only an operator can help: a wrong key, a damaged file.
     pub lasting: bool,
+    /// What the store itself says, for those who know it.
+    pub cause: Option<Cause>,
+}
+
+impl StoreError {
+    /// An error of which there is no more to say.
+    pub fn new(message: impl Into<String>, lasting: bool) -> Self {
+        Self {
+            message: message.into(),
+            lasting,
+            cause: None,
+        }
+    }
+
+    /// The same, with what the store itself says.
+    #[must_use]
+    pub fn caused_by(mut self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.cause = Some(Cause::new(cause));
+        self
+    }
 }
 
 impl fmt::Display for StoreError {

@@ -55,13 +55,11 @@ fn of(kind: Shelf) -> Kind {
 }
 
 fn told(error: &VaultError) -> StoreError {
-    StoreError {
-        message: one_line(&error.to_string(), 500),
-        lasting: !matches!(
-            error.kind,
-            VaultErrorKind::DiskFull | VaultErrorKind::ReadOnly | VaultErrorKind::Io
-        ),
-    }
+    let lasting = !matches!(
+        error.kind,
+        VaultErrorKind::DiskFull | VaultErrorKind::ReadOnly | VaultErrorKind::Io
+    );
+    StoreError::new(one_line(&error.to_string(), 500), lasting).caused_by(error.clone())
 }
 
 #[cfg(test)]

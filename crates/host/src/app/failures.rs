@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use postrider_auth::{AuthError, AuthErrorKind, SettingsProblem};
+use postrider_auth::{AuthError, AuthErrorKind, Cause, SettingsProblem, StoreError};
 use postrider_config::{
     Account, Config, ConfigErrors, Problem, SecretError, SecretErrorKind, TlsMode, edit::EditError,
 };
@@ -161,6 +161,9 @@ pub(super) fn unresolved(error: &SecretError) -> Failure {
 
 /// A credential that was not obtained.
 pub(super) fn auth(account: &Account, error: &AuthError) -> Failure {
+    if let Some(failure) = error.cause.as_ref().and_then(of_vault) {
+        return failure.with_account(&account.name);
+    }
     let mut failure = if let Some(oauth_error) = &error.oauth_error {
         let found = diagnose::oauth(
             oauth_error,
@@ -192,6 +195,18 @@ pub(super) fn auth(account: &Account, error: &AuthError) -> Failure {
     failure
 }
 
+/// The store of tokens failed.
+pub(super) fn store(error: &StoreError) -> Failure {
+    let said = error.cause.as_ref().and_then(of_vault);
+    said.unwrap_or_else(|| Failure::new("vault.io", format!("the token store: {error}")))
+}
+
+/// The vault's own words, where it is what failed.
+fn of_vault(cause: &Cause) -> Option<Failure> {
+    let opening = cause.downcast_ref::<Failure>().cloned();
+    opening.or_else(|| cause.downcast_ref().map(super::vault::failure))
+}
+
 /// Without a word from the provider, by what can be done.
 pub(super) fn by_kind(error: &AuthError) -> Failure {
     let message = &error.message;
@@ -207,9 +222,10 @@ pub(super) fn by_kind(error: &AuthError) -> Failure {
             "auth.unavailable",
             format!("the sign-in service is not available: {message}"),
         )
-        .with_remedy(match error.retry_after {
-            Some(wait) => format!("try again in {} s", wait.as_secs().max(1)),
-            None => "try again later".to_owned(),
+        .with_remedy(match (certificate_remedy(message), error.retry_after) {
+            (Some(remedy), _) => remedy.to_owned(),
+            (None, Some(wait)) => format!("try again in {} s", wait.as_secs().max(1)),
+            (None, None) => "try again later".to_owned(),
         }),
         AuthErrorKind::Protocol => Failure::new("network.sign_in", message).with_remedy(
             "see whether a proxy or a captive portal answers in the provider's place \
@@ -234,6 +250,21 @@ fn sign_in_remedy(account: &Account, advice: &str) -> String {
         format!("{}, as {username}", login(name))
     } else {
         format!("{advice}; to sign in: {}", login(name))
+    }
+}
+
+/// What helps where TLS did not accept the provider's certificate; the words are rustls's.
+fn certificate_remedy(message: &str) -> Option<&'static str> {
+    let says = |words: &str| message.contains(words);
+    if says("certificate not valid yet") || says("certificate expired") {
+        Some("look at this machine's clock first: it decides whether a certificate is valid")
+    } else if says("UnknownIssuer") {
+        Some(
+            "if the provider, or a proxy that inspects TLS, has an authority of its own, name it \
+             with ca_file",
+        )
+    } else {
+        None
     }
 }
 

@@ -123,19 +123,14 @@ impl GrantStore for InVault {
     }
 }
 
-/// Why the vault did not open, with where and what to do: whoever reads it is far from the vault.
+/// Why the vault did not open, and where: whoever reads it is far from the vault.
 fn told(failure: &Failure) -> StoreError {
     let mut message = failure.message.clone();
     if let Some(place) = &failure.at {
         message = format!("{message}; at {place}");
     }
-    if let Some(remedy) = &failure.remedy {
-        message = format!("{message} ({remedy})");
-    }
-    StoreError {
-        message,
-        lasting: failure.exit_code() != exit::TEMPFAIL,
-    }
+    let lasting = failure.exit_code() != exit::TEMPFAIL;
+    StoreError::new(message, lasting).caused_by(failure.clone())
 }
 
 #[cfg(test)]

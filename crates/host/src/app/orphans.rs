@@ -5,12 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use postrider_auth::{GrantKey, KeptGrant, StoreError};
+use postrider_auth::{GrantKey, KeptGrant};
 use postrider_vault::Kind;
 use serde::Serialize;
 
 use super::vault::failure;
-use super::{App, Moment};
+use super::{App, Moment, failures};
 use crate::failure::Failure;
 
 /// A sign-in, or an application's tokens, that no account refers to.
@@ -102,8 +102,6 @@ impl App {
     /// The vault does not do it.
     pub async fn discard(&self, orphan: &Orphan) -> Result<bool, Failure> {
         let discarded = self.keeper().discard(orphan.key, orphan.seen.as_ref());
-        discarded.await.map_err(|error: StoreError| {
-            Failure::new("vault.io", format!("the token store: {error}"))
-        })
+        discarded.await.map_err(|error| failures::store(&error))
     }
 }

@@ -71,10 +71,7 @@ impl Hold {
 }
 
 fn error(message: &str) -> StoreError {
-    StoreError {
-        message: message.into(),
-        lasting: false,
-    }
+    StoreError::new(message, false)
 }
 
 impl GrantStore for Hold {

@@ -280,10 +280,7 @@ impl Obstinate {
 impl GrantStore for Obstinate {
     fn load(&self, kind: Shelf, key: &GrantKey) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
         if self.unreadable.load(Ordering::SeqCst) {
-            return Err(StoreError {
-                message: "an error of the disk".into(),
-                lasting: false,
-            });
+            return Err(StoreError::new("an error of the disk", false));
         }
         self.store.load(kind, key)
     }
@@ -291,10 +288,7 @@ impl GrantStore for Obstinate {
     fn save(&self, kind: Shelf, key: &GrantKey, record: &[u8]) -> Result<(), StoreError> {
         let left = self.writes_left.load(Ordering::SeqCst);
         if left == 0 {
-            return Err(StoreError {
-                message: "no room left".into(),
-                lasting: false,
-            });
+            return Err(StoreError::new("no room left", false));
         }
         if left != usize::MAX {
             self.writes_left.store(left - 1, Ordering::SeqCst);
