@@ -84,6 +84,12 @@ impl Vault {
             }
             return Ok(None);
         };
+        let records = options.dir.join(RECORDS);
+        if !file::check_dir(&records)? {
+            let message = "is gone, and every record with it; restore it from a backup, or move \
+                           the vault away";
+            return Err(VaultError::new(VaultErrorKind::Missing, &records, message));
+        }
         Ok(Some(Vault::new(options, open)))
     }
 

@@ -221,6 +221,18 @@ fn keys_that_are_gone_are_not_made_anew() {
 }
 
 #[test]
+fn records_that_are_all_gone_are_not_an_empty_vault() {
+    let place = Place::new();
+    place.open().put(Kind::Secret, "a", b"one").unwrap();
+    fs::remove_dir_all(place.dir().join("records")).unwrap();
+
+    let error = Vault::open(&place.options).unwrap_err();
+
+    assert_eq!(error.kind, VaultErrorKind::Missing, "{error}");
+    assert_eq!(error.path, place.dir().join("records"));
+}
+
+#[test]
 fn a_rekey_keeps_the_old_key_while_a_record_cannot_be_read() {
     let (place, vault, old) = with_old_copy();
     let whole = fs::read(place.record_file()).unwrap();
