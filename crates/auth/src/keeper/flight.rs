@@ -386,13 +386,15 @@ impl Flight<'_> {
         let grant = self.grant;
         let before = self.before(&record);
         let attempts = before.map_or(0, |(attempts, _)| attempts) + 1;
-        let generation = grant.newest(&record) + 1;
-        record.renew(generation, obtained, grant.identity.policy.reuse_grace);
+        let (access, spoilt, generation) = (record.access.take(), record.spoilt, record.generation);
+        let next = grant.newest(&record) + 1;
+        record.renew(next, obtained, grant.identity.policy.reuse_grace);
         record.owner = Some(grant.owner());
         let usable = grant.outlook(&record).fitness(self.now()) != Fitness::Unfit;
         if !usable {
             let error = grant.dead_on_arrival();
-            record.access = None;
+            // The token before may have some life left.
+            (record.access, record.spoilt, record.generation) = (access, spoilt, generation);
             record.failure = Some(self.failed(&record, &error, attempts, true));
         }
         if mutated!(PublishesFirst)
@@ -413,7 +415,7 @@ impl Flight<'_> {
         grant.lock().trouble = None;
         let token = self.publish(&record);
         self.pass(Step::AfterPublish).await;
-        if let Some(token) = token {
+        if let Some(token) = token.filter(|_| usable) {
             grant.tell_refreshed(&record);
             Ok(Landed {
                 token,

@@ -22,6 +22,7 @@ mod history;
 mod invariants;
 mod life;
 mod load;
+mod mailboxes;
 mod mutations;
 mod outage;
 mod properties;

@@ -518,6 +518,8 @@ impl<'a> Story<'a> {
         }
     }
 
+    /// Whether nobody can deny that the token is good. After the clock was set back, how long
+    /// one from before still lives cannot be told.
     fn is_good(
         &self,
         index: usize,
@@ -527,7 +529,11 @@ impl<'a> Story<'a> {
     ) -> bool {
         let life = self.life(index, grant, known.access, known.expires_at);
         let spoilt = spoilt.get(&grant).copied().unwrap_or_default();
-        life.least > life.floor && known.generation > spoilt
+        let since = self.tokens[&(grant, known.access)].requested_at;
+        let doubtful = self.history[..index].iter().rev().any(|entry| {
+            matches!(entry.what, What::Jumped(seconds) if seconds < 0) && entry.at >= since
+        });
+        life.least > life.floor && known.generation > spoilt && !doubtful
     }
 
     /// 9: no process exceeds what it may ask of one provider.

@@ -30,8 +30,8 @@ use crate::keeper::{
 
 /// In which every grant comes due once.
 const HOUR: Duration = Duration::from_hours(1);
-/// So long that no new token comes due in that hour: two fifths of it are an hour.
-const LIFETIME: Duration = Duration::from_mins(150);
+/// So long that no new token comes due in that hour: two fifths of it are longer.
+const LIFETIME: Duration = Duration::from_mins(160);
 /// About what Microsoft sends.
 const ACCESS_OCTETS: usize = 1800;
 const REFRESH_OCTETS: usize = 1100;
