@@ -1,5 +1,6 @@
 //! Who listens to everything that a run says, for secrets.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
@@ -47,9 +48,16 @@ impl Listener {
     }
 }
 
+fn hex(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut hex, octet| {
+        let _ = write!(hex, "{octet:02x}");
+        hex
+    })
+}
+
 /// What to look for, to find `mark` inside of something encoded.
 fn disguises(mark: &str) -> Vec<String> {
-    let hex: String = mark.bytes().map(|octet| format!("{octet:02x}")).collect();
+    let hex = hex(mark);
     let mut disguises = vec![mark.to_owned(), hex.to_uppercase(), hex];
     // Base64 shifts with what comes before; its ends depend on the neighbours.
     for before in 0..3 {
@@ -85,7 +93,7 @@ mod tests {
     #[test]
     fn a_secret_is_found_in_every_disguise() {
         let secret = format!("tail.{MARK}.Refresh.1.2");
-        let hex: String = secret.bytes().map(|octet| format!("{octet:02x}")).collect();
+        let hex = hex(&secret);
         let mut said = vec![secret.clone(), hex.to_uppercase(), hex];
         for before in 0..3 {
             said.push(STANDARD_NO_PAD.encode(format!("{}{secret}", "-".repeat(before))));

@@ -505,7 +505,9 @@ impl<'a> Story<'a> {
         known: &Known,
         spoilt: &HashMap<usize, u64>,
     ) {
-        let took = self.history[index].at - self.history[call.index].at;
+        let took = self.history[index]
+            .at
+            .saturating_sub(self.history[call.index].at);
         if took > PROMPT
             && known.since < call.index
             && self.is_good(index, call.grant, known, spoilt)

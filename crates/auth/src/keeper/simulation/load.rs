@@ -217,7 +217,7 @@ impl<S: GrantStore + 'static> Load<S> {
         let clock = Arc::new(Time::new());
         let usable: Vec<Duration> = (0..grants)
             .map(|number| {
-                let due_in = HOUR.mul_f64(number as f64 / grants as f64);
+                let due_in = HOUR * u32::try_from(number).unwrap() / u32::try_from(grants).unwrap();
                 let (record, usable) = record(number, due_in, &clock);
                 let octets = record.encode().unwrap();
                 store.save(Shelf::Grant, &key(number), &octets).unwrap();
@@ -322,6 +322,10 @@ fn cpu() -> Duration {
     Duration::from_millis(10 * ticks)
 }
 
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "octets of memory, to a tenth of a megabyte"
+)]
 fn mib(octets: u64) -> f64 {
     octets as f64 / f64::from(1 << 20)
 }

@@ -142,12 +142,12 @@ impl Provider {
                 | Fault::Hang
                 | Fault::InvalidClient,
             ) => Verdict::Failure,
-            Some(Fault::Interaction) if refresh.is_some() => Verdict::Over,
-            Some(Fault::Revoked) if refresh.is_some() => {
+            Some(Fault::Revoked | Fault::Interaction) if refresh.is_none() => Verdict::Failure,
+            Some(Fault::Interaction) => Verdict::Over,
+            Some(Fault::Revoked) => {
                 family.over = true;
                 Verdict::Over
             }
-            Some(Fault::Revoked | Fault::Interaction) => Verdict::Failure,
             _ => family.refresh(refresh, now, fault),
         };
         let refresh_in = (fault == Some(Fault::RefreshIn)).then_some(family.terms.lifetime / 10);

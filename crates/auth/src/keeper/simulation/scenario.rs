@@ -13,7 +13,7 @@ use super::provider::{Custom, Fault, Terms, Weather};
 const TROUBLES: u64 = 3 * 3600;
 
 /// The longest pauses that a provider may impose, one after the other, and a few attempts.
-pub(super) const RECOVERY: Duration = Duration::from_secs(2 * 3600 + 900);
+pub(super) const RECOVERY: Duration = Duration::from_mins(2 * 60 + 15);
 
 /// What a run is put through.
 #[derive(Clone, Debug)]

@@ -24,7 +24,7 @@ pub(super) fn weather(scenario: &Scenario) -> Vec<Breach> {
         )
     };
     // One in four: it takes a second run.
-    if scenario.seed % 4 == 0 && scenario.has(impatient) {
+    if scenario.seed.is_multiple_of(4) && scenario.has(impatient) {
         found.extend(dropped_callers(&history, scenario));
     }
     found.sort_by_key(|breach| breach.at);

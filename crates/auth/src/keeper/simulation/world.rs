@@ -161,7 +161,7 @@ impl World {
             let end = ends.next().filter(|_| !self.is_recovering());
             let living = self.begin(life, end);
             if self.scenario.processes[process].tends || self.is_recovering() {
-                self.tend(&living);
+                Self::tend(&living);
             }
             self.living.lock().unwrap()[process] = Some(Arc::clone(&living));
             living.body.died.notified().await;
@@ -238,7 +238,7 @@ impl World {
         }
     }
 
-    fn tend(&self, living: &Arc<Living>) {
+    fn tend(living: &Arc<Living>) {
         let tended = living.grants.iter().map(|(grant, source)| Tended {
             grant: Arc::clone(grant),
             source: Arc::clone(source),
