@@ -135,6 +135,7 @@ fn told(failure: &Failure) -> StoreError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::failures;
     use super::*;
 
     #[test]
@@ -146,9 +147,14 @@ mod tests {
         .at("/var/lib/postrider/vault.key")
         .with_remedy("chmod 400 it");
 
+        let error = told(&failure);
+
         assert_eq!(
-            told(&failure).message,
-            "vault: others can read the file; at /var/lib/postrider/vault.key (chmod 400 it)"
+            error.message,
+            "vault: others can read the file; at /var/lib/postrider/vault.key"
         );
+        let said = failures::store(&error);
+        assert_eq!(said.code, "vault.unsafe_permissions");
+        assert_eq!(said.remedy.as_deref(), Some("chmod 400 it"));
     }
 }
