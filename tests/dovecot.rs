@@ -133,6 +133,8 @@ auth = {{ plugin = "basic", password = {{ env = "PASSWORD" }} }}
         command
             .arg("--config")
             .arg(self.config())
+            .arg("--state-dir")
+            .arg(self.directory.path().join("state"))
             .env("CLIENT_SECRET", "the-client-secret")
             .env("PASSWORD", "printer-password");
         command

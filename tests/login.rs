@@ -154,7 +154,7 @@ fn a_person_signs_in_once_and_everything_follows() {
     assert_eq!(standing["generation"], 1);
     assert_eq!(standing["signed_in"]["usernames"][0], USER);
     let table = site.run(&["account", "list"]).expect_status(0).stdout;
-    assert!(table.contains("sign-in in 89 d"), "{table}");
+    assert!(table.contains("sign-in in 90 d"), "{table}");
 
     let tested = site.run(&["account", "test", ACCOUNT]).expect_status(0);
     assert!(
@@ -634,7 +634,7 @@ fn rotating_everything_says_what_is_worst() {
 fn what_ends_soon_is_said_wherever_somebody_looks() {
     let site = Site::start();
     let day = |days: i64| {
-        let then = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * days + 1);
+        let then = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * days - 1);
         then.to_string()
     };
     let secret = "client_secret = { env = \"SANDBOX_CLIENT_SECRET\" }";

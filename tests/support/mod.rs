@@ -47,11 +47,13 @@ pub(crate) fn postrider() -> Command {
     });
     let mut command = Command::new(binary);
     command.stdin(Stdio::null());
+    // Never the machine's own state.
+    let state = Path::new(env!("CARGO_TARGET_TMPDIR")).join("state");
+    command.env("POSTRIDER_STATE_DIR", state);
     for name in [
         "HTTPS_PROXY",
         "https_proxy",
         "POSTRIDER_CONFIG",
-        "POSTRIDER_STATE_DIR",
         "POSTRIDER_LOG",
     ] {
         command.env_remove(name);

@@ -12,7 +12,8 @@ cargo xtask CHORE
   demo           build in release, send through the offline Microsoft 365, show what arrived
   check-header   the C header against the Rust side of the plugin ABI
   docs           write the generated reference pages under docs/
-  bench [--json] round trips, messages per second and CPU against other senders";
+  bench [--json] round trips, messages per second and CPU against other senders
+  bench keeper   what 100,000 grants cost; another number if it follows";
 
 fn main() -> ExitCode {
     let mut arguments = env::args().skip(1);
@@ -22,7 +23,10 @@ fn main() -> ExitCode {
         "demo" => demo(),
         "check-header" => header::check(),
         "docs" => docs(),
-        "bench" => bench(&rest),
+        "bench" => match rest.split_first() {
+            Some((what, rest)) if what == "keeper" => bench_keeper(rest),
+            _ => bench(&rest),
+        },
         "help" | "--help" | "-h" => {
             println!("{HELP}");
             Ok(())
@@ -77,6 +81,32 @@ fn bench(arguments: &[String]) -> Result<(), String> {
         ])
         .args(arguments)
         .env("POSTRIDER_BINARY", release_binary()))
+}
+
+/// The keeper's load tests with very many grants, each in a process of its own: what is
+/// measured is the whole process.
+fn bench_keeper(arguments: &[String]) -> Result<(), String> {
+    let grants = arguments.first().map_or("100000", String::as_str);
+    for test in [
+        "four_providers_see_an_hour_of_grants_within_their_caps",
+        "one_provider_gets_no_more_than_its_cap_however_much_is_due",
+        "starting_looks_at_each_record_once",
+    ] {
+        run(cargo()
+            .args([
+                "test",
+                "--quiet",
+                "--release",
+                "--package",
+                "postrider-auth",
+                "--lib",
+                "--",
+            ])
+            .args(["--exact", "--nocapture"])
+            .arg(format!("keeper::simulation::load::{test}"))
+            .env("POSTRIDER_KEEPER_GRANTS", grants))?;
+    }
+    Ok(())
 }
 
 /// The host, then each plugin as a library of its own kind only: with an `rlib` beside it, Cargo
