@@ -5,7 +5,7 @@
 //! A [`scenario`] says what a run is put through; [`world`] plays it and writes down a
 //! [`history`]; [`invariants`] and [`twins`] look for a promise that was not kept, and
 //! [`properties`] do so for many runs. [`mutations`] shows that they find what they are
-//! there to find.
+//! there to find. [`outage`] is one long run; [`load`] and [`mailboxes`] are about numbers.
 //!
 //! Chance is the same in every run of the tests. `POSTRIDER_KEEPER_SEED=word` gives another,
 //! `POSTRIDER_KEEPER_CASES=100000` more of it:

@@ -174,9 +174,7 @@ impl TokenSource for Source {
     }
 }
 
-/// A store that counts how often it is read.
-///
-/// Nobody looks at the count meanwhile: that would cost time.
+/// A store that says when every record was read.
 struct Counting<S> {
     store: S,
     loads: AtomicUsize,
