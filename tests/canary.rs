@@ -7,10 +7,9 @@ mod support;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -21,7 +20,7 @@ use support::home::{Home, Login, PATIENCE};
 use support::needles::Needles;
 use support::openid::OpenId;
 use support::sandbox::{PERSON, Sandbox};
-use support::{Ended, cargo, files, find_program, run, skip, write_private};
+use support::{Ended, cargo, files, find_program, run, run_with, skip, write_private};
 
 const CLIENT_SECRET: &str = "Canary+Client/Secret=1&2%3 4";
 const WRONG_CLIENT_SECRET: &str = "Canary+Wrong/Client=Secret&5";
@@ -55,7 +54,7 @@ impl Overheard {
         let verbose = ["--log", "trace"].as_slice();
         [verbose, &["--log", "trace", "--json"]].map(|more| {
             let mut command = self.home.postrider(arguments.iter().chain(more).copied());
-            let ended = with_stdin(&mut command, stdin);
+            let ended = run_with(&mut command, stdin);
             self.overhear(&format!("{arguments:?} {more:?}"), &ended, &[]);
             ended
         })
@@ -103,19 +102,6 @@ impl Overheard {
         }
         assert!(leaks.is_empty(), "{leaks:#?}");
     }
-}
-
-fn with_stdin(command: &mut Command, text: &str) -> Ended {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // A command that refuses its arguments does not read.
-    let _ = child.stdin.take().unwrap().write_all(text.as_bytes());
-    let output = child.wait_with_output().unwrap();
-    Ended::new(output.status, output.stdout, output.stderr)
 }
 
 /// Everything that can hold a secret: accounts of each kind at both providers, and a vault that
@@ -434,7 +420,7 @@ fn the_vault_is_moved(user: &mut Overheard) {
         let export = ["vault", "export", "--passphrase", "--output", file];
         let more = [["--log", "trace"].as_slice(), &["--log", "trace", "--json"]][number];
         let mut command = user.home.postrider(export.iter().chain(more).copied());
-        let ended = with_stdin(&mut command, passphrase).expect_status(0);
+        let ended = run_with(&mut command, passphrase).expect_status(0);
         user.overhear("vault export", &ended, &[]);
         let exported = fs::read(user.home.path().join(file)).unwrap();
         user.said.push((file.to_owned(), exported));

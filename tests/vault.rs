@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use support::home::Home;
 use support::sandbox::{PERSON, Sandbox};
 use support::worlds::{at_the_sandbox, one_time_refresh_tokens};
-use support::{Ended, find_program, run, skip, write_private};
+use support::{Ended, find_program, run, run_with, skip, write_private};
 
 const CONFIG: &str = r#"
 [account.printer]
@@ -25,20 +25,6 @@ username = "printer@example.org"
 server = { host = "smtp.example.org" }
 auth = { plugin = "basic", password = { vault = "printer/password" } }
 "#;
-
-/// Runs `command` with `input` on its standard input.
-fn run_with(command: &mut Command, input: &str) -> Ended {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // One that refuses to start reads nothing.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    let output = child.wait_with_output().unwrap();
-    Ended::new(output.status, output.stdout, output.stderr)
-}
 
 /// Puts a secret into the vault of `home`.
 #[track_caller]

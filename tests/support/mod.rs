@@ -135,6 +135,20 @@ pub(crate) fn run(command: &mut Command) -> Ended {
     Ended::new(status, stdout, stderr)
 }
 
+/// Runs `command` with `input` on its standard input.
+pub(crate) fn run_with(command: &mut Command, input: &str) -> Ended {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that refuses its arguments does not read.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    Ended::new(output.status, output.stdout, output.stderr)
+}
+
 impl Ended {
     pub(crate) fn new(status: ExitStatus, stdout: Vec<u8>, stderr: Vec<u8>) -> Self {
         Self {
