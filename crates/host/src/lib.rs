@@ -10,14 +10,13 @@
 
 pub mod app;
 pub mod cli;
-pub mod failure;
 mod hidden;
 pub mod http;
 pub mod log;
-pub mod lua;
 mod state;
-mod suggest;
 mod terminal;
 mod when;
 
-pub use failure::{Failure, SmtpFailure};
+pub use postrider_lua as lua;
+pub use postrider_lua::failure::{self, Failure, SmtpFailure};
+use postrider_lua::suggest;

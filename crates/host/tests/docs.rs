@@ -94,7 +94,7 @@ fn the_configuration_reference_lists_what_the_checker_knows() {
 
 #[test]
 fn the_lua_reference_lists_what_a_script_finds() {
-    hold("lua.md", &postrider_host::lua::reference());
+    hold("lua.md", &postrider_lua_api::reference());
 }
 
 #[test]

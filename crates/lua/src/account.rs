@@ -1,0 +1,179 @@
+//! `pr.account`, `pr.accounts`, and the handle they answer.
+
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, FutureExt as _};
+use mlua::{Function, MetaMethod, UserData, UserDataFields, UserDataMethods, Value};
+use secrecy::ExposeSecret as _;
+
+use crate::Failure;
+use crate::backend::{AccountHandle, Backend, SendRequest, Sent, Token};
+use crate::call::{Fields, Registrar, Reply};
+use crate::fault::Fault;
+use crate::json::{self, Nulls, Secrets};
+use crate::message;
+use postrider_lua_api as api;
+
+/// Where the prelude keeps what a handle's fields are.
+pub(crate) const INDEX: &str = "postrider.index.account";
+
+/// An account in a script's hands.
+#[derive(Clone)]
+struct Account(Arc<dyn AccountHandle>);
+
+impl UserData for Account {
+    fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
+        fields.add_meta_field(MetaMethod::Type, "account");
+        fields.add_meta_field_with("__index", |lua| lua.named_registry_value::<Function>(INDEX));
+    }
+
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        methods.add_meta_method(MetaMethod::ToString, |_, this, ()| {
+            Ok(format!("account \"{}\"", this.0.name()))
+        });
+    }
+}
+
+/// Registers `pr.account`, `pr.accounts` and the methods of a handle.
+pub(crate) fn register(registrar: &Registrar<'_>, backend: &Arc<dyn Backend>) -> mlua::Result<()> {
+    let known = Arc::clone(backend);
+    registrar.add("accounts", move |_, args| {
+        args.end()?;
+        let configured = |name| {
+            let backend = Arc::clone(&known);
+            Account(Arc::new(Configured { name, backend }))
+        };
+        let accounts: Vec<Account> = known.account_names().into_iter().map(configured).collect();
+        Ok(accounts)
+    })?;
+    let backend = Arc::clone(backend);
+    registrar.add_waiting("account", move |lua, mut args| {
+        let backend = Arc::clone(&backend);
+        let described = match args.next() {
+            Value::String(name) => serde_json::Value::String(name.to_string_lossy()),
+            table @ Value::Table(_) => json::from_lua(lua, &table, Secrets::Referenced)?,
+            other => return Err(args.wrong("account", "a name or a table", &other)),
+        };
+        args.end()?;
+        Ok(Box::pin(async move {
+            let account = match described {
+                serde_json::Value::String(name) => backend.account_from_config(&name).await,
+                table => backend.account_from_table(table).await,
+            };
+            let account = account.map_err(|failure| Fault::Raised(Box::new(failure)))?;
+            Ok(Reply::value(Account(account)))
+        }))
+    })?;
+
+    registrar.add("account.name", |_, mut args| {
+        let account: Account = args.this()?;
+        Ok(account.0.name().to_owned())
+    })?;
+    registrar.add_waiting("account:send", |_, mut args| {
+        let account: Account = args.this()?;
+        let table = args.table("message")?;
+        args.end()?;
+        let message = message::parse(&table)?;
+        Ok(Box::pin(async move {
+            let sent = account.0.send(message).await.map_err(Fault::failed)?;
+            Ok(match sent.refused {
+                None => Reply::Json(sent.receipt),
+                Some(refused) => Reply::Partly(sent.receipt, Box::new(refused)),
+            })
+        }))
+    })?;
+    registrar.add_waiting("account:check", |_, mut args| {
+        let account: Account = args.this()?;
+        args.end()?;
+        Ok(Box::pin(
+            async move { Ok(Reply::Json(account.0.check().await)) },
+        ))
+    })?;
+    registrar.add_waiting("account:status", |_, mut args| {
+        let account: Account = args.this()?;
+        args.end()?;
+        Ok(Box::pin(async move {
+            let status = account.0.status().await.map_err(Fault::failed)?;
+            Ok(Reply::Json(status))
+        }))
+    })?;
+    registrar.add_waiting("account:rotate", |_, mut args| {
+        let account: Account = args.this()?;
+        let options = args.options("options")?;
+        args.end()?;
+        let force = match &options {
+            Some(options) => {
+                Fields::new(options, "", &api::names(api::ROTATE_FIELDS))?.flag("force")?
+            }
+            None => false,
+        };
+        Ok(Box::pin(async move {
+            let rotation = account.0.rotate(force).await.map_err(Fault::failed)?;
+            Ok(Reply::Json(rotation))
+        }))
+    })?;
+    registrar.add_waiting("account:token", |_, mut args| {
+        let account: Account = args.this()?;
+        args.end()?;
+        Ok(Box::pin(async move {
+            let token = account.0.token().await.map_err(Fault::failed)?;
+            Ok(Reply::made(move |lua| {
+                let secret = lua.create_string(token.secret.expose_secret())?;
+                Ok((secret, json::to_lua(lua, &token.details, Nulls::Absent)?))
+            }))
+        }))
+    })
+}
+
+/// An account of the configuration file, set up when it is first used: what is wrong with one
+/// of them is nothing to the others.
+struct Configured {
+    name: String,
+    backend: Arc<dyn Backend>,
+}
+
+impl Configured {
+    async fn account(&self) -> Result<Arc<dyn AccountHandle>, Failure> {
+        self.backend.account_from_config(&self.name).await
+    }
+}
+
+impl AccountHandle for Configured {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn send(&self, message: SendRequest) -> BoxFuture<'_, Result<Sent, Failure>> {
+        async move { self.account().await?.send(message).await }.boxed()
+    }
+
+    /// What keeps the account from being set up is the only stage.
+    fn check(&self) -> BoxFuture<'_, serde_json::Value> {
+        async move {
+            match self.account().await {
+                Ok(account) => account.check().await,
+                Err(failure) => serde_json::json!({
+                    "account": self.name,
+                    "ok": false,
+                    "stages": [{
+                        "name": "settings", "ok": false, "skipped": false, "detail": "",
+                        "elapsed_ms": 0, "failure": failure,
+                    }],
+                }),
+            }
+        }
+        .boxed()
+    }
+
+    fn token(&self) -> BoxFuture<'_, Result<Token, Failure>> {
+        async move { self.account().await?.token().await }.boxed()
+    }
+
+    fn rotate(&self, force: bool) -> BoxFuture<'_, Result<serde_json::Value, Failure>> {
+        async move { self.account().await?.rotate(force).await }.boxed()
+    }
+
+    fn status(&self) -> BoxFuture<'_, Result<serde_json::Value, Failure>> {
+        async move { self.account().await?.status().await }.boxed()
+    }
+}
