@@ -16,7 +16,9 @@ use crate::keys;
 use crate::presets::Presets;
 use crate::problem::{ConfigErrors, Problem, Problems, Source};
 use crate::regular::{self, NOT_REGULAR};
+use crate::scripts::{self, ScriptSettings};
 use crate::section::{Place, Section, report, show_key};
+use crate::serve::{self, ServeSettings};
 use crate::tree::Node;
 use crate::vault::{self, VaultSettings};
 
@@ -35,6 +37,10 @@ pub struct Config {
     pub plugins: PluginSettings,
     /// Where the vault's key is.
     pub vault: VaultSettings,
+    /// Which scripts run, and what they may use.
+    pub scripts: ScriptSettings,
+    /// The daemon.
+    pub serve: ServeSettings,
     places: Places,
 }
 
@@ -153,6 +159,18 @@ impl Config {
             let place = section.place("vault");
             if let Some(section) = Section::open(node, place, &[keys::VAULT], context, problems) {
                 self.vault = vault::check(&section, context, problems);
+            }
+        }
+        if let Some(node) = section.node("scripts") {
+            let place = section.place("scripts");
+            if let Some(section) = Section::open(node, place, &[keys::SCRIPTS], context, problems) {
+                self.scripts = scripts::check(&section, context, problems);
+            }
+        }
+        if let Some(node) = section.node("serve") {
+            let place = section.place("serve");
+            if let Some(section) = Section::open(node, place, &[keys::SERVE], context, problems) {
+                self.serve = serve::check(&section, context, problems);
             }
         }
     }

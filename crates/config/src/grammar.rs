@@ -1,10 +1,11 @@
 //! What single values look like: host names, addresses, URLs, scopes.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use lettre::{Address, message::Mailbox};
 use url::{Host, Url};
 
+use crate::keys;
 use crate::problem::quote;
 
 /// Text without a limit of its own.
@@ -382,6 +383,53 @@ pub(crate) fn scope(text: &str) -> Check {
         ))),
         None => Ok(()),
     }
+}
+
+/// An address and a port to listen on; port 0 lets the system choose.
+pub(crate) fn listen(text: &str) -> Result<SocketAddr, Fault> {
+    line(text, HOST_OCTETS)?;
+    text.parse().map_err(|_| {
+        let message = format!("{} is not an IP address and a port", quote(text));
+        let port = text.rsplit(':').next().map(str::parse::<u16>);
+        match port {
+            Some(Ok(port)) => Fault::with(message, format!("write \"127.0.0.1:{port}\"")),
+            _ => Fault::with(message, "write it like \"127.0.0.1:9464\""),
+        }
+    })
+}
+
+/// The name of an environment variable that a script may read: none that says it is a secret.
+pub(crate) fn variable(text: &str) -> Check {
+    line(text, 255)?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if !text.chars().all(fits) || text.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err(Fault::new(format!(
+            "{} is not the name of an environment variable",
+            quote(text)
+        )));
+    }
+    if keys::names_secret(text) {
+        return Err(Fault::with(
+            format!("{} is a secret by its name", quote(text)),
+            "leave it out: `pr.secret.env` gives a script the use of it, not the text",
+        ));
+    }
+    Ok(())
+}
+
+/// A program that a script may start: the very file, no search in `$PATH`.
+pub(crate) fn program(text: &str) -> Check {
+    path(text)?;
+    if !text.starts_with('/') {
+        return Err(Fault::with(
+            format!("{} is not an absolute path", quote(text)),
+            format!(
+                "`command -v {}` in a shell tells it",
+                text.rsplit('/').next().unwrap_or(text)
+            ),
+        ));
+    }
+    Ok(())
 }
 
 /// A SHA-256 digest in hexadecimal.

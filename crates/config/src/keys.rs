@@ -3,7 +3,10 @@
 //! The checker reads these tables and so does [`reference`], from which the documentation is
 //! made: neither can know a key that the other does not.
 
+mod serving;
+
 use crate::presets;
+pub(crate) use serving::{FS, LIMITS, SCRIPTS, SERVE};
 
 /// One setting.
 pub(crate) struct Field {
@@ -23,6 +26,10 @@ pub(crate) enum Kind {
     Count {
         most: u32,
     },
+    /// An amount of memory.
+    Memory,
+    /// An address and a port to listen on.
+    Listen,
     Duration,
     /// A [`Self::Duration`] that may last years.
     Lifetime,
@@ -43,6 +50,10 @@ pub(crate) enum Kind {
     Hosts,
     Paths,
     Command,
+    /// Names of environment variables.
+    Variables,
+    /// Absolute paths of programs.
+    Programs,
     FileName,
     Name,
     /// What a secret is called in the vault.
@@ -53,6 +64,8 @@ pub(crate) enum Kind {
     /// A secret that lies elsewhere than in the vault.
     Passphrase,
     Table(&'static [Field]),
+    /// `scripts.limits_for.FILE`.
+    LimitsFor,
     /// `account.NAME`.
     Accounts,
     /// `plugins.pins.NAME`.
@@ -71,6 +84,8 @@ impl Kind {
             Self::EhloName => "a domain or an address literal",
             Self::Port => "a port from 1 to 65535",
             Self::Count { .. } => "a whole number",
+            Self::Memory => "an amount like \"256MiB\" or a number of octets",
+            Self::Listen => "an IP address and a port",
             Self::Duration => "a duration like \"30s\" or a number of seconds",
             Self::Lifetime => "a duration like \"90d\" or a number of seconds",
             Self::Grace => "\"forever\", a duration like \"30s\" or a number of seconds",
@@ -87,9 +102,13 @@ impl Kind {
             Self::Hosts => "an array of hosts",
             Self::Paths => "an array of paths",
             Self::Command => "an array: the program and its arguments",
+            Self::Variables => "an array of names",
+            Self::Programs => "an array of absolute paths",
             Self::Secret => "a reference to a secret",
             Self::Passphrase => "a reference to a secret outside the vault",
-            Self::Table(_) | Self::Accounts | Self::Pins | Self::Auth => "a table",
+            Self::Table(_) | Self::LimitsFor | Self::Accounts | Self::Pins | Self::Auth => {
+                "a table"
+            }
         }
     }
 
@@ -122,6 +141,16 @@ pub(crate) static ROOT: &[Field] = &[
         "vault",
         Kind::Table(VAULT),
         "Where the key of the vault is. A systemd credential called `postrider.kek` goes before all of these; without any, the vault makes itself a key file.",
+    ),
+    field(
+        "scripts",
+        Kind::Table(SCRIPTS),
+        "Which scripts `postrider serve` runs, and what every script may use and reach.",
+    ),
+    field(
+        "serve",
+        Kind::Table(SERVE),
+        "How `postrider serve` is watched and controlled.",
     ),
 ];
 
@@ -554,6 +583,10 @@ fn list(
                 keys.push(entry(key.clone()));
                 list(&format!("{key}."), plugin_name, inner, keys);
             }
+            Kind::LimitsFor => {
+                keys.push(entry(format!("{key}.FILE")));
+                list(&format!("{key}.FILE."), None, LIMITS, keys);
+            }
             Kind::Auth => {
                 keys.push(entry(key.clone()));
                 let prefix = format!("{key}.");
@@ -574,28 +607,40 @@ fn list(
     }
 }
 
+/// What the names of secrets end with.
+const SECRET_ENDINGS: [&str; 11] = [
+    "secret",
+    "password",
+    "passwd",
+    "passphrase",
+    "pass",
+    "pwd",
+    "private_key",
+    "api_key",
+    "token",
+    "assertion",
+    "credentials",
+];
+
+/// Whether the last word of `NAME_OF_VARIABLE` says that it holds a secret.
+pub(crate) fn names_secret(variable: &str) -> bool {
+    let name = format!("_{}", variable.to_ascii_lowercase());
+    let mut endings = SECRET_ENDINGS.iter();
+    endings.any(|ending| {
+        name.strip_suffix(ending)
+            .is_some_and(|rest| rest.ends_with('_'))
+    })
+}
+
 /// Whether what `key` holds may be a secret, by its name; a slip of the pen included.
 pub(crate) fn looks_secret(key: &str) -> bool {
-    const ENDINGS: [&str; 11] = [
-        "secret",
-        "password",
-        "passwd",
-        "passphrase",
-        "pass",
-        "pwd",
-        "private_key",
-        "api_key",
-        "token",
-        "assertion",
-        "credentials",
-    ];
     const SIMILAR: f64 = 0.88;
     let shipped = || OAUTH.iter().chain(BASIC);
     let key = key.to_ascii_lowercase().replace('-', "_");
     if let Some(field) = shipped().find(|field| field.name == key) {
         return matches!(field.kind, Kind::Secret);
     }
-    ENDINGS.iter().any(|ending| key.ends_with(ending))
+    SECRET_ENDINGS.iter().any(|ending| key.ends_with(ending))
         || shipped()
             .filter(|field| matches!(field.kind, Kind::Secret))
             .any(|field| strsim::jaro_winkler(field.name, &key) > SIMILAR)
@@ -653,6 +698,8 @@ mod tests {
             "account.NAME.auth.password.expires",
             "account.NAME.rotation.reuse_grace",
             "vault.passphrase",
+            "scripts.limits_for.FILE.memory",
+            "serve.metrics",
         ] {
             assert!(
                 keys.iter().any(|key| key.key == wanted),

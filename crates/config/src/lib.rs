@@ -1,4 +1,5 @@
-//! Settings: `postrider.toml`, or a table from a script, made into checked accounts.
+//! Settings: `postrider.toml`, or a table from a script, made into checked accounts and what
+//! scripts and the daemon go by.
 //!
 //! What leaves this crate has been checked: an [`Account`] holds addresses that parse, host
 //! names that resolve by their form, scopes that the provider will take, and secrets only as
@@ -21,6 +22,7 @@ mod find;
 mod grammar;
 mod keys;
 mod mask;
+mod memory;
 mod microsoft;
 mod oauth;
 mod presets;
@@ -29,8 +31,10 @@ mod program;
 mod regular;
 mod replace;
 mod rotation;
+mod scripts;
 mod secret;
 mod section;
+mod serve;
 mod tree;
 mod vault;
 
@@ -44,5 +48,7 @@ pub use lettre::{Address, message::Mailbox};
 pub use presets::{Preset, Presets, SandboxAddress};
 pub use problem::{ConfigErrors, Location, Problem};
 pub use rotation::{ReuseGrace, Rotation};
+pub use scripts::{ScriptLimits, ScriptSettings, Scripts};
 pub use secret::{NoVault, SecretError, SecretErrorKind, SecretRef, VaultLookup, secret_text};
+pub use serve::ServeSettings;
 pub use vault::{VaultSettings, secret_name};

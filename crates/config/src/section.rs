@@ -13,6 +13,7 @@ use crate::duration;
 use crate::expiry;
 use crate::grammar::{self, Fault};
 use crate::keys::{Field, Kind};
+use crate::memory;
 use crate::problem::{Problems, quote};
 use crate::secret;
 use crate::tree::{Entry, Node, NodeKind};
@@ -169,9 +170,20 @@ impl<'t> Section<'t> {
         grammar::mailbox(self.text(name)?).ok()
     }
 
+    /// An amount of memory, in octets.
+    pub(crate) fn memory(&self, name: &str) -> Option<usize> {
+        memory::from_node(self.node(name)?).ok()
+    }
+
     /// A path, made whole with `base`.
     pub(crate) fn path(&self, name: &str, base: &Path) -> Option<PathBuf> {
         Some(base.join(self.text(name)?))
+    }
+
+    /// Paths, each made whole with `base`.
+    pub(crate) fn paths(&self, name: &str, base: &Path) -> Vec<PathBuf> {
+        let texts = self.texts(name).unwrap_or_default();
+        texts.iter().map(|text| base.join(text)).collect()
     }
 
     pub(crate) fn key(&self, name: &str) -> String {
@@ -300,7 +312,7 @@ impl Value<'_> {
     /// whoever opens them checks what is in them.
     fn check(&self, kind: Kind, node: &Node, problems: &mut Problems) -> bool {
         match kind {
-            Kind::Table(_) | Kind::Accounts | Kind::Pins | Kind::Auth => {
+            Kind::Table(_) | Kind::LimitsFor | Kind::Accounts | Kind::Pins | Kind::Auth => {
                 self.expect(node.entries().is_some(), kind, node, problems)
             }
             Kind::Flag => {
@@ -309,6 +321,10 @@ impl Value<'_> {
             }
             Kind::Port => self.number(kind, 65_535, node, problems),
             Kind::Count { most } => self.number(kind, i64::from(most), node, problems),
+            Kind::Memory => {
+                let outcome = memory::from_node(node).map(drop);
+                self.accept(node, outcome, problems)
+            }
             Kind::Duration => self.wait(kind, LONGEST_WAIT, node, problems),
             Kind::Lifetime => self.wait(kind, LONGEST_LIFETIME, node, problems),
             Kind::Grace => self.grace(node, problems),
@@ -319,9 +335,13 @@ impl Value<'_> {
             Kind::Secret | Kind::Passphrase => {
                 secret::from_node(self.key, node, self.context, problems).is_some()
             }
-            Kind::SomeOf(_) | Kind::Scopes | Kind::Hosts | Kind::Paths | Kind::Command => {
-                self.list(kind, node, problems)
-            }
+            Kind::SomeOf(_)
+            | Kind::Scopes
+            | Kind::Hosts
+            | Kind::Paths
+            | Kind::Command
+            | Kind::Variables
+            | Kind::Programs => self.list(kind, node, problems),
             _ => {
                 let Some(text) = node.text() else {
                     return self.expect(false, kind, node, problems);
@@ -398,7 +418,11 @@ impl Value<'_> {
             };
             return self.accept(node, Err(fault), problems);
         };
-        if nodes.is_empty() && !matches!(kind, Kind::Hosts | Kind::Paths) {
+        let may_be_empty = matches!(
+            kind,
+            Kind::Hosts | Kind::Paths | Kind::Variables | Kind::Programs
+        );
+        if nodes.is_empty() && !may_be_empty {
             return self.accept(node, Err(Fault::new("is empty")), problems);
         }
         if nodes.len() > LIST_LENGTH {
@@ -448,6 +472,9 @@ fn text_of(kind: Kind, text: &str) -> Result<(), Fault> {
         Kind::RedirectUri => grammar::redirect_uri(text),
         Kind::Tenant => grammar::tenant(text),
         Kind::Scopes => grammar::scope(text),
+        Kind::Listen => grammar::listen(text).map(drop),
+        Kind::Variables => grammar::variable(text),
+        Kind::Programs => grammar::program(text),
         Kind::Command => grammar::line(text, grammar::PATH_OCTETS),
         Kind::FileName => file_name(text),
         Kind::Name => grammar::name(text),

@@ -31,6 +31,11 @@ fn every_mistake_of_a_file_is_reported_at_once() {
 }
 
 #[test]
+fn every_mistake_about_scripts_and_the_daemon_is_reported_at_once() {
+    assert_said("serving.toml", "serving.txt");
+}
+
+#[test]
 fn every_line_that_is_no_toml_is_reported() {
     assert_said("broken.toml", "broken.txt");
 }

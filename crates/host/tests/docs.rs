@@ -82,6 +82,27 @@ const SECTIONS: &[Section] = &[
         "At most one of these. What seals the vault once it is made is changed by `postrider vault \
          rekey`.",
     ),
+    section(
+        "`[scripts]`",
+        "scripts",
+        None,
+        "`env`, `run` and `fs` hold for `postrider run` too: what they do not name, no script reaches.",
+    ),
+    section("`[scripts.fs]`", "scripts.fs", None, ""),
+    section(
+        "`[scripts.limits]`",
+        "scripts.limits",
+        None,
+        "A call is one handler, hook or schedule at work; in `postrider run`, the script itself too. \
+         One that exceeds a limit ends alone, with an error that names script, line and limit.",
+    ),
+    section(
+        "`[scripts.limits_for.FILE]`",
+        "scripts.limits_for.FILE",
+        None,
+        "The same for one script: `[scripts.limits_for.\"report.lua\"]`.",
+    ),
+    section("`[serve]`", "serve", None, ""),
 ];
 
 /// What the value of a secret is; the forms below it are the same for every secret.
