@@ -1,20 +1,15 @@
-//! The Lua reference, rendered from the descriptors of [`crate::api`].
+//! The Lua reference, rendered from the descriptions in [`crate::family`].
 
 use std::fmt::Write as _;
 
-use crate::api::{ATTACH_FIELDS, EVENTS, Field, ITEMS, Item, Kind, STANDARD};
+use crate::item::{Errors, Family, Field, Item, Kind, Type, records};
+use crate::{EVENTS, FAMILIES, STANDARD};
 
 /// The Lua reference, as Markdown.
 pub fn reference() -> String {
     let mut page = String::from(INTRODUCTION);
-    let mut family = "";
-    for item in ITEMS {
-        let heading = family_of(item.name);
-        if heading != family {
-            family = heading;
-            line(&mut page, &format!("\n## {family}"));
-        }
-        describe(&mut page, item);
+    for family in FAMILIES.iter().filter(|family| !family.items.is_empty()) {
+        section(&mut page, family);
     }
     page.push_str(LIBRARY);
     for (library, names) in STANDARD {
@@ -28,41 +23,34 @@ pub fn reference() -> String {
     page
 }
 
-fn family_of(name: &str) -> &'static str {
-    match name.split(['.', ':']).next().unwrap_or(name) {
-        "account" | "accounts" => "Accounts",
-        "on" | "handler" => "Events",
-        "http" => "HTTP",
-        "secret" => "Secrets",
-        "config" => "Settings",
-        "log" => "Log",
-        "json" => "JSON",
-        "time" => "Time",
-        "sleep" | "join" => "Waiting",
-        _ => "The script itself",
+fn section(page: &mut String, family: &Family) {
+    line(page, &format!("\n## {}", family.heading));
+    if !family.intro.is_empty() {
+        line(page, &format!("\n{}", family.intro));
+    }
+    for item in family.items {
+        describe(page, item);
     }
 }
 
 fn describe(page: &mut String, item: &Item) {
-    let full = match item.name {
-        method if method.contains(':') || method.starts_with("account.") => method.to_owned(),
-        name => format!("pr.{name}"),
-    };
+    let name = item.full_name();
     match &item.kind {
-        Kind::Value(lua_type) => {
+        Kind::Value(what) => {
+            let what = what.lua();
             line(
                 page,
                 &format!(
-                    "\n### `{full}`\n\n{} *({lua_type}, since {})*",
+                    "\n### `{name}`\n\n{} *({what}, since {})*",
                     item.doc, item.since
                 ),
             );
         }
         Kind::Function {
             params,
-            fields,
             returns,
             waits,
+            errors,
         } => {
             let list = params
                 .iter()
@@ -73,23 +61,44 @@ fn describe(page: &mut String, item: &Item) {
             line(
                 page,
                 &format!(
-                    "\n### `{full}({list})`\n\n{} *({waits}since {})*",
+                    "\n### `{name}({list})`\n\n{} *({waits}since {})*",
                     item.doc, item.since
                 ),
             );
             table(page, "parameter", params);
-            table(page, "field", fields);
-            if item.name == "account:send" {
-                line(page, "\nEach item of `attach` is a path, or a table:");
-                table(page, "field", ATTACH_FIELDS);
-            }
+            record_tables(page, params);
             table(page, "returns", returns);
-            if item.name == "on" {
+            record_tables(page, returns);
+            failures(page, *errors);
+            if params
+                .iter()
+                .any(|param| matches!(param.what, Type::EventName))
+            {
                 events(page);
             }
         }
     }
     line(page, &format!("\n```lua\n{}\n```", item.example));
+}
+
+/// The keys of each table among `fields`, and of those within.
+fn record_tables(page: &mut String, fields: &[Field]) {
+    for record in records(fields) {
+        line(page, &format!("\n**`{}`**: {}", record.class, record.doc));
+        table(page, "field", record.fields);
+    }
+}
+
+fn failures(page: &mut String, errors: Errors) {
+    let how = match errors {
+        Errors::Never => return,
+        Errors::Returned(_) => "`err.code`",
+        Errors::Raised(_) => "raises, with `code`",
+    };
+    line(page, &format!("\n| {how} | when |\n|---|---|"));
+    for error in errors.codes() {
+        line(page, &format!("| `{}` | {} |", error.code, error.when));
+    }
 }
 
 /// Each event with what its handler gets.
@@ -107,7 +116,7 @@ fn table(page: &mut String, heading: &str, fields: &[Field]) {
     }
     line(page, &format!("\n| {heading} | type | |\n|---|---|---|"));
     for field in fields {
-        let lua_type = field.lua_type.replace('|', "\\|");
+        let lua_type = field.lua_type().replace('|', "\\|");
         line(
             page,
             &format!("| `{}` | `{lua_type}` | {} |", field.name, field.doc),
@@ -122,7 +131,7 @@ fn line(page: &mut String, text: &str) {
 const INTRODUCTION: &str = "\
 # Lua reference
 
-<!-- Generated from the descriptors in crates/host/src/lua/api.rs: edit those. -->
+<!-- Generated from the descriptions in crates/lua-api/src/family: edit those. -->
 
 A script is Lua 5.4. `postrider run SCRIPT [ARGS…]` runs it; `require \"postrider\"` gives it what
 this page describes:
@@ -153,8 +162,11 @@ unavailable, 75 try again, 76 the verdict was lost, 77 credentials, 78 configura
 **Waiting.** Functions marked *waits* let other tasks run meanwhile. They work in coroutines, in
 `pcall` and in modules, but not inside `table.sort` or a metamethod called from C.
 
-**Spans of time** are text such as `\"45m\"`, or seconds. **Paths** are relative to the working
-directory.
+**Types** are written as LuaLS writes them. `postrider.Duration` is text such as `\"45m\"` or
+`\"1h30m\"`, or a number of seconds; `postrider.Time` is a number of seconds since 1970, or text such
+as `\"2026-12-31T08:00:00+01:00\"`; `postrider.Zone` is a time zone such as `\"Europe/Paris\"`;
+`postrider.Cron` is the five fields of cron, such as `\"0 8 * * mon-fri\"`. **Paths** are relative to
+the working directory.
 ";
 
 const LIBRARY: &str = "
@@ -181,12 +193,12 @@ raises an error like any other; the first two end the script, and no `pcall` hol
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::items;
 
     #[test]
     fn every_item_is_described() {
         let page = reference();
-        for item in ITEMS {
-            assert!(item.doc.ends_with('.'), "{}", item.name);
+        for item in items() {
             assert!(page.contains(item.example), "{}", item.name);
         }
         for event in EVENTS {

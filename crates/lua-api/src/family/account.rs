@@ -1,0 +1,466 @@
+//! Accounts, and what a message is.
+
+use crate::codes;
+use crate::item::Type::{
+    AccountName, Any, Boolean, Integer, List, Map, Number, OneOf, Table, Text, Words,
+};
+use crate::item::{
+    ERR, Errors, Family, Field, Handle, Item, Kind, Record, Type, error, field, optional,
+};
+
+/// One address, or several.
+const ADDRESSES: Type = OneOf(&[Text, List(&Text)]);
+
+/// What `account:send{…}` accepts.
+pub const SEND_FIELDS: &[Field] = &[
+    optional(
+        "to",
+        ADDRESSES,
+        "Recipients: `\"a@example.org\"` or `\"Name <a@example.org>\"`.",
+    ),
+    optional("cc", ADDRESSES, "Recipients of copies."),
+    optional("bcc", ADDRESSES, "Recipients whom no header names."),
+    optional("subject", Text, "The subject, in any language."),
+    optional(
+        "text",
+        Text,
+        "The body as plain text. With `html` too, readers choose.",
+    ),
+    optional("html", Text, "The body as HTML."),
+    optional(
+        "attach",
+        OneOf(&[Text, List(&OneOf(&[Text, Type::Record(&ATTACH)]))]),
+        "Attachments: paths, or tables as below.",
+    ),
+    optional(
+        "from",
+        Text,
+        "The author; the account's `sender` if absent.",
+    ),
+    optional("sender", Text, "Who sends on the author's behalf."),
+    optional("reply_to", ADDRESSES, "Where answers go."),
+    optional(
+        "headers",
+        Map(&ADDRESSES),
+        "Further header fields, by name.",
+    ),
+    optional(
+        "priority",
+        Words(&["high", "normal", "low"]),
+        "How urgent it is.",
+    ),
+    optional("in_reply_to", Text, "The Message-ID this answers."),
+    optional("references", ADDRESSES, "The Message-IDs of the thread."),
+    optional(
+        "message_id",
+        Text,
+        "The Message-ID, in place of a generated one.",
+    ),
+    optional(
+        "raw",
+        Text,
+        "A finished RFC 5322 message; only `from`, `to`, `cc` and `bcc` may go with it, and replace its envelope.",
+    ),
+    optional("raw_file", Text, "The path of such a message."),
+];
+
+/// What an item of `attach` may be.
+pub const ATTACH_FIELDS: &[Field] = &[
+    optional("path", Text, "A file, relative to the working directory."),
+    optional("data", Text, "The octets themselves, in place of `path`."),
+    optional(
+        "name",
+        Text,
+        "The name the recipient sees; the path's own if absent.",
+    ),
+    optional(
+        "type",
+        Text,
+        "The MIME type; guessed from the name if absent.",
+    ),
+    optional(
+        "inline",
+        Text,
+        "A Content-ID, for a picture the HTML shows as `cid:…`.",
+    ),
+];
+
+/// What `account:rotate` accepts.
+pub const ROTATE_FIELDS: &[Field] = &[optional(
+    "force",
+    Boolean,
+    "Also when nothing is due, such as after a secret was changed at the provider.",
+)];
+
+/// A message.
+pub(crate) const MESSAGE: Record = Record {
+    class: "postrider.Message",
+    doc: "What `account:send` takes.",
+    fields: SEND_FIELDS,
+};
+
+const ATTACH: Record = Record {
+    class: "postrider.Attach",
+    doc: "An attachment.",
+    fields: ATTACH_FIELDS,
+};
+
+const ROTATE: Record = Record {
+    class: "postrider.RotateOptions",
+    doc: "What `account:rotate` takes.",
+    fields: ROTATE_FIELDS,
+};
+
+const RECEIPT: Record = Record {
+    class: "postrider.Receipt",
+    doc: "What the server made of a message.",
+    fields: &[
+        field("message_id", Text, "The Message-ID it went out with."),
+        field("complete", Boolean, "Whether all recipients were accepted."),
+        field("reply", Text, "The server's answer."),
+        field(
+            "recipients",
+            List(&Type::Record(&RECIPIENT)),
+            "Each with what became of it.",
+        ),
+    ],
+};
+
+const RECIPIENT: Record = Record {
+    class: "postrider.Recipient",
+    doc: "A recipient of a message that was sent.",
+    fields: &[
+        field("address", Text, "The address."),
+        field(
+            "verdict",
+            Words(&["accepted", "retry", "rejected", "unknown"]),
+            "What became of it.",
+        ),
+        optional("reply", Text, "The server's answer about it."),
+    ],
+};
+
+const REPORT: Record = Record {
+    class: "postrider.Report",
+    doc: "What `account:check` found.",
+    fields: &[
+        field("account", Text, "The account's name."),
+        field("ok", Boolean, "Whether all went well."),
+        field(
+            "stages",
+            List(&Type::Record(&STAGE)),
+            "In order, each with how it went.",
+        ),
+    ],
+};
+
+const STAGE: Record = Record {
+    class: "postrider.Stage",
+    doc: "One step of `account:check`.",
+    fields: &[
+        field("name", Text, "Which it is."),
+        field("ok", Boolean, "Whether it went well."),
+        field(
+            "skipped",
+            Boolean,
+            "Whether it was not tried, since one before it failed.",
+        ),
+        field("detail", Text, "What was seen."),
+        field("elapsed_ms", Number, "How long it took."),
+        optional("failure", Type::Error, "Why it failed."),
+    ],
+};
+
+const STATUS: Record = Record {
+    class: "postrider.Status",
+    doc: "How an account's credential stands.",
+    fields: &[
+        field(
+            "state",
+            Words(&[
+                "fresh",
+                "due",
+                "refreshing",
+                "degraded",
+                "reauthorization_required",
+                "absent",
+                "none",
+            ]),
+            "`absent` before the first token, `none` where the plugin uses none.",
+        ),
+        field(
+            "sign_in_needed",
+            Boolean,
+            "Whether a person has to sign in.",
+        ),
+        optional("remedy", Text, "The command for that."),
+        optional("generation", Integer, "Which token of its grant it is."),
+        optional("reason", Text, "Of `reauthorization_required`: why."),
+        optional("message", Text, "What the provider said."),
+        optional("since", Number, "Since when."),
+        optional("expires_at", Number, "Until when the token is good."),
+        optional("next_refresh", Number, "When it will be replaced."),
+        optional("last_refreshed", Number, "When it was fetched."),
+        optional("scope", Any, "What it is good for."),
+        optional(
+            "refresh_token",
+            Table,
+            "`issued_at` and `lapses_at` of the refresh token.",
+        ),
+        optional(
+            "last_failure",
+            Table,
+            "`at`, `message` and `retry_at` of the last one.",
+        ),
+        optional(
+            "signed_in",
+            Table,
+            "`usernames`, `name` and `tenant` of who signed in.",
+        ),
+        field(
+            "expires",
+            List(&Type::Record(&EXPIRY)),
+            "What of its secrets expires, and when.",
+        ),
+    ],
+};
+
+const EXPIRY: Record = Record {
+    class: "postrider.Expiry",
+    doc: "A secret that expires.",
+    fields: &[
+        field("secret", Text, "The setting, such as `client_secret`."),
+        field("expires_at", Number, "When."),
+        field(
+            "days",
+            Integer,
+            "Days until then, as `secret.expiring` counts them.",
+        ),
+        field("source", Text, "Who says so."),
+    ],
+};
+
+const ROTATION: Record = Record {
+    class: "postrider.Rotation",
+    doc: "What `account:rotate` did.",
+    fields: &[
+        field(
+            "outcome",
+            Words(&["refreshed", "fresh", "none"]),
+            "`fresh`: nothing was due; `none`: the plugin uses no tokens.",
+        ),
+        optional("generation", Integer, "Which token of its grant it is."),
+        optional("expires_at", Number, "Until when it is good."),
+        optional("next_refresh", Number, "When it will be replaced."),
+    ],
+};
+
+/// An account in a script's hands.
+pub(crate) const ACCOUNT: Handle = Handle {
+    word: "account",
+    class: "postrider.Account",
+    doc: "An account to send with. Printing it shows its name only.",
+};
+
+/// An account that a script describes itself.
+const SETTINGS: Type = Table;
+
+/// The family.
+pub(crate) const FAMILY: Family = Family {
+    heading: "Accounts",
+    intro: "",
+    items: &[
+        Item {
+            name: "account",
+            kind: Kind::Function {
+                params: &[field(
+                    "account",
+                    OneOf(&[AccountName, SETTINGS]),
+                    "A name from the configuration file, or a table with a `name` and the keys of `[account.NAME]`.",
+                )],
+                returns: &[field(
+                    "account",
+                    Type::Handle(&ACCOUNT),
+                    "A handle; printing it shows its name only.",
+                )],
+                waits: true,
+                errors: Errors::Raised(&[codes::ACCOUNT, codes::SECRET]),
+            },
+            doc: "An account to send with. A script cannot go on without it, so what is wrong with it is raised, as an error table, at the line that asked.",
+            since: "0.1",
+            example: r#"local alerts = pr.account "alerts"
+local ops = pr.account {
+  name = "ops", provider = "microsoft365",
+  username = "svc-mail@contoso.com", sender = "alerts@contoso.com",
+  auth = { plugin = "oauth", flow = "client_credentials", tenant = "contoso.onmicrosoft.com",
+           client_id = "0f1e2d3c-4b5a-4697-8879-6a5b4c3d2e1f",
+           client_secret = pr.secret.env "OPS_SECRET" },
+}"#,
+        },
+        Item {
+            name: "accounts",
+            kind: Kind::Function {
+                params: &[],
+                returns: &[field(
+                    "accounts",
+                    List(&Type::Handle(&ACCOUNT)),
+                    "Handles, sorted by name.",
+                )],
+                waits: false,
+                errors: Errors::Never,
+            },
+            doc: "All accounts of the configuration file. Each is set up when it is first used, so what is wrong with one is an error there, and nothing to the others.",
+            since: "0.1",
+            example: r"for _, account in ipairs(pr.accounts()) do print(account.name, account:check().ok) end",
+        },
+        Item {
+            name: "account:send",
+            kind: Kind::Function {
+                params: &[field(
+                    "message",
+                    Type::Record(&MESSAGE),
+                    "The message, as below.",
+                )],
+                returns: &[
+                    optional(
+                        "receipt",
+                        Type::Record(&RECEIPT),
+                        "What the server made of it, as below.",
+                    ),
+                    ERR,
+                ],
+                waits: true,
+                errors: Errors::Returned(&[
+                    &[
+                        error(
+                            "message.invalid",
+                            "a field of the message is wrong; `details.field` names it",
+                        ),
+                        error("message.too_large", "more than can be read or sent"),
+                        error("file.unreadable", "a file that was named cannot be read"),
+                        error("smtp.partial", "some recipients were refused"),
+                        error(
+                            "smtp.unknown",
+                            "the answer to the message was lost; it may have arrived",
+                        ),
+                    ],
+                    codes::SMTP,
+                    codes::CREDENTIAL,
+                    codes::SECRET,
+                    codes::NETWORK,
+                    codes::ACCOUNT,
+                ]),
+            },
+            doc: "Sends one message and waits for the server's answer. A field nobody knows raises an error with the nearest name; a message that cannot be sent answers `nil, err`. One that was taken for some recipients only answers both: `receipt, err`, where `err.code` is `smtp.partial`.",
+            since: "0.1",
+            example: r#"local receipt, err = account:send {
+  to = { "ops@example.net", "Night shift <night@example.net>" },
+  subject = "Disk at 91 %", text = "df is attached.",
+  attach = { { data = "a,b\n1,2\n", name = "table.csv" } },
+}
+if not receipt then pr.log.warn("not sent", { why = err.code, fix = err.remedy }) end"#,
+        },
+        Item {
+            name: "account:check",
+            kind: Kind::Function {
+                params: &[],
+                returns: &[field(
+                    "report",
+                    Type::Record(&REPORT),
+                    "What was found, as below.",
+                )],
+                waits: true,
+                errors: Errors::Never,
+            },
+            doc: "Connects, signs in and offers the sender, then leaves without sending: what would go wrong, stage by stage.",
+            since: "0.1",
+            example: r"local report = account:check()
+for _, stage in ipairs(report.stages) do print(stage.name, stage.ok, stage.detail) end",
+        },
+        Item {
+            name: "account:status",
+            kind: Kind::Function {
+                params: &[],
+                returns: &[
+                    optional(
+                        "status",
+                        Type::Record(&STATUS),
+                        "How it stands, as below; what is not known is absent.",
+                    ),
+                    ERR,
+                ],
+                waits: true,
+                errors: Errors::Returned(&[codes::ACCOUNT, codes::SECRET]),
+            },
+            doc: "How the account's credential stands, from what is stored: nobody is asked. Times are seconds since 1970.",
+            since: "0.1",
+            example: r"local status = assert(account:status())
+if status.sign_in_needed then print(status.message, status.remedy) end
+for _, secret in ipairs(status.expires) do print(secret.secret, secret.days) end",
+        },
+        Item {
+            name: "account:rotate",
+            kind: Kind::Function {
+                params: &[optional(
+                    "options",
+                    Type::Record(&ROTATE),
+                    "Options, as below.",
+                )],
+                returns: &[
+                    optional(
+                        "rotation",
+                        Type::Record(&ROTATION),
+                        "What was done, as below.",
+                    ),
+                    ERR,
+                ],
+                waits: true,
+                errors: Errors::Returned(&[
+                    codes::CREDENTIAL,
+                    codes::SECRET,
+                    codes::NETWORK,
+                    codes::ACCOUNT,
+                ]),
+            },
+            doc: "Fetches a new access token where one is due, and with it a new refresh token where the provider gives one; also where the refresh token would lapse for want of use.",
+            since: "0.1",
+            example: r"local rotation, err = account:rotate()
+if rotation then print(rotation.outcome, pr.time.format(rotation.next_refresh or 0)) end
+assert(account:rotate { force = true })",
+        },
+        Item {
+            name: "account:token",
+            kind: Kind::Function {
+                params: &[],
+                returns: &[
+                    optional("token", Text, "The access token itself."),
+                    field(
+                        "details",
+                        OneOf(&[Table, Type::Error]),
+                        "`expires_at`, `scope`, `token_type`; the error where there is no token.",
+                    ),
+                ],
+                waits: true,
+                errors: Errors::Returned(&[
+                    codes::CREDENTIAL,
+                    codes::SECRET,
+                    codes::NETWORK,
+                    codes::ACCOUNT,
+                ]),
+            },
+            doc: "The access token, for a program that speaks to the provider itself: the only way a script sees one. Whoever has it acts as the account until it expires: do not print or log it.",
+            since: "0.1",
+            example: r#"local token, details = account:token()
+local me = assert(pr.http.get("https://graph.microsoft.com/v1.0/me", {
+  headers = { Authorization = "Bearer " .. token },
+}))"#,
+        },
+        Item {
+            name: "account.name",
+            kind: Kind::Value(Text),
+            doc: "The account's name.",
+            since: "0.1",
+            example: r"print(account.name)",
+        },
+    ],
+};

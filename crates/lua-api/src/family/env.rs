@@ -1,0 +1,10 @@
+//! The configured variables of the environment.
+
+use crate::item::Family;
+
+/// The family.
+pub(crate) const FAMILY: Family = Family {
+    heading: "Environment",
+    intro: "",
+    items: &[],
+};
