@@ -19,6 +19,16 @@ pub struct VaultSettings {
     pub passphrase: Option<SecretRef>,
 }
 
+/// The same place, whatever lies there.
+impl PartialEq for VaultSettings {
+    fn eq(&self, other: &Self) -> bool {
+        let passphrase = |settings: &Self| settings.passphrase.as_ref().map(SecretRef::identity);
+        self.key_file == other.key_file
+            && self.keyring == other.keyring
+            && passphrase(self) == passphrase(other)
+    }
+}
+
 /// Whether a secret may be called `name` in the vault.
 ///
 /// # Errors

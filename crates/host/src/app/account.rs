@@ -1,16 +1,18 @@
 //! One account at work: its credential, its sessions, and what became of its messages.
 
+use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use postrider_auth::{AuthError, Credential, Environment, InstanceSettings, LoadedPlugin};
 use postrider_config::{Account as Settings, Mailbox, TlsMode as ConfiguredTls};
+use postrider_schedule::Clock;
 use postrider_smtp::{
     EhloName, Outgoing, Pool, PoolLimits, Receipt, SendError, SendErrorKind, ServerSettings,
     Timeouts, TlsMode, Verdict,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::RwLock;
@@ -30,7 +32,13 @@ pub struct Account {
     secrets: Arc<References>,
     pub(super) pool: Pool,
     pace: Pace,
-    leaving: Leaving,
+    around: Around,
+}
+
+/// What an account has of the process it works in.
+pub(super) struct Around {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) leaving: Leaving,
 }
 
 /// Held for reading by every account that takes leave of its server, so that the end of the
@@ -38,7 +46,7 @@ pub struct Account {
 pub(super) type Leaving = Arc<RwLock<()>>;
 
 /// What became of a message that the server took for at least one recipient.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SendOutcome {
     /// The `Message-ID`, with its angle brackets.
     pub message_id: String,
@@ -53,12 +61,12 @@ pub struct SendOutcome {
 }
 
 /// One recipient's verdict.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RecipientOutcome {
     /// The address.
     pub address: String,
     /// `accepted`, `retry`, `rejected` or `unknown`.
-    pub verdict: &'static str,
+    pub verdict: Cow<'static, str>,
     /// The server's words.
     pub reply: String,
     /// What to do, where it was refused.
@@ -89,7 +97,7 @@ impl Account {
         secrets: Arc<References>,
         environment: &Arc<Environment>,
         server_tls: Arc<rustls::ClientConfig>,
-        leaving: Leaving,
+        around: Around,
     ) -> Result<Self, Failure> {
         let credential = Credential::new(plugin, instance, Arc::clone(environment))
             .map(Arc::new)
@@ -103,18 +111,26 @@ impl Account {
             },
         );
         Ok(Self {
-            pace: Pace::new(settings.limits.messages_per_minute),
+            pace: Pace::new(
+                settings.limits.messages_per_minute,
+                Arc::clone(&around.clock),
+            ),
             settings,
             credential,
             secrets,
             pool,
-            leaving,
+            around,
         })
     }
 
     /// The settings it was set up with.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// The time of day.
+    pub(super) fn now(&self) -> SystemTime {
+        self.around.clock.now().into()
     }
 
     /// Its way to authenticate.
@@ -128,8 +144,9 @@ impl Account {
     /// # Errors
     /// Nobody got it, or nobody knows: then the code is `smtp.unknown`.
     pub async fn send(&self, request: SendRequest) -> Result<SendOutcome, Failure> {
-        let settings = self.settings.clone();
-        let outgoing = tokio::task::spawn_blocking(move || compose::outgoing(&settings, request))
+        let (settings, now) = (self.settings.clone(), self.now());
+        let build = move || compose::outgoing(&settings, request, now);
+        let outgoing = tokio::task::spawn_blocking(build)
             .await
             .map_err(|_| Failure::new("internal", "building the message was interrupted"))??;
         self.submit(&outgoing).await
@@ -260,7 +277,7 @@ impl Account {
         };
         RecipientOutcome {
             address: address.to_owned(),
-            verdict: name,
+            verdict: name.into(),
             reply,
             remedy: match verdict {
                 Verdict::Retry(reply) | Verdict::Rejected(reply) => {
@@ -275,7 +292,7 @@ impl Account {
 /// Takes leave of the server, in the background.
 impl Drop for Account {
     fn drop(&mut self) {
-        let leaving = Arc::clone(&self.leaving).try_read_owned();
+        let leaving = Arc::clone(&self.around.leaving).try_read_owned();
         if let (Ok(leaving), Ok(runtime)) = (leaving, Handle::try_current()) {
             let pool = self.pool.clone();
             runtime.spawn(async move {

@@ -1,11 +1,12 @@
 //! What stands between an account and a sent message, stage by stage, without sending one.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use postrider_auth::{AccessToken, AuthError};
 use postrider_smtp::{SendErrorKind, StageDetail, StageReport, tls};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::account::Account;
 use super::bridge::auth_error;
@@ -23,7 +24,7 @@ pub enum Freshness {
 }
 
 /// What [`Account::check`] found, stage by stage.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CheckReport {
     /// The account's name.
     pub account: String,
@@ -34,10 +35,10 @@ pub struct CheckReport {
 }
 
 /// One stage of a check.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CheckStage {
     /// Its name.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Whether it passed.
     pub ok: bool,
     /// Whether it was not tried, because an earlier one failed or it does not apply.
@@ -54,7 +55,7 @@ pub struct CheckStage {
 impl CheckStage {
     fn skipped(name: &'static str, why: &str) -> Self {
         Self {
-            name,
+            name: name.into(),
             ok: true,
             skipped: true,
             detail: why.to_owned(),
@@ -65,7 +66,7 @@ impl CheckStage {
 
     fn failed(name: &'static str, elapsed: Duration, failure: Failure) -> Self {
         Self {
-            name,
+            name: name.into(),
             ok: false,
             skipped: false,
             detail: String::new(),
@@ -126,7 +127,7 @@ impl Account {
             .err()
             .map(|error| self.send_failure(sender, error));
         CheckStage {
-            name: failures::stage_name(report.stage),
+            name: failures::stage_name(report.stage).into(),
             ok: failure.is_none(),
             skipped: false,
             detail: report.outcome.as_ref().map(detail).unwrap_or_default(),
@@ -145,7 +146,7 @@ impl Account {
         };
         match outcome.map_err(|error| self.auth_failure(&error)) {
             Ok(Some(token)) => CheckStage {
-                name: "token",
+                name: "token".into(),
                 ok: true,
                 skipped: false,
                 detail: self.token_detail(&token).await,
@@ -163,7 +164,7 @@ impl Account {
     /// What there is to say of a token: how long it lives, how its grant stands, and what ends
     /// soon.
     async fn token_detail(&self, token: &AccessToken) -> String {
-        let now = SystemTime::now();
+        let now = self.now();
         let minutes = |until: SystemTime| {
             until
                 .duration_since(now)

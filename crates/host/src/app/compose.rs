@@ -14,9 +14,13 @@ use super::failures;
 use crate::failure::Failure;
 use crate::lua::{Attachment, Priority, SendRequest, Source};
 
-/// Builds the message; reads the files it names, so it runs where blocking is allowed.
-pub(super) fn outgoing(account: &Account, request: SendRequest) -> Result<Outgoing, Failure> {
-    let (now, unique) = (SystemTime::now(), unique()?);
+/// Builds the message, written at `now`; reads the files it names, so it runs where blocking is allowed.
+pub(super) fn outgoing(
+    account: &Account,
+    request: SendRequest,
+    now: SystemTime,
+) -> Result<Outgoing, Failure> {
+    let unique = unique()?;
     let limits = message::Limits {
         recipients: usize::try_from(account.limits.recipients_per_message).unwrap_or(usize::MAX),
         ..message::Limits::default()

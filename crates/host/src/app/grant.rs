@@ -1,10 +1,11 @@
 //! One account's grant: fresh tokens, how long it lasts, and forgetting it.
 
-use std::time::{Duration, SystemTime};
+use std::borrow::Cow;
+use std::time::Duration;
 
 use postrider_auth::{AccessToken, GrantKey, LoginMethod, Op, RotationOutcome};
 use secrecy::SecretString;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::account::Account;
 use super::sign_in::may_be_pasted;
@@ -25,10 +26,10 @@ pub struct Token {
 }
 
 /// What [`Account::rotate`] did.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Rotated {
     /// `refreshed`, `fresh` (nothing was due) or `none` (there are no tokens here).
-    pub outcome: &'static str,
+    pub outcome: Cow<'static, str>,
     /// Which token of its grant the newest is.
     pub generation: u64,
     /// When it expires.
@@ -80,7 +81,7 @@ impl Account {
     pub async fn token(&self, at_least: Duration) -> Result<Token, Failure> {
         let mut token = self.access_token().await?;
         let enough = |token: &AccessToken| {
-            let left = token.expires_at().duration_since(SystemTime::now());
+            let left = token.expires_at().duration_since(self.now());
             left.is_ok_and(|left| left >= at_least)
         };
         // First what is due anyway, which costs one request however many ask.
@@ -146,11 +147,11 @@ impl Account {
             .await
             .map_err(|error| self.auth_failure(&error))?;
         Ok(Rotated {
-            outcome: match rotation.outcome {
+            outcome: Cow::Borrowed(match rotation.outcome {
                 RotationOutcome::Refreshed => "refreshed",
                 RotationOutcome::Fresh => "fresh",
                 RotationOutcome::NoTokens => "none",
-            },
+            }),
             generation: rotation.generation,
             expires_at: rotation.expires_at.map(Moment),
             next_refresh: rotation.next_refresh.map(Moment),
@@ -229,7 +230,7 @@ impl Account {
 
     /// Its secrets whose end is known, the nearest first.
     pub fn expiries(&self) -> Vec<Expiry> {
-        expiries(self.credential().expiries(), SystemTime::now())
+        expiries(self.credential().expiries(), self.now())
     }
 
     /// What accounts have in common that share one grant; nothing where there are no tokens.

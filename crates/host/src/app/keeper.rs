@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_auth::{
-    Credential, EventSink, GrantKey, GrantStore, Keeper, KeeperSettings, MemoryStore, Parameters,
-    Shelf, StoreError, StoreLock, SystemClock, VaultStore,
+    Clock, Credential, EventSink, GrantKey, GrantStore, Keeper, KeeperSettings, MemoryStore,
+    Parameters, Shelf, StoreError, StoreLock, VaultStore,
 };
 use secrecy::zeroize::Zeroizing;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
@@ -22,19 +22,23 @@ use crate::failure::{Failure, exit};
 const GATHERING: Duration = Duration::from_secs(1);
 
 /// A keeper whose grants outlive the process.
-pub(super) fn lasting(vault: SharedVault, events: Arc<dyn EventSink>) -> Keeper {
-    keeper(Arc::new(InVault(vault)), events)
+pub(super) fn lasting(
+    vault: SharedVault,
+    clock: Arc<dyn Clock>,
+    events: Arc<dyn EventSink>,
+) -> Keeper {
+    keeper(Arc::new(InVault(vault)), clock, events)
 }
 
 /// A keeper whose grants end with the process.
-pub(super) fn passing(events: Arc<dyn EventSink>) -> Keeper {
-    keeper(Arc::new(MemoryStore::default()), events)
+pub(super) fn passing(clock: Arc<dyn Clock>, events: Arc<dyn EventSink>) -> Keeper {
+    keeper(Arc::new(MemoryStore::default()), clock, events)
 }
 
-fn keeper(store: Arc<dyn GrantStore>, events: Arc<dyn EventSink>) -> Keeper {
+fn keeper(store: Arc<dyn GrantStore>, clock: Arc<dyn Clock>, events: Arc<dyn EventSink>) -> Keeper {
     Keeper::new(KeeperSettings {
         store,
-        clock: Arc::new(SystemClock),
+        clock,
         events,
         parameters: Parameters::default(),
     })
@@ -43,6 +47,7 @@ fn keeper(store: Arc<dyn GrantStore>, events: Arc<dyn EventSink>) -> Keeper {
 /// Refreshes ahead of need, until it is dropped; a refresh that has begun goes on.
 pub(super) struct Tending {
     credentials: watch::Sender<Vec<Credential>>,
+    time_moved: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -50,17 +55,24 @@ impl Tending {
     /// Begins with nobody.
     pub(super) fn begin(keeper: Keeper) -> Self {
         let (credentials, mut added) = watch::channel(Vec::new());
+        let time_moved = Arc::<Notify>::default();
+        let moved = Arc::clone(&time_moved);
         let task = tokio::spawn(async move {
             loop {
                 let everybody: Vec<Credential> = added.borrow_and_update().clone();
                 tokio::select! {
                     () = keeper.tend(everybody) => {}
                     Ok(()) = added.changed() => sleep(GATHERING).await,
+                    () = moved.notified() => {}
                     else => return,
                 }
             }
         });
-        Self { credentials, task }
+        Self {
+            credentials,
+            time_moved,
+            task,
+        }
     }
 
     /// From now on this one too, in place of an earlier one of its account: a script may set
@@ -70,6 +82,16 @@ impl Tending {
             all.retain(|earlier| earlier.account() != credential.account());
             all.push(credential);
         });
+    }
+
+    /// From now on these, and nobody else.
+    pub(super) fn replace(&self, everybody: Vec<Credential>) {
+        self.credentials.send_replace(everybody);
+    }
+
+    /// Looks at the time again: a clock that is moved by hand tells nobody.
+    pub(super) fn look_again(&self) {
+        self.time_moved.notify_one();
     }
 
     /// All of them.

@@ -17,32 +17,34 @@ mod secrets;
 mod sign_in;
 mod standing;
 pub mod vault;
+mod world;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use postrider_auth::{
-    Description, Environment, EventSink, GrantPolicy, Http, HttpSettings, InstanceSettings,
-    Interaction, Keeper, LoadedPlugin, Loader, ReuseGrace, SecretSource, SystemClock,
+    Credential, Description, Environment, GrantPolicy, Http, HttpSettings, InstanceSettings,
+    Interaction, Keeper, LoadedPlugin, Loader, ReuseGrace, SecretSource,
 };
 use postrider_config::{
     self as config, Config, Presets, Rotation, SandboxAddress, SecretRef, Surroundings,
 };
+use postrider_schedule::Clock;
 use postrider_smtp::tls;
 use secrecy::SecretString;
 use serde_json::Value;
 
-use self::events::Events;
+use self::account::Around;
 use self::secrets::References;
 use self::vault::SharedVault;
+use self::world::Lasting;
 use crate::failure::Failure;
 use crate::http;
 use crate::lua::{AccountHandle, Backend, Listener};
-use crate::terminal;
 
 pub use account::{Account, RecipientOutcome, SendOutcome};
 pub use check::{CheckReport, CheckStage, Freshness};
@@ -50,6 +52,7 @@ pub use grant::{LoggedOut, Rotated, Token};
 pub use orphans::Orphan;
 pub use sign_in::{Connected, Verified};
 pub use standing::{Expiry, LastFailure, Moment, RefreshToken, SignedIn, Standing, is_near};
+pub use world::World;
 
 /// How long the end of the program waits for servers to answer `QUIT`.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -70,31 +73,28 @@ pub struct AppSettings {
 #[derive(Clone)]
 pub struct App(Arc<Inner>);
 
+/// One generation: what follows from the configuration as it was read.
 struct Inner {
     config: Config,
-    presets: Presets,
+    /// What outlives it.
+    lasting: Arc<Lasting>,
     loader: Loader,
     /// By name: a file is read and verified once, however many accounts use it.
     plugins: Mutex<HashMap<String, Arc<LoadedPlugin>>>,
-    keeper: Keeper,
-    /// Whose tokens are refreshed ahead of need, where the program runs long enough.
-    tending: Mutex<Option<keeper::Tending>>,
-    /// The only place that accounts may talk to: the embedded sandbox.
-    confined_to: Option<SandboxAddress>,
-    /// Values that stand in for environment variables: the embedded sandbox's secrets.
-    stand_ins: BTreeMap<String, SecretString>,
-    /// Whoever is there to answer.
-    interaction: Arc<dyn Interaction>,
     /// By the file of their trust anchors; `None` is the platform's.
     tls: Mutex<HashMap<Option<PathBuf>, Arc<rustls::ClientConfig>>>,
     /// Accounts of the configuration that are in use; a script's own live in the script.
     accounts: Mutex<HashMap<String, Arc<Account>>>,
+    /// Of every account that was set up, the last one of each name.
+    credentials: Mutex<Credentials>,
     leaving: account::Leaving,
-    /// What scripts hear of.
-    events: Arc<Events>,
-    vault: SharedVault,
-    /// For scripts' requests.
-    http: http::Client,
+}
+
+/// What the keeper is to tend.
+struct Credentials {
+    all: Vec<Credential>,
+    /// Whether this generation is the one that counts.
+    in_force: bool,
 }
 
 impl App {
@@ -103,8 +103,7 @@ impl App {
     /// # Errors
     /// Everything wrong with it.
     pub fn open(settings: &AppSettings) -> Result<Self, Failure> {
-        let whoever = terminal::interaction();
-        Self::assemble(settings, Presets::builtin(), None, BTreeMap::new(), whoever)
+        Self::open_with(settings, World::outside())
     }
 
     /// The same for a command that a person takes part in.
@@ -112,7 +111,11 @@ impl App {
     /// # Errors
     /// Everything wrong with the configuration.
     pub fn open_for(settings: &AppSettings, person: Arc<dyn Interaction>) -> Result<Self, Failure> {
-        Self::assemble(settings, Presets::builtin(), None, BTreeMap::new(), person)
+        let world = World {
+            interaction: person,
+            ..World::outside()
+        };
+        Self::open_with(settings, world)
     }
 
     /// The same inside a sandbox: no account may send anywhere else.
@@ -120,52 +123,83 @@ impl App {
     /// # Errors
     /// Everything wrong with the configuration.
     pub fn open_in(settings: &AppSettings, sandbox: &sandbox::Embedded) -> Result<Self, Failure> {
-        Self::assemble(
-            settings,
-            sandbox.presets(),
-            Some(sandbox.address()),
-            sandbox.environment(),
-            terminal::interaction(),
-        )
+        Self::open_with(settings, World::inside(sandbox))
     }
 
-    fn assemble(
-        settings: &AppSettings,
-        presets: Presets,
-        confined_to: Option<SandboxAddress>,
-        stand_ins: BTreeMap<String, SecretString>,
-        interaction: Arc<dyn Interaction>,
-    ) -> Result<Self, Failure> {
-        let config = load_config(settings, &presets)?;
-        let events = Arc::new(Events::default());
-        let sink = Arc::clone(&events) as Arc<dyn EventSink>;
-        // A sandbox leaves nothing behind, and finds nothing.
-        let (vault, keeper) = if confined_to.is_some() {
-            (SharedVault::nowhere(), keeper::passing(sink))
-        } else {
-            let vault = SharedVault::new(settings, &config);
-            (vault.clone(), keeper::lasting(vault, sink))
-        };
-        Ok(Self(Arc::new(Inner {
+    /// Reads the configuration, for a world of the caller's own.
+    ///
+    /// # Errors
+    /// Everything wrong with it.
+    pub fn open_with(settings: &AppSettings, world: World) -> Result<Self, Failure> {
+        let config = load_config(settings, &world.presets)?;
+        Ok(Self::with_config(settings, config, world))
+    }
+
+    /// The same with a configuration that was read already.
+    pub fn with_config(settings: &AppSettings, config: Config, world: World) -> Self {
+        let lasting = Arc::new(Lasting::new(settings, &config, world));
+        Self::assemble(config, lasting, true)
+    }
+
+    /// Reads the configuration anew. The keeper, the vault, the clock and whoever listens stay the
+    /// same; accounts are new, and the keeper tends them from [`App::take_over_from`] on.
+    ///
+    /// # Errors
+    /// Everything wrong with the configuration, or a change that a running process cannot follow.
+    pub fn next_generation(&self) -> Result<Self, Failure> {
+        let lasting = &self.0.lasting;
+        let config = load_config(&lasting.settings, &lasting.world.presets)?;
+        if config.vault != self.0.config.vault {
+            return Err(Failure::new(
+                "config.restart_needed",
+                "[vault] has changed, and the vault that is open stays open",
+            )
+            .with_remedy("restart the daemon"));
+        }
+        Ok(Self::assemble(config, Arc::clone(lasting), false))
+    }
+
+    fn assemble(config: Config, lasting: Arc<Lasting>, in_force: bool) -> Self {
+        Self(Arc::new(Inner {
             loader: plugins::loader(&config),
             plugins: Mutex::default(),
-            vault,
-            keeper,
-            tending: Mutex::default(),
-            events,
             config,
-            presets,
-            http: http::Client::new(match confined_to {
-                Some(_) => http::Reach::Loopback,
-                None => http::Reach::Anywhere,
-            }),
-            confined_to,
-            stand_ins,
-            interaction,
+            lasting,
             tls: Mutex::default(),
             accounts: Mutex::default(),
+            credentials: Mutex::new(Credentials {
+                all: Vec::new(),
+                in_force,
+            }),
             leaving: account::Leaving::default(),
-        })))
+        }))
+    }
+
+    /// From now on this generation counts, and `old` no more: its accounts still send what they
+    /// have begun, and the keeper tends these.
+    pub fn take_over_from(&self, old: &Self) {
+        old.lock_credentials().in_force = false;
+        let everybody = {
+            let mut ours = self.lock_credentials();
+            ours.in_force = true;
+            ours.all.clone()
+        };
+        for account in self.0.config.accounts.values() {
+            self.0.lasting.events.know(account);
+        }
+        if let Some(tending) = &*self.0.lasting.tending() {
+            tending.replace(everybody);
+        }
+    }
+
+    /// The time of day.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.lasting.world.clock
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.0.config
     }
 
     /// The file the configuration came from, if there is one.
@@ -175,12 +209,12 @@ impl App {
 
     /// Whoever keeps tokens.
     fn keeper(&self) -> &Keeper {
-        &self.0.keeper
+        &self.0.lasting.keeper
     }
 
     /// The vault.
     pub fn vault(&self) -> &SharedVault {
-        &self.0.vault
+        &self.0.lasting.vault
     }
 
     /// The configured accounts, by name.
@@ -264,15 +298,28 @@ impl App {
     /// From now on the token of every account that is set up is refreshed before it is needed,
     /// until [`App::close`].
     pub fn keep_fresh(&self) {
-        let begin = || keeper::Tending::begin(self.0.keeper.clone());
-        self.lock_tending().get_or_insert_with(begin);
+        let lasting = &self.0.lasting;
+        let begin = || keeper::Tending::begin(lasting.keeper.clone());
+        lasting.tending().get_or_insert_with(begin);
+    }
+
+    /// The clock was moved by hand: what has fallen due is refreshed.
+    pub fn time_moved(&self) {
+        if let Some(tending) = &*self.0.lasting.tending() {
+            tending.look_again();
+        }
     }
 
     /// Waits for refreshes under way, for a new refresh token must not be lost, and takes leave
     /// of every server. Accounts that somebody still holds keep their sessions.
     pub async fn close(&self) {
-        drop(self.lock_tending().take());
-        self.0.keeper.settle(SETTLING).await;
+        drop(self.0.lasting.tending().take());
+        self.0.lasting.keeper.settle(SETTLING).await;
+        self.retire().await;
+    }
+
+    /// Takes leave of every server; the same for a generation that another has followed.
+    pub async fn retire(&self) {
         self.lock_accounts().clear();
         let everyone_left = self.0.leaving.write();
         if tokio::time::timeout(FAREWELL, everyone_left).await.is_err() {
@@ -308,23 +355,42 @@ impl App {
                 secrets,
                 &environment,
                 server_tls,
-                Arc::clone(&app.0.leaving),
+                Around {
+                    clock: Arc::clone(app.clock()),
+                    leaving: Arc::clone(&app.0.leaving),
+                },
             )
             .map(Arc::new)
         })
         .await
         .map_err(|_| Failure::new("internal", "setting the account up was interrupted"))??;
-        self.0.events.know(account.settings());
-        if let Some(tending) = &*self.lock_tending() {
-            tending.add(account.credential().clone());
-            self.0.keeper.remind(account.credential());
-        }
+        self.hand_over(&account);
         Ok(account)
+    }
+
+    /// What the keeper and whoever tells of events are to know of a new account.
+    fn hand_over(&self, account: &Account) {
+        let credential = account.credential();
+        let is_in_force = {
+            let mut ours = self.lock_credentials();
+            ours.all
+                .retain(|earlier| earlier.account() != credential.account());
+            ours.all.push(credential.clone());
+            ours.in_force
+        };
+        let lasting = &self.0.lasting;
+        lasting.events.know(account.settings());
+        if let Some(tending) = &*lasting.tending()
+            && is_in_force
+        {
+            tending.add(credential.clone());
+            lasting.keeper.remind(credential);
+        }
     }
 
     /// With `--sandbox` neither a message nor a secret goes anywhere else.
     fn check_confinement(&self, settings: &config::Account) -> Result<(), Failure> {
-        let Some(sandbox) = &self.0.confined_to else {
+        let Some(sandbox) = &self.0.lasting.world.confined_to else {
             return Ok(());
         };
         let server = &settings.server;
@@ -369,9 +435,9 @@ impl App {
     fn references(&self, settings: &config::Account) -> Arc<References> {
         Arc::new(References::new(
             settings.auth.secrets.clone(),
-            self.0.stand_ins.clone(),
+            self.0.lasting.world.stand_ins.clone(),
             self.0.config.base_dir().to_owned(),
-            self.0.vault.clone(),
+            self.0.lasting.vault.clone(),
         ))
     }
 
@@ -381,7 +447,7 @@ impl App {
         settings: &config::Account,
         secrets: &Arc<References>,
     ) -> InstanceSettings {
-        let vault = &self.0.vault;
+        let vault = &self.0.lasting.vault;
         let base_dir = self.0.config.base_dir();
         InstanceSettings {
             account: settings.name.clone(),
@@ -423,9 +489,9 @@ impl App {
             .map_err(|error| named(Failure::new("config.http", error.to_string())))?;
         Ok(Arc::new(Environment {
             http,
-            clock: Arc::new(SystemClock),
-            interaction: Arc::clone(&self.0.interaction),
-            keeper: self.0.keeper.clone(),
+            clock: self.0.lasting.time_of_day(),
+            interaction: Arc::clone(&self.0.lasting.world.interaction),
+            keeper: self.0.lasting.keeper.clone(),
         }))
     }
 
@@ -446,14 +512,14 @@ impl App {
         Ok(made)
     }
 
-    fn lock_tending(&self) -> std::sync::MutexGuard<'_, Option<keeper::Tending>> {
+    fn lock_credentials(&self) -> MutexGuard<'_, Credentials> {
         self.0
-            .tending
+            .credentials
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_accounts(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Account>>> {
+    fn lock_accounts(&self) -> MutexGuard<'_, HashMap<String, Arc<Account>>> {
         self.0
             .accounts
             .lock()
@@ -515,8 +581,9 @@ impl Backend for App {
                 .and_then(Value::as_str)
                 .unwrap_or("script")
                 .to_owned();
+            let presets = &self.0.lasting.world.presets;
             let settings =
-                config::Account::from_value(&name, table, &self.0.presets).map_err(|problems| {
+                config::Account::from_value(&name, table, presets).map_err(|problems| {
                     failures::problems(&name.escape_debug().to_string(), &problems)
                 })?;
             self.set_up(settings)
@@ -548,7 +615,7 @@ impl Backend for App {
             };
             let (key, app) = (key.to_owned(), self.clone());
             tokio::task::spawn_blocking(move || {
-                config::edit::set(&path, &key, value, &app.0.presets)
+                config::edit::set(&path, &key, value, &app.0.lasting.world.presets)
                     .map_err(|error| failures::edit(&error))
             })
             .await
@@ -562,11 +629,11 @@ impl Backend for App {
         async move {
             tokio::task::spawn_blocking(move || {
                 if let SecretRef::Env(variable) = &reference
-                    && let Some(value) = app.0.stand_ins.get(variable)
+                    && let Some(value) = app.0.lasting.world.stand_ins.get(variable)
                 {
                     return Ok(value.clone());
                 }
-                app.0.vault.resolve(&reference, Path::new(""))
+                app.0.lasting.vault.resolve(&reference, Path::new(""))
             })
             .await
             .map_err(|_| Failure::new("internal", "reading the secret was interrupted"))?
@@ -575,23 +642,23 @@ impl Backend for App {
     }
 
     fn http(&self, request: http::Request) -> BoxFuture<'_, Result<http::Response, Failure>> {
-        self.0.http.send(request).boxed()
+        self.0.lasting.http.send(request).boxed()
     }
 
     fn subscribe(&self, listener: Arc<dyn Listener>) {
-        self.0.events.subscribe(listener);
+        self.0.lasting.events.subscribe(listener);
     }
 
     fn remind(&self) {
-        if let Some(tending) = &*self.lock_tending() {
+        if let Some(tending) = &*self.0.lasting.tending() {
             for credential in tending.everybody() {
-                self.0.keeper.remind(&credential);
+                self.0.lasting.keeper.remind(&credential);
             }
         }
     }
 
     fn settle(&self) -> BoxFuture<'_, ()> {
-        self.0.keeper.settle(SETTLING).boxed()
+        self.0.lasting.keeper.settle(SETTLING).boxed()
     }
 }
 

@@ -1,0 +1,114 @@
+//! What surrounds an app: presets, time, whoever answers; and what of it outlives a reload of the
+//! configuration.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use postrider_auth::{Clock as AuthClock, EventSink, Interaction, Keeper};
+use postrider_config::{Config, Presets, SandboxAddress};
+use postrider_schedule::{Clock, SystemClock};
+use secrecy::SecretString;
+
+use super::AppSettings;
+use super::events::Events;
+use super::keeper::{self, Tending};
+use super::sandbox::Embedded;
+use super::vault::SharedVault;
+use crate::http;
+use crate::terminal;
+
+/// What an app is set up with besides its configuration.
+pub struct World {
+    /// What `provider` stands for.
+    pub presets: Presets,
+    /// The only place that accounts may talk to: a sandbox.
+    pub confined_to: Option<SandboxAddress>,
+    /// Values that stand in for environment variables: the sandbox's secrets.
+    pub stand_ins: BTreeMap<String, SecretString>,
+    /// Whoever is there to answer.
+    pub interaction: Arc<dyn Interaction>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl World {
+    /// The outside, with whoever sits at the terminal.
+    pub fn outside() -> Self {
+        Self {
+            presets: Presets::builtin(),
+            confined_to: None,
+            stand_ins: BTreeMap::new(),
+            interaction: terminal::interaction(),
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// A sandbox: no account may send anywhere else, and nothing is kept.
+    pub fn inside(sandbox: &Embedded) -> Self {
+        Self {
+            presets: sandbox.presets(),
+            confined_to: Some(sandbox.address()),
+            stand_ins: sandbox.environment(),
+            ..Self::outside()
+        }
+    }
+}
+
+/// What the generations of one process share: the configuration changes, these do not.
+pub(super) struct Lasting {
+    pub(super) settings: AppSettings,
+    pub(super) world: World,
+    pub(super) keeper: Keeper,
+    pub(super) vault: SharedVault,
+    /// What scripts hear of.
+    pub(super) events: Arc<Events>,
+    /// For scripts' requests.
+    pub(super) http: http::Client,
+    /// Whose tokens are refreshed ahead of need, where the program runs long enough.
+    tending: Mutex<Option<Tending>>,
+}
+
+impl Lasting {
+    pub(super) fn new(settings: &AppSettings, config: &Config, world: World) -> Self {
+        let events = Arc::new(Events::default());
+        let sink = Arc::clone(&events) as Arc<dyn EventSink>;
+        let clock = Arc::new(TimeOfDay(Arc::clone(&world.clock)));
+        // A sandbox leaves nothing behind, and finds nothing.
+        let (vault, keeper, reach) = if world.confined_to.is_some() {
+            let vault = SharedVault::nowhere();
+            (vault, keeper::passing(clock, sink), http::Reach::Loopback)
+        } else {
+            let vault = SharedVault::new(settings, config);
+            let keeper = keeper::lasting(vault.clone(), clock, sink);
+            (vault, keeper, http::Reach::Anywhere)
+        };
+        Self {
+            settings: settings.clone(),
+            world,
+            keeper,
+            vault,
+            events,
+            http: http::Client::new(reach),
+            tending: Mutex::default(),
+        }
+    }
+
+    /// The time of day, as the keeper and plugins are told it.
+    pub(super) fn time_of_day(&self) -> Arc<dyn AuthClock> {
+        Arc::new(TimeOfDay(Arc::clone(&self.world.clock)))
+    }
+
+    pub(super) fn tending(&self) -> MutexGuard<'_, Option<Tending>> {
+        self.tending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One clock for all.
+struct TimeOfDay(Arc<dyn Clock>);
+
+impl AuthClock for TimeOfDay {
+    fn now(&self) -> SystemTime {
+        self.0.now().into()
+    }
+}
