@@ -11,6 +11,7 @@ mod answer;
 mod authorize;
 mod client;
 mod device;
+mod direct;
 mod discovery;
 mod form;
 mod issue;
@@ -141,6 +142,11 @@ impl Entra {
             self.state.revoke_access_tokens(ids);
         }
         count
+    }
+
+    /// Nobody has signed in and nothing is issued.
+    pub(crate) fn forget(&self) {
+        *self.store.lock().unwrap_or_else(PoisonError::into_inner) = Store::default();
     }
 
     /// What Entra remembers, tidied.

@@ -83,6 +83,8 @@ impl fmt::Debug for SandboxOptions {
 /// A running sandbox. Dropping it stops it.
 pub struct Sandbox {
     state: State,
+    entra: Entra,
+    service: Exchange,
     inbox: Inbox,
     ca_pem: String,
     dir: Directory,
@@ -143,6 +145,7 @@ impl Sandbox {
         let entra = Entra::new(state.clone(), stopped.clone());
         let (tls_listener, accepting) = TlsListener::new(web, Arc::clone(&tls))
             .map_err(|e| StartError::Listen("Entra ID", web_addr, e))?;
+        let service = Exchange::new(state.clone(), inbox.clone());
         let api_router = Control::new(state.clone(), entra.clone(), snippet)
             .router(inbox.clone(), Guard::new(api_addr));
         let web = vec![
@@ -150,11 +153,11 @@ impl Sandbox {
             tokio::spawn(serve(api, api_router, stopped)),
             accepting,
         ];
-        let exchange = tokio::spawn(
-            Exchange::new(state.clone(), inbox.clone()).serve(smtp, TlsAcceptor::from(tls)),
-        );
+        let exchange = tokio::spawn(service.clone().serve(smtp, TlsAcceptor::from(tls)));
         Ok(Self {
             state,
+            entra,
+            service,
             inbox,
             ca_pem: ca.pem().to_owned(),
             dir,
@@ -204,6 +207,28 @@ impl Sandbox {
     /// The scenario, the clock and the log, to be read and changed while it runs.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Begins anew with this scenario, as if just started: no message has arrived, no token is
+    /// out, nothing is used up and nobody has signed in. Ports and keys stay the same.
+    ///
+    /// # Errors
+    /// What the scenario contradicts; nothing has changed then.
+    pub fn reset(&self, scenario: Scenario) -> Result<(), ScenarioError> {
+        self.state.reset(scenario)?;
+        self.entra.forget();
+        self.service.forget();
+        self.inbox.clear();
+        Ok(())
+    }
+
+    /// Signs this user in at the authorization endpoint's `url` as a person with a browser would,
+    /// who agrees to whatever is asked: where the browser is sent at the end.
+    ///
+    /// # Errors
+    /// Why the person would not have got so far.
+    pub fn sign_in(&self, url: &Url, upn: &str) -> Result<Url, String> {
+        self.entra.sign_in(url, upn)
     }
 
     /// What to put into `postrider.toml` to use it.

@@ -91,6 +91,20 @@ struct World {
     token_requests: TokenRequests,
 }
 
+impl World {
+    fn new(scenario: Scenario) -> Self {
+        Self {
+            scenario: Arc::new(scenario),
+            advanced: Duration::ZERO,
+            revoked: HashSet::new(),
+            opaque: HashMap::new(),
+            log: VecDeque::new(),
+            logged: 0,
+            token_requests: TokenRequests::default(),
+        }
+    }
+}
+
 impl State {
     /// A state with this scenario. `authority` is where Entra ID listens.
     pub fn new(
@@ -101,15 +115,7 @@ impl State {
         random: Arc<dyn Random>,
     ) -> Self {
         let now = Timestamp::try_from(clock.now()).unwrap_or(Timestamp::MAX);
-        let world = World {
-            scenario: Arc::new(scenario.begun(now)),
-            advanced: Duration::ZERO,
-            revoked: HashSet::new(),
-            opaque: HashMap::new(),
-            log: VecDeque::new(),
-            logged: 0,
-            token_requests: TokenRequests::default(),
-        };
+        let world = World::new(scenario.begun(now));
         Self {
             inner: Arc::new(Inner {
                 authority,
@@ -154,6 +160,14 @@ impl State {
         let changed = Arc::new(change(&world.scenario)?.completed()?.begun(now));
         let before = std::mem::replace(&mut world.scenario, Arc::clone(&changed));
         Ok((before, changed))
+    }
+
+    /// Begins anew with this scenario.
+    pub(crate) fn reset(&self, scenario: Scenario) -> Result<(), ScenarioError> {
+        let scenario = scenario.completed()?;
+        let now = Timestamp::try_from(self.inner.clock.now()).unwrap_or(Timestamp::MAX);
+        *self.world() = World::new(scenario.begun(now));
+        Ok(())
     }
 
     /// The time now: the clock's, moved by [`State::advance`].

@@ -101,6 +101,15 @@ pub(crate) async fn admin_consent(
     }
 }
 
+/// What a request asks for, once all of it is right.
+pub(super) fn checked(
+    scenario: &Scenario,
+    tenant: &str,
+    form: &Form,
+) -> Result<AuthorizeRequest, Aadsts> {
+    Landing::find(scenario, tenant, form)?.request(scenario)
+}
+
 fn refused(entra: &Entra, headers: &HeaderMap, client_id: &str, error: &Aadsts) -> Response {
     entra.log_refusal("authorize", client_id, error);
     pages::error(entra, headers, error)

@@ -99,6 +99,13 @@ impl Ledger {
         Ok(wait.unsigned_abs())
     }
 
+    /// Forgets what was used up.
+    pub(super) fn clear(&self) {
+        for account in self.mailboxes().values_mut() {
+            account.sent.clear();
+        }
+    }
+
     fn mailboxes(&self) -> MutexGuard<'_, HashMap<String, Account>> {
         self.mailboxes
             .lock()

@@ -53,6 +53,11 @@ impl Exchange {
         }
     }
 
+    /// Nobody has sent anything yet.
+    pub(crate) fn forget(&self) {
+        self.ledger.clear();
+    }
+
     /// Serves everyone who connects. Never returns; dropping the future closes all
     /// connections.
     pub async fn serve(self, listener: TcpListener, acceptor: TlsAcceptor) {
