@@ -15,16 +15,17 @@
 -- Exit status: 0 nobody has to act now; 1 somebody has, and the last line says where.
 local pr = require "postrider"
 
-local webhook, ca_file, test = pr.secret.env "ALERT_WEBHOOK", nil, false
+local address, ca_file, test
 for _, arg in ipairs(pr.args) do
   if arg == "--test" then
     test = true
   elseif arg:find "^https?://" then
-    webhook = arg
+    address = arg
   else
     ca_file = arg
   end
 end
+local webhook = address or pr.secret.env "ALERT_WEBHOOK"
 
 -- Most chats show `text`; the other fields are for programs.
 local function tell(warning)

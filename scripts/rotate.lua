@@ -30,12 +30,12 @@ if #accounts == 0 then accounts = pr.accounts() end
 -- All at the same time; how many requests one provider gets at once is seen to.
 local rotations = {}
 for i, account in ipairs(accounts) do
-  rotations[i] = function() return account:rotate { force = force } end
+  rotations[i] = function() return account, account:rotate { force = force } end
 end
 
 local worst                       -- what cannot pass by itself is worse than what can
-for i, result in ipairs(pr.join(rotations)) do
-  local account, rotation, err = accounts[i], result[1], result[2]
+for _, result in ipairs(pr.join(rotations)) do
+  local account, rotation, err = table.unpack(result, 1, 3)
   if rotation then
     pr.log.info(account.name .. ": " .. rotation.outcome, {
       next_refresh = rotation.next_refresh and pr.time.format(rotation.next_refresh),

@@ -29,6 +29,7 @@ pub mod family;
 mod item;
 mod reference;
 mod standard;
+mod stubs;
 
 pub use family::{
     ATTACH_FIELDS, EVENTS, FAMILIES, HANDLES, HTTP_GET_FIELDS, HTTP_POST_FIELDS, ROTATE_FIELDS,
@@ -40,3 +41,4 @@ pub use item::{
 };
 pub use reference::reference;
 pub use standard::STANDARD;
+pub use stubs::{luarc, stubs};

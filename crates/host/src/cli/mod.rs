@@ -15,6 +15,7 @@ mod sandbox;
 mod secret;
 mod send;
 mod token;
+mod types;
 mod unseen;
 mod vault;
 
@@ -112,6 +113,8 @@ enum Command {
     Vault(vault::Command),
     /// Check the configuration, and scripts, without connecting to anything
     Check(check::Arguments),
+    /// Write what an editor needs to complete and check scripts
+    Types(types::Arguments),
     /// List and inspect auth plugins
     #[command(subcommand)]
     Plugin(plugin::Command),
@@ -201,6 +204,7 @@ impl Cli {
             Command::Secret(command) => secret::run(command, App::open(&settings)?, &output).await,
             Command::Vault(command) => vault::run(command, App::open(&settings)?, &output).await,
             Command::Check(arguments) => check::run(&arguments, &settings, &output),
+            Command::Types(arguments) => types::run(&arguments, &output),
             Command::Plugin(command) => plugin::run(command, &settings, &output),
             Command::Sandbox(arguments) => sandbox::run(arguments, &settings, &output).await,
             Command::Completions { shell } => {

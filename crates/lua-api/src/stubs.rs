@@ -1,0 +1,377 @@
+//! What an editor reads: the API as annotations for the Lua language server (LuaLS).
+//!
+//! Not here: where the files go. That is for `postrider types` to decide.
+
+use std::fmt::Write as _;
+
+use crate::item::{Errors, Field, Handle, Item, Kind, Record, Type, records};
+use crate::{EVENTS, HANDLES, items};
+
+/// The module `postrider`, as a definition file of LuaLS.
+pub fn stubs() -> String {
+    let mut page = String::from(HEAD);
+    aliases(&mut page);
+    for record in all_records() {
+        class(&mut page, record);
+    }
+    for event in EVENTS {
+        text(&mut page, event.doc);
+        line(&mut page, &format!("---@class {}", event_class(event.name)));
+        fields(&mut page, event.payload);
+        page.push('\n');
+    }
+    for handle in HANDLES {
+        object(&mut page, handle);
+    }
+    module(&mut page);
+    page.push_str(TAIL);
+    page
+}
+
+/// What `.luarc.json` has to say, for stubs that lie in `library`.
+pub fn luarc(library: &str) -> String {
+    let library = library.replace('\\', "\\\\").replace('"', "\\\"");
+    format!(
+        r#"{{
+  "$schema": "https://raw.githubusercontent.com/LuaLS/vscode-lua/master/setting/schema.json",
+  "runtime.version": "Lua 5.4",
+  "runtime.builtin": {{ "io": "disable", "os": "disable", "debug": "disable" }},
+  "workspace.library": ["{library}"],
+  "workspace.checkThirdParty": false
+}}
+"#
+    )
+}
+
+/// `postrider.event.token.refreshed`.
+fn event_class(name: &str) -> String {
+    format!("postrider.event.{name}")
+}
+
+fn aliases(page: &mut String) {
+    for event in EVENTS {
+        line(page, &format!("---| {:?} # {}", event.name, event.doc));
+    }
+    line(page, "---| string # your own: `app.` and a word\n");
+}
+
+fn all_records() -> Vec<&'static Record> {
+    let mut found: Vec<&Record> = Vec::new();
+    for item in items() {
+        let fields = match &item.kind {
+            Kind::Function {
+                params, returns, ..
+            } => [*params, *returns],
+            Kind::Value(_) => continue,
+        };
+        for record in fields.into_iter().flat_map(records) {
+            if !found.iter().any(|known| known.class == record.class) {
+                found.push(record);
+            }
+        }
+    }
+    found
+}
+
+fn class(page: &mut String, record: &Record) {
+    text(page, record.doc);
+    line(page, &format!("---@class {}", record.class));
+    fields(page, record.fields);
+    page.push('\n');
+}
+
+fn fields(page: &mut String, fields: &[Field]) {
+    for field in fields {
+        let mark = if field.optional { "?" } else { "" };
+        line(
+            page,
+            &format!(
+                "---@field {}{mark} {} {}",
+                field.name,
+                field.what.lua(),
+                field.doc
+            ),
+        );
+    }
+}
+
+/// A class with its methods and values.
+fn object(page: &mut String, handle: &Handle) {
+    let local = handle.class.rsplit('.').next().unwrap_or(handle.class);
+    text(page, handle.doc);
+    line(page, &format!("---@class {}", handle.class));
+    let members = || items().filter_map(|item| Some((item.member_of(handle)?, item)));
+    for (name, item) in members() {
+        if let Kind::Value(what) = &item.kind {
+            line(
+                page,
+                &format!("---@field {name} {} {}", what.lua(), item.doc),
+            );
+        }
+    }
+    line(page, &format!("local {local} = {{}}\n"));
+    for (name, item) in members() {
+        function(page, item, &format!("{local}:{name}"));
+    }
+}
+
+/// The module itself, and the tables in it.
+fn module(page: &mut String) {
+    line(page, "---What `require \"postrider\"` answers.");
+    line(page, "---@class postrider");
+    let own = || items().filter(|item| !HANDLES.iter().any(|handle| item.belongs_to(handle)));
+    for item in own().filter(|item| !item.name.contains('.')) {
+        value(page, item, item.name);
+    }
+    line(page, "local pr = {}\n");
+    for item in own().filter(|item| !item.name.contains('.')) {
+        function(page, item, &format!("pr.{}", item.name));
+    }
+    let mut done = Vec::new();
+    for (family, _) in own().filter_map(|item| item.name.split_once('.')) {
+        if done.contains(&family) {
+            continue;
+        }
+        done.push(family);
+        let members = || {
+            own().filter_map(move |item| match item.name.split_once('.') {
+                Some((of, name)) if of == family => Some((name, item)),
+                _ => None,
+            })
+        };
+        line(page, &format!("---@class postrider.{family}"));
+        for (name, item) in members() {
+            value(page, item, name);
+        }
+        line(page, &format!("pr.{family} = {{}}\n"));
+        for (name, item) in members() {
+            function(page, item, &format!("pr.{family}.{name}"));
+        }
+    }
+}
+
+fn value(page: &mut String, item: &Item, name: &str) {
+    if let Kind::Value(what) = &item.kind {
+        line(
+            page,
+            &format!("---@field {name} {} {}", what.lua(), item.doc),
+        );
+    }
+}
+
+fn function(page: &mut String, item: &Item, name: &str) {
+    let Kind::Function {
+        params,
+        returns,
+        waits,
+        errors,
+    } = &item.kind
+    else {
+        return;
+    };
+    text(page, item.doc);
+    if *waits {
+        text(page, "\nWaits: other tasks run meanwhile.");
+    }
+    codes(page, *errors);
+    text(page, &format!("\n```lua\n{}\n```", item.example));
+    for param in *params {
+        let mark = if param.optional { "?" } else { "" };
+        line(
+            page,
+            &format!(
+                "---@param {}{mark} {} {}",
+                param.name,
+                param.what.lua(),
+                param.doc
+            ),
+        );
+    }
+    for value in *returns {
+        // A language server cannot know that `err` is there where the first result is not; as
+        // `postrider.Error?` it would warn at each use.
+        let what = match value.what {
+            Type::Error => value.what.lua(),
+            _ => value.lua_type(),
+        };
+        line(
+            page,
+            &format!("---@return {what} {} {}", value.name, value.doc),
+        );
+    }
+    overloads(page, params, returns);
+    let names: Vec<&str> = params.iter().map(|param| param.name).collect();
+    line(
+        page,
+        &format!("function {name}({}) end\n", names.join(", ")),
+    );
+}
+
+fn codes(page: &mut String, errors: Errors) {
+    let how = match errors {
+        Errors::Never => return,
+        Errors::Returned(_) => "Answers `nil, err` with `err.code`:",
+        Errors::Raised(_) => "Raises an error with `code`:",
+    };
+    text(page, &format!("\n{how}"));
+    for error in errors.codes() {
+        text(page, &format!("- `{}`: {}", error.code, error.when));
+    }
+}
+
+/// What handles an event gets the table of that event.
+fn overloads(page: &mut String, params: &[Field], returns: &[Field]) {
+    if !params
+        .iter()
+        .any(|param| matches!(param.what, Type::EventHandler))
+    {
+        return;
+    }
+    let returns: Vec<String> = returns.iter().map(Field::lua_type).collect();
+    for event in EVENTS {
+        let class = event_class(event.name);
+        let params: Vec<String> = params
+            .iter()
+            .map(|param| match param.what {
+                Type::EventName => format!("{}: {:?}", param.name, event.name),
+                Type::EventHandler => format!("{}: fun(event: {class})", param.name),
+                what => format!("{}: {}", param.name, what.lua()),
+            })
+            .collect();
+        let call = format!("fun({}): {}", params.join(", "), returns.join(", "));
+        line(page, &format!("---@overload {call}"));
+    }
+}
+
+/// Text as a comment of LuaLS.
+fn text(page: &mut String, text: &str) {
+    for row in text.lines() {
+        line(page, &format!("---{row}"));
+    }
+}
+
+fn line(page: &mut String, text: &str) {
+    writeln!(page, "{text}").expect("a String takes all that is written to it");
+}
+
+const HEAD: &str = r#"---@meta postrider
+
+-- Written by `postrider types`: edits are lost. `require "postrider"` answers what is below.
+
+---A span of time: text such as `"45m"` or `"1h30m"`, or a number of seconds.
+---@alias postrider.Duration string|number
+
+---A point in time: seconds since 1970, or text such as `"2026-12-31T08:00:00+01:00"`.
+---@alias postrider.Time string|number
+
+---Five fields, as cron takes them: `"0 8 * * mon-fri"`.
+---@alias postrider.Cron string
+
+---A time zone: `"Europe/Paris"`.
+---@alias postrider.Zone string
+
+---Why an operation failed. `tostring` of it is one line with the place and the remedy.
+---@class postrider.Error
+---@field code string Dotted and stable, such as `smtp.rejected`: match this, never the text.
+---@field message string What happened.
+---@field remedy? string What to do about it.
+---@field who? string Who can.
+---@field retryable boolean Whether the same may succeed later.
+---@field account? string The account's name.
+---@field smtp? { code: integer, enhanced: string?, text: string } The server's reply.
+---@field at? string The line of the script.
+---@field place? string Where in the dialogue.
+---@field details? table More, by operation.
+
+---What `pr.on` can wait for.
+---@alias postrider.EventName
+"#;
+
+/// What is left of the libraries that [`luarc`] switches off.
+const TAIL: &str = r"---@class oslib
+os = {}
+
+---The CPU time the script has used, in seconds.
+---@return number seconds
+function os.clock() end
+
+---@param format? string
+---@param time? integer
+---@return string|table date
+function os.date(format, time) end
+
+---@param later integer
+---@param earlier integer
+---@return number seconds
+function os.difftime(later, earlier) end
+
+---@param date? table
+---@return integer time
+function os.time(date) end
+
+---@class debuglib
+debug = {}
+
+---@param message? any
+---@param level? integer
+---@return string traceback
+function debug.traceback(message, level) end
+
+return pr
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_in_the_stubs() {
+        let page = stubs();
+        for item in items() {
+            let word = item.name.rsplit(['.', ':']).next().unwrap();
+            let found = match item.kind {
+                Kind::Function { .. } => page.contains(&format!("{word}(")),
+                Kind::Value(_) => page.contains(&format!("---@field {word} ")),
+            };
+            assert!(found, "{}", item.name);
+        }
+    }
+
+    #[test]
+    fn what_is_switched_off_is_told_anew() {
+        let page = stubs();
+        for (library, names) in crate::STANDARD {
+            if luarc("").contains(&format!("{library:?}: \"disable\"")) {
+                for name in *names {
+                    assert!(
+                        page.contains(&format!("function {library}.{name}(")),
+                        "{name}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_class_that_is_named_is_defined() {
+        let page = stubs();
+        for named in page.split("postrider.").skip(1) {
+            let word: String = named
+                .chars()
+                .take_while(char::is_ascii_alphanumeric)
+                .collect();
+            if word.starts_with(|c: char| c.is_ascii_uppercase()) {
+                assert!(
+                    page.contains(&format!("---@class postrider.{word}\n"))
+                        || page.contains(&format!("---@alias postrider.{word}")),
+                    "{word}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_settings_of_the_editor_are_json_whatever_the_directory_is_called() {
+        assert!(luarc("a\"b\\c").contains(r#"["a\"b\\c"]"#));
+    }
+}
