@@ -187,6 +187,11 @@ impl Keeper {
         self.tend_grants(tended, expiries).await;
     }
 
+    /// When [`Keeper::tend`] has something to do next: for who moves the clock by hand.
+    pub fn next_attention(&self) -> Option<SystemTime> {
+        self.shared.agenda.first()
+    }
+
     /// Waits, for so long at most, until no refresh is under way and every event is told: a
     /// process that ends before may lose what a provider is just sending.
     pub async fn settle(&self, at_most: Duration) {

@@ -42,6 +42,11 @@ impl Agenda {
         }
     }
 
+    /// When the first item's time comes.
+    pub(crate) fn first(&self) -> Option<SystemTime> {
+        lock(&self.entries).peek().map(|Reverse((at, _))| *at)
+    }
+
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         lock(&self.entries).len()
@@ -76,6 +81,7 @@ mod tests {
             agenda.add(at(when), item);
         }
 
+        assert_eq!(agenda.first(), Some(at(10)));
         assert_eq!(agenda.take(at(9)), Err(Some(at(10))));
         assert_eq!(agenda.take(at(25)), Ok((at(10), 1)));
         assert_eq!(agenda.take(at(25)), Ok((at(20), 2)));
