@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use crate::item::{Errors, Field, Handle, Item, Kind, Record, Type, records};
+use crate::item::{Errors, Field, Handle, Item, Kind, Record, Type, field, records};
 use crate::{EVENTS, HANDLES, items};
 
 /// The module `postrider`, as a definition file of LuaLS.
@@ -58,13 +58,13 @@ fn aliases(page: &mut String) {
 fn all_records() -> Vec<&'static Record> {
     let mut found: Vec<&Record> = Vec::new();
     for item in items() {
-        let fields = match &item.kind {
+        let here = match &item.kind {
             Kind::Function {
                 params, returns, ..
-            } => [*params, *returns],
-            Kind::Value(_) => continue,
+            } => [records(params), records(returns)].concat(),
+            Kind::Value(what) => records(&[field("value", *what, "")]),
         };
-        for record in fields.into_iter().flat_map(records) {
+        for record in here {
             if !found.iter().any(|known| known.class == record.class) {
                 found.push(record);
             }

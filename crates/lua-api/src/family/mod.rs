@@ -46,7 +46,18 @@ pub const FAMILIES: &[Family] = &[
 ];
 
 /// All objects that have methods.
-pub const HANDLES: &[&Handle] = &[&account::ACCOUNT, &event::HANDLER, &secret::SECRET];
+pub const HANDLES: &[&Handle] = &[
+    &account::ACCOUNT,
+    &event::HANDLER,
+    &secret::SECRET,
+    &test::T,
+    &test::CLOCK,
+    &test::SMTP,
+    &test::OAUTH,
+    &test::HTTP,
+    &test::PROCESS,
+    &test::FS,
+];
 
 /// All names, in the order of the reference.
 pub fn items() -> impl Iterator<Item = &'static Item> {
