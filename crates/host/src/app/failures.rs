@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::failure::{Failure, SmtpFailure, with_sources};
 
 /// Every problem of a configuration file, as the config crate prints them.
-pub(super) fn config(errors: &ConfigErrors) -> Failure {
+pub(crate) fn config(errors: &ConfigErrors) -> Failure {
     let mut failure = problem_list("config.invalid", &errors.problems);
     failure.at = errors.path.as_ref().map(|path| path.display().to_string());
     failure.report = Some(errors.to_string());
@@ -40,7 +40,7 @@ fn problem_list(code: &str, problems: &[Problem]) -> Failure {
 }
 
 /// Every problem of a table that a script gave.
-pub(super) fn problems(account: &str, problems: &[Problem]) -> Failure {
+pub(crate) fn problems(account: &str, problems: &[Problem]) -> Failure {
     problem_list("config.invalid", problems).with_account(account)
 }
 
@@ -83,7 +83,7 @@ pub(super) fn settings(
 }
 
 /// A change of the configuration that was not made.
-pub(super) fn edit(error: &EditError) -> Failure {
+pub(crate) fn edit(error: &EditError) -> Failure {
     let mut failure = Failure::new("config.not_changed", with_sources(error));
     if let EditError::Invalid(errors) = error {
         failure.details = problem_list("config.not_changed", &errors.problems).details;

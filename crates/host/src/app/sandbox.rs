@@ -15,7 +15,7 @@ use crate::failure::{Failure, with_sources};
 use crate::state;
 
 /// The name under which a sandbox is reached: its certificate carries it.
-const HOST: &str = "localhost";
+pub(crate) const HOST: &str = "localhost";
 
 /// Where `run --sandbox` keeps its messages, in the state directory.
 const RUN_DIRECTORY: &str = "run-sandbox";
