@@ -1,0 +1,233 @@
+//! `postrider serve`: scripts, schedules and tokens for as long as the machine is up.
+//!
+//! What is in force at any moment is one whole [generation](generation): a configuration and the
+//! scripts it names, loaded together. A reload makes another beside it and swaps the two, or
+//! leaves everything as it was and says why. The keeper of tokens, the vault and the store of
+//! schedules outlive generations.
+//!
+//! Not here: what a script may do (`postrider-lua`), when it runs (`postrider-schedule`), and how
+//! commands talk to the daemon (`control`).
+
+mod accounts;
+mod generation;
+mod heartbeat;
+mod lock;
+mod reload;
+mod scripts;
+mod shutdown;
+mod systemd;
+mod watch;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use postrider_schedule::{Clock, Scheduler};
+use serde_json::json;
+use tokio::sync::{Notify, mpsc, watch as flag};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use self::generation::{Origin, Watched};
+use self::heartbeat::Beat;
+use self::lock::DaemonLock;
+use self::reload::{Cause, Server};
+use self::shutdown::Deadline;
+use crate::app::{App, AppSettings};
+use crate::control::{self, ControlListener};
+use crate::failure::Failure;
+use crate::signals::{Signals, Stop, Told};
+use crate::state;
+
+/// How a daemon ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// In order.
+    InOrder,
+    /// At once, for it was asked twice.
+    AtOnce(Stop),
+}
+
+/// Runs until it is told to stop.
+///
+/// # Errors
+/// It could not start, or something without which it cannot go on has ended.
+pub(crate) async fn run(settings: &AppSettings) -> Result<Ended, Failure> {
+    let mut signals = Signals::to_stop_and_reload()?;
+    let state_dir = state::directory(settings.state_dir.as_deref())?;
+    state::prepare(&state_dir)?;
+    let _lock = DaemonLock::take(&state_dir)?;
+    let app = open(settings)?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        pid = std::process::id(),
+        config = app.config_path().map(|path| path.display().to_string()),
+        state_dir = %state_dir.display(),
+        "starts"
+    );
+    let socket = socket(&app, &state_dir);
+    let listener = ControlListener::bind(&socket)?;
+    app.keep_fresh();
+
+    let starting = Server::start(&app, &state_dir);
+    let server = tokio::select! {
+        server = starting => server?,
+        stop = signals.stop() => {
+            tracing::info!("{} before it was ready", stop.name());
+            return Ok(Ended::AtOnce(stop));
+        }
+    };
+    let (scheduler, clock) = (app.scheduler().clone(), Arc::clone(app.clock()));
+    drop(app);
+
+    let (stopping, stopped) = flag::channel(false);
+    let daemon = Arc::new(server.clone());
+    let doors = tokio::spawn(control::serve(listener, daemon, is_set(stopped.clone())));
+    let mut running = tokio::spawn({
+        let scheduler = scheduler.clone();
+        async move { scheduler.run().await }
+    });
+    let reload = Arc::new(Notify::new());
+    let (beat, mut beats) = mpsc::channel(1);
+    let helpers = [
+        tokio::spawn(watch_files(server.clone())),
+        tokio::spawn(reload_on(server.clone(), Arc::clone(&reload))),
+        tokio::spawn(keep_alive(beat, scheduler.clone(), clock)),
+    ];
+
+    announce_ready(&server, &socket);
+    let stop = loop {
+        tokio::select! {
+            told = signals.next() => match told {
+                Told::Stop(stop) => break stop,
+                Told::Reload => reload.notify_one(),
+            },
+            Some(beat) = beats.recv() => drop(beat.send(())),
+            _ = &mut running => {
+                return Err(Failure::new("internal", "the scheduler has ended"));
+            }
+        }
+    };
+    // Whoever waits for them to end has less time than they may take.
+    for helper in &helpers[..2] {
+        helper.abort();
+    }
+    let ending = Ending { server, scheduler, stopping, doors };
+    let ended = tokio::select! {
+        () = ending.in_order(stop) => Ended::InOrder,
+        again = signals.stop() => {
+            tracing::warn!("{} again: ends at once", again.name());
+            Ended::AtOnce(again)
+        }
+    };
+    Ok(ended)
+}
+
+/// Loads everything as [`run`] would, and starts nothing: how many scripts there are.
+///
+/// # Errors
+/// What is wrong, with its place.
+pub(crate) async fn check(settings: &AppSettings) -> Result<usize, Failure> {
+    let app = open(settings)?;
+    for account in app.accounts() {
+        app.check_settings(account)?;
+    }
+    let (prepared, _) = generation::prepare(Origin::First(&app), &Watched::default()).await;
+    let prepared = prepared.map_err(|refused| refused.failure)?;
+    Ok(prepared.scripts())
+}
+
+/// The configuration; a daemon without one has nothing to do.
+fn open(settings: &AppSettings) -> Result<App, Failure> {
+    let app = App::open(settings)?;
+    if app.config_path().is_none() {
+        return Err(Failure::new(
+            "config.no_file",
+            "there is no configuration file to serve by",
+        )
+        .with_remedy("name one with --config, or create ./postrider.toml"));
+    }
+    Ok(app)
+}
+
+fn socket(app: &App, state_dir: &Path) -> PathBuf {
+    let set = app.config().serve.socket.clone();
+    set.unwrap_or_else(|| state_dir.join(control::SOCKET))
+}
+
+fn announce_ready(server: &Server, socket: &Path) {
+    let summary = server.summary();
+    tracing::info!(socket = %socket.display(), "ready: {summary}");
+    systemd::ready(&summary);
+    server.announce("host.started", json!({ "pid": std::process::id() }));
+}
+
+/// Reloads whenever files changed, until it is aborted.
+async fn watch_files(server: Server) {
+    loop {
+        let settings = server.settings();
+        sleep(settings.watch_interval).await;
+        if !settings.watch {
+            continue;
+        }
+        let of = server.clone();
+        let looking = tokio::task::spawn_blocking(move || of.changed_files());
+        let changed = looking.await.unwrap_or_default();
+        if !changed.is_empty() {
+            // Said and kept by whoever reloads.
+            let _ = server.reload(Cause::Files(changed)).await;
+        }
+    }
+}
+
+/// Reloads at each `SIGHUP`, once for those that come meanwhile.
+async fn reload_on(server: Server, asked: Arc<Notify>) {
+    loop {
+        asked.notified().await;
+        let _ = server.reload(Cause::Signal).await;
+    }
+}
+
+async fn keep_alive(main_loop: mpsc::Sender<Beat>, scheduler: Scheduler, clock: Arc<dyn Clock>) {
+    if let Some(every) = systemd::heartbeat() {
+        heartbeat::keep(every, main_loop, scheduler, clock).await;
+    }
+}
+
+/// Ready when the flag is set.
+async fn is_set(mut flag: flag::Receiver<bool>) {
+    let _ = flag.wait_for(|set| *set).await;
+}
+
+/// What is ended, step by step.
+struct Ending {
+    server: Server,
+    scheduler: Scheduler,
+    stopping: flag::Sender<bool>,
+    doors: JoinHandle<()>,
+}
+
+impl Ending {
+    async fn in_order(self, stop: Stop) {
+        let patience = self.server.settings().shutdown_timeout;
+        let deadline = Deadline::within(patience);
+        tracing::info!("{}: stops, within {patience:?}", stop.name());
+        systemd::stopping(patience);
+        self.server.begin_to_stop();
+        self.server.announce("host.stopping", json!({}));
+
+        // Nothing new from outside, nothing new by itself; what is under way goes on.
+        let _ = self.stopping.send(true);
+        self.scheduler.drain(deadline.for_calls()).await;
+        tracing::info!("no schedule runs any more");
+        self.server.stop_scripts(deadline.for_calls()).await;
+        tracing::info!("no script runs any more");
+        deadline.allow("answering the control socket", async {
+            let _ = self.doors.await;
+        })
+        .await;
+        let app = self.server.current().app.clone();
+        deadline.allow("keeping tokens and taking leave of servers", app.close()).await;
+        tracing::info!("tokens are kept, servers were taken leave of");
+        tracing::info!("stopped");
+    }
+}

@@ -1,0 +1,111 @@
+//! Which scripts the configuration names, and what each may use.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use postrider_config::{ScriptSettings, Scripts};
+
+use crate::failure::Failure;
+use crate::lua::Limits;
+
+/// The files of the scripts, in the order they are loaded in.
+///
+/// # Errors
+/// The directory cannot be read.
+pub(super) fn files(settings: &ScriptSettings) -> Result<Vec<PathBuf>, Failure> {
+    match &settings.scripts {
+        Scripts::None => Ok(Vec::new()),
+        Scripts::Files(files) => Ok(files.clone()),
+        Scripts::Dir(dir) => in_directory(dir),
+    }
+}
+
+fn in_directory(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let unreadable = |problem: std::io::Error| {
+        Failure::new(
+            "file.unreadable",
+            format!("the directory of scripts cannot be read: {problem}"),
+        )
+        .at(dir.display().to_string())
+        .with_remedy("make it, or name another as dir under [scripts]")
+    };
+    let mut scripts = Vec::new();
+    for entry in fs::read_dir(dir).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let path = entry.path();
+        if is_script(&path) && !path.is_dir() {
+            scripts.push(path);
+        }
+    }
+    scripts.sort();
+    Ok(scripts)
+}
+
+/// Editors keep what is being written beside it, under names that begin with a dot or a `#`.
+fn is_script(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| {
+        name.strip_suffix(".lua").is_some_and(|stem| {
+            !stem.is_empty() && !stem.starts_with(['.', '#']) && !stem.ends_with("_test")
+        })
+    })
+}
+
+/// What the script in `file` may use.
+pub(super) fn limits(settings: &ScriptSettings, file: &Path) -> Limits {
+    let usual = Limits::default();
+    let set = settings.limits_of(file);
+    Limits {
+        memory_octets: set.memory_octets.unwrap_or(usual.memory_octets),
+        cpu: set.cpu.unwrap_or(usual.cpu),
+        wall: set.timeout.or(usual.wall),
+        ..usual
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_has_its_scripts_by_name_without_tests_and_what_editors_leave() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [
+            "b.lua",
+            "a.lua",
+            "a_test.lua",
+            ".a.lua",
+            ".#b.lua",
+            "#b.lua#",
+            "a.lua~",
+            "4913",
+            ".lua",
+            "notes.txt",
+        ] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        fs::create_dir(dir.path().join("c.lua")).unwrap();
+        let settings = ScriptSettings {
+            scripts: Scripts::Dir(dir.path().to_owned()),
+            ..ScriptSettings::default()
+        };
+
+        let found = files(&settings).unwrap();
+
+        let names: Vec<_> = found.iter().map(|path| path.file_name().unwrap()).collect();
+        assert_eq!(names, ["a.lua", "b.lua"]);
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_named() {
+        let settings = ScriptSettings {
+            scripts: Scripts::Dir(PathBuf::from("/nowhere/scripts.d")),
+            ..ScriptSettings::default()
+        };
+
+        let failure = files(&settings).unwrap_err();
+
+        assert_eq!(failure.code, "file.unreadable");
+        assert_eq!(failure.at.as_deref(), Some("/nowhere/scripts.d"));
+    }
+}

@@ -1,0 +1,241 @@
+//! A `postrider serve` that a story watches: what it tells its service manager, what it logs, and
+//! its control socket.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::Ended;
+use super::home::Home;
+
+/// More than anything takes that is going to happen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running daemon.
+pub(crate) struct Daemon {
+    process: Child,
+    socket: PathBuf,
+    told: Receiver<String>,
+    log: Log,
+}
+
+/// The lines of its log, in JSON as they are written where no terminal is.
+#[derive(Clone)]
+struct Log {
+    lines: Arc<(Mutex<Vec<Value>>, Condvar)>,
+    reading: Arc<Mutex<Option<JoinHandle<String>>>>,
+}
+
+impl Daemon {
+    /// Starts it in `home`, and waits until it is ready.
+    #[track_caller]
+    pub(crate) fn start(home: &Home) -> Self {
+        Self::started_by(&mut home.postrider(["serve"]), home)
+    }
+
+    /// The same with a command of the story's own.
+    #[track_caller]
+    pub(crate) fn started_by(command: &mut Command, home: &Home) -> Self {
+        let daemon = Self::begin(command, home);
+        daemon.told("READY=1");
+        daemon
+    }
+
+    /// Starts it, ready or not.
+    pub(crate) fn begin(command: &mut Command, home: &Home) -> Self {
+        static NOTIFY: AtomicU32 = AtomicU32::new(0);
+        let number = NOTIFY.fetch_add(1, Ordering::Relaxed);
+        let notify = home.path().join(format!("notify-{number}"));
+        let manager = UnixDatagram::bind(&notify).unwrap();
+        let (tell, told) = channel();
+        thread::spawn(move || {
+            let mut datagram = [0; 4096];
+            while let Ok(octets) = manager.recv(&mut datagram) {
+                let text = String::from_utf8_lossy(&datagram[..octets]).into_owned();
+                if tell.send(text).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut process = command
+            .env("NOTIFY_SOCKET", &notify)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Log::read(&mut process);
+        Self {
+            process,
+            socket: home.state().join("control.sock"),
+            told,
+            log,
+        }
+    }
+
+    /// The process's id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Waits until it tells its service manager something with `part` in it.
+    #[track_caller]
+    pub(crate) fn told(&self, part: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.told.recv_timeout(left) {
+                Ok(text) if text.contains(part) => return text,
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    panic!("it never told \"{part}\"; it logged {:#?}", self.lines())
+                }
+            }
+        }
+    }
+
+    /// The log so far.
+    pub(crate) fn lines(&self) -> Vec<Value> {
+        self.log.lines.0.lock().unwrap().clone()
+    }
+
+    /// The messages of the log so far that hold `part`.
+    pub(crate) fn said(&self, part: &str) -> Vec<Value> {
+        let lines = self.log.lines.0.lock().unwrap();
+        let holding = lines.iter().filter(|line| holds(line, part));
+        holding.cloned().collect()
+    }
+
+    /// Waits for a line of the log that holds `part`.
+    #[track_caller]
+    pub(crate) fn says(&self, part: &str) -> Value {
+        let (lines, more) = &*self.log.lines;
+        let lines = lines.lock().unwrap();
+        let missing = |lines: &mut Vec<Value>| !lines.iter().any(|line| holds(line, part));
+        let (lines, waited) = more.wait_timeout_while(lines, PATIENCE, missing).unwrap();
+        assert!(!waited.timed_out(), "it never logged \"{part}\", but {lines:#?}");
+        let mut newest = lines.iter().rev();
+        newest.find(|line| holds(line, part)).unwrap().clone()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
+    }
+
+    /// Reloads it with `SIGHUP`, and waits until it says that it is ready again.
+    #[track_caller]
+    pub(crate) fn hang_up(&self) -> String {
+        self.signal(Signal::HUP);
+        let told = self.told("RELOADING=1");
+        assert!(told.contains("MONOTONIC_USEC="), "{told}");
+        self.told("READY=1")
+    }
+
+    /// Asks on the control socket: the answer's status and body.
+    #[track_caller]
+    pub(crate) fn ask(&self, method: &str, path: &str) -> (u16, Value) {
+        ask(&self.socket, method, path)
+    }
+
+    /// How it stands.
+    #[track_caller]
+    pub(crate) fn status(&self) -> Value {
+        let (status, answer) = self.ask("GET", "/v1/status");
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+
+    /// The octets of memory that are its own.
+    pub(crate) fn memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find(|line| line.starts_with("RssAnon:"));
+        let kilobytes = line.and_then(|line| line.split_whitespace().nth(1));
+        kilobytes.unwrap().parse::<u64>().unwrap() << 10
+    }
+
+    /// Tells it to end, and waits for that.
+    pub(crate) fn terminate(self) -> Ended {
+        self.signal(Signal::TERM);
+        self.end()
+    }
+
+    /// Kills it as a crash would.
+    pub(crate) fn kill(self) {
+        self.signal(Signal::KILL);
+        assert_eq!(self.end().signal, Some(9));
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(mut self) -> Ended {
+        let status = self.process.wait().unwrap();
+        Ended::new(status, Vec::new(), self.log.all().into_bytes())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Log {
+    fn read(process: &mut Child) -> Self {
+        let errors = BufReader::new(process.stderr.take().unwrap());
+        let lines = Arc::<(Mutex<Vec<Value>>, Condvar)>::default();
+        let into = Arc::clone(&lines);
+        let reading = thread::spawn(move || {
+            let mut all = String::new();
+            for line in errors.lines().map_while(Result::ok) {
+                let value = serde_json::from_str(&line);
+                let value = value.unwrap_or(line.clone().into());
+                into.0.lock().unwrap().push(value);
+                into.1.notify_all();
+                all += &line;
+                all.push('\n');
+            }
+            all
+        });
+        Self {
+            lines,
+            reading: Arc::new(Mutex::new(Some(reading))),
+        }
+    }
+
+    fn all(&self) -> String {
+        let reading = self.reading.lock().unwrap().take();
+        reading.unwrap().join().unwrap()
+    }
+}
+
+fn holds(line: &Value, part: &str) -> bool {
+    line.to_string().contains(part)
+}
+
+/// A request on a control socket: the answer's status and body.
+#[track_caller]
+pub(crate) fn ask(socket: &Path, method: &str, path: &str) -> (u16, Value) {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    // HTTP/1.0: the answer ends with the connection.
+    write!(
+        stream,
+        "{method} {path} HTTP/1.0\r\nHost: postrider\r\nContent-Length: 0\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, serde_json::from_str(body).unwrap_or(Value::Null))
+}
