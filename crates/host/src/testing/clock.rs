@@ -42,6 +42,11 @@ impl TestClock {
         self.manual.next_wake()
     }
 
+    /// Whether somebody sleeps for no time again and again.
+    pub(super) fn is_spinning(&self) -> bool {
+        self.idle.load(Ordering::Relaxed) > IDLE_SLEEPS
+    }
+
     /// Waits until somebody has slept for no time again and again.
     pub(super) async fn spun(&self) {
         self.spun.notified().await;

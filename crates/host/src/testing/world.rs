@@ -294,6 +294,9 @@ impl World {
             }
             Backend::settle(&self.app()).await;
             self.0.stage.parked().await;
+            if self.0.clock.is_spinning() {
+                return Err(spinning());
+            }
             if self
                 .0
                 .activity
