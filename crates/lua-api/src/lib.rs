@@ -24,16 +24,19 @@
 //! test of `postrider-lua` to show.
 #![forbid(unsafe_code)]
 
+mod check;
 mod codes;
 pub mod family;
 mod item;
 mod reference;
 mod standard;
 mod stubs;
+mod suggest;
 
+pub use check::{Finding, Validators, check};
 pub use family::{
-    ATTACH_FIELDS, EVENTS, FAMILIES, HANDLES, HTTP_GET_FIELDS, HTTP_POST_FIELDS, ROTATE_FIELDS,
-    SEND_FIELDS, item, items,
+    ATTACH_FIELDS, CSV_ENCODE_FIELDS, CSV_READ_FIELDS, EVENTS, FAMILIES, HANDLES, HTTP_GET_FIELDS,
+    HTTP_POST_FIELDS, ROTATE_FIELDS, RUN_FIELDS, SEND_FIELDS, item, items,
 };
 pub use item::{
     ERR, Error, Errors, Event, Family, Field, Handle, Item, Kind, Record, Type, error, field,
@@ -42,3 +45,4 @@ pub use item::{
 pub use reference::reference;
 pub use standard::STANDARD;
 pub use stubs::{luarc, stubs};
+pub use suggest::nearest;

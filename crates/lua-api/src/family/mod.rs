@@ -19,8 +19,10 @@ mod test;
 mod time;
 
 pub use account::{ATTACH_FIELDS, ROTATE_FIELDS, SEND_FIELDS};
+pub use csv::{CSV_ENCODE_FIELDS, CSV_READ_FIELDS};
 pub use event::EVENTS;
 pub use http::{HTTP_GET_FIELDS, HTTP_POST_FIELDS};
+pub use process::RUN_FIELDS;
 
 use crate::item::{Family, Handle, Item};
 
@@ -58,6 +60,12 @@ pub const HANDLES: &[&Handle] = &[
     &test::PROCESS,
     &test::FS,
 ];
+
+/// What works only while a script loads.
+pub(crate) const AT_LOAD: &[&str] = &["on", "every", "cron"];
+
+/// What calls the functions it is given later, when the script has loaded.
+pub(crate) const CALLS_LATER: &[&str] = &["on", "every", "cron", "at", "after"];
 
 /// All names, in the order of the reference.
 pub fn items() -> impl Iterator<Item = &'static Item> {
