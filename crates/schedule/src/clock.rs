@@ -8,6 +8,8 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
+use crate::row::later;
+
 /// The time of day, and waiting for it.
 pub trait Clock: Send + Sync {
     /// The time now. It may jump either way between two calls.
@@ -15,6 +17,12 @@ pub trait Clock: Send + Sync {
 
     /// Waits until it is `at` or later, also if the clock is set meanwhile or the machine sleeps.
     fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()>;
+
+    /// Waits until so much time has passed. Where time passes by itself, setting the clock does
+    /// not shorten or lengthen it.
+    fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
+        self.sleep_until(later(self.now(), span))
+    }
 }
 
 /// How long [`SystemClock`] waits before it looks at the time again: a clock that was set, or a
@@ -43,6 +51,10 @@ impl Clock for SystemClock {
             }
         }
         .boxed()
+    }
+
+    fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
+        tokio::time::sleep(span).boxed()
     }
 }
 

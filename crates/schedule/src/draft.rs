@@ -1,0 +1,128 @@
+//! A set of schedules in the making, and what a script holds of one schedule.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use jiff::Timestamp;
+
+use crate::error::ScheduleError;
+use crate::job::Schedule;
+use crate::row::PastRun;
+use crate::scheduler::{Key, Scheduler, Shared};
+
+/// A set of schedules. Clones are the same; one that was never installed is forgotten with the
+/// last of them.
+#[derive(Clone)]
+pub struct Draft(Arc<Inner>);
+
+struct Inner {
+    scheduler: Scheduler,
+    set: u64,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.scheduler.state().drafts.remove(&self.set);
+    }
+}
+
+impl fmt::Debug for Draft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Draft({})", self.0.set)
+    }
+}
+
+impl Draft {
+    pub(crate) fn new(scheduler: Scheduler, set: u64) -> Self {
+        Self(Arc::new(Inner { scheduler, set }))
+    }
+
+    pub(crate) fn set(&self) -> u64 {
+        self.0.set
+    }
+
+    /// One more schedule: beside the set in force until this one is installed, and at work at
+    /// once from then on. [`ScheduleError::Superseded`] when a later set has taken its place.
+    pub fn add(&self, schedule: Schedule) -> Result<Handle, ScheduleError> {
+        self.0.scheduler.add_to(self.0.set, schedule)
+    }
+}
+
+/// One schedule, in the hands of who asked for it. It keeps nothing alive.
+#[derive(Clone)]
+pub struct Handle {
+    scheduler: Weak<Shared>,
+    set: u64,
+    key: Key,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Handle").field(&self.key).finish()
+    }
+}
+
+impl Handle {
+    pub(crate) fn new(scheduler: &Scheduler, set: u64, key: Key) -> Self {
+        Self {
+            scheduler: Arc::downgrade(&scheduler.0),
+            set,
+            key,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> Option<&str> {
+        match &self.key {
+            Key::Named(name) => Some(name),
+            Key::Unnamed(_) => None,
+        }
+    }
+
+    /// Ends it; a run under way goes on. False if it has ended before, or belongs to a later
+    /// generation by now.
+    pub fn cancel(&self) -> bool {
+        let Some(scheduler) = self.scheduler() else {
+            return false;
+        };
+        let mut state = scheduler.state();
+        let is_ours = state
+            .find(self.set, &self.key)
+            .is_some_and(|entry| entry.set == self.set);
+        if is_ours {
+            match state.drafts.get_mut(&self.set) {
+                Some(draft) => draft.remove(&self.key),
+                None => state.live.remove(&self.key),
+            };
+        }
+        drop(state);
+        scheduler.nudge();
+        is_ours
+    }
+
+    /// When it runs next.
+    pub fn next(&self) -> Option<Timestamp> {
+        let scheduler = self.scheduler()?;
+        let now = scheduler.now();
+        scheduler.state().find(self.set, &self.key)?.next(now)
+    }
+
+    /// Runs it at once, beside its plan.
+    pub fn run_now(&self) -> Result<(), ScheduleError> {
+        match self.scheduler() {
+            Some(scheduler) => scheduler.run_key(self.set, &self.key),
+            None => Err(ScheduleError::Unknown(self.key.row())),
+        }
+    }
+
+    /// The latest run that has ended.
+    pub fn last(&self) -> Option<PastRun> {
+        let scheduler = self.scheduler()?;
+        let mut state = scheduler.state();
+        state.find(self.set, &self.key)?.row.last.clone()
+    }
+
+    fn scheduler(&self) -> Option<Scheduler> {
+        self.scheduler.upgrade().map(Scheduler)
+    }
+}

@@ -1,0 +1,395 @@
+//! All schedules of a process, and what can be asked of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, oneshot};
+
+use crate::clock::Clock;
+use crate::draft::{Draft, Handle};
+use crate::entry::Entry;
+use crate::error::ScheduleError;
+use crate::job::{Schedule, Sink};
+use crate::plan::{Plan, SHORTEST};
+use crate::row::{PastRun, Row};
+use crate::standing::Standing;
+use crate::store::{MemoryStore, Store};
+
+/// Schedules of one process. Thousands are served; ten thousand are a loop gone wrong.
+const SCHEDULES: usize = 10_000;
+/// Names are shown in lists and written in URLs.
+const NAME: usize = 100;
+/// The longest interval, wait and jitter that mean something.
+const LONGEST: Duration = Duration::from_hours(24 * 3660);
+
+/// What a scheduler works with.
+pub struct SchedulerSettings {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where schedules with a name are kept.
+    pub store: Arc<dyn Store>,
+    /// Who is told.
+    pub sink: Arc<dyn Sink>,
+}
+
+/// All schedules of a process. Clones are the same.
+#[derive(Clone)]
+pub struct Scheduler(pub(crate) Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) store: Arc<dyn Store>,
+    /// Those without a name are kept here, so that there is one way for all.
+    pub(crate) own: Arc<MemoryStore>,
+    pub(crate) sink: Arc<dyn Sink>,
+    /// This process, among those that share the store.
+    pub(crate) holder: String,
+    state: Mutex<State>,
+    /// There may be something to do.
+    pub(crate) wake: Notify,
+    /// A run has ended, or a schedule is gone.
+    pub(crate) changed: Notify,
+    /// One at a time drives.
+    pub(crate) driving: tokio::sync::Mutex<()>,
+}
+
+/// Which schedule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Key {
+    Named(String),
+    Unnamed(u64),
+}
+
+impl Key {
+    /// What its row is called.
+    pub(crate) fn row(&self) -> String {
+        match self {
+            Self::Named(name) => name.clone(),
+            Self::Unnamed(number) => format!("#{number}"),
+        }
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) live: BTreeMap<Key, Entry>,
+    /// Sets that are not in force (yet).
+    pub(crate) drafts: BTreeMap<u64, BTreeMap<Key, Entry>>,
+    /// The set in force.
+    pub(crate) set: u64,
+    numbers: u64,
+    pub(crate) under_way: Vec<UnderWay>,
+    pub(crate) stopping: bool,
+    /// Those who wait until everything due has begun.
+    pub(crate) settlers: Vec<oneshot::Sender<()>>,
+}
+
+/// A run under way in this process.
+pub(crate) struct UnderWay {
+    pub(crate) key: Key,
+    pub(crate) number: u64,
+    /// Ends it early.
+    pub(crate) stop: Option<oneshot::Sender<()>>,
+}
+
+impl State {
+    /// A number that nothing else has.
+    pub(crate) fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    pub(crate) fn running(&self, key: &Key) -> usize {
+        self.under_way.iter().filter(|run| run.key == *key).count()
+    }
+
+    /// The schedule, in force or not.
+    pub(crate) fn find(&mut self, set: u64, key: &Key) -> Option<&mut Entry> {
+        match self.drafts.get_mut(&set) {
+            Some(draft) => draft.get_mut(key),
+            None => self.live.get_mut(key),
+        }
+    }
+}
+
+impl Scheduler {
+    /// One without schedules. Nothing runs until [`Self::run`] does.
+    pub fn new(settings: SchedulerSettings) -> Self {
+        use std::hash::{BuildHasher as _, RandomState};
+        let random = RandomState::new().hash_one(0);
+        Self(Arc::new(Shared {
+            clock: settings.clock,
+            store: settings.store,
+            own: Arc::new(MemoryStore::new()),
+            sink: settings.sink,
+            holder: format!("{}-{random:016x}", std::process::id()),
+            state: Mutex::default(),
+            wake: Notify::new(),
+            changed: Notify::new(),
+            driving: tokio::sync::Mutex::new(()),
+        }))
+    }
+
+    /// A new set beside the one in force; nothing of it runs yet.
+    pub fn generation(&self) -> Draft {
+        let mut state = self.state();
+        let set = state.number();
+        state.drafts.insert(set, BTreeMap::new());
+        Draft::new(self.clone(), set)
+    }
+
+    /// Puts `draft` in force in place of the set before, all at once.
+    ///
+    /// Schedules with a name go on where the one of that name was; others of the old set end.
+    /// Runs under way go on. Does nothing if it was done before.
+    pub fn install(&self, draft: &Draft) {
+        let now = self.now();
+        let mut state = self.state();
+        let Some(new) = state.drafts.remove(&draft.set()) else {
+            return;
+        };
+        let mut old = std::mem::replace(&mut state.live, new);
+        state.set = draft.set();
+        for (key, entry) in &mut state.live {
+            if let Some(old) = old.remove(key) {
+                let wanted = wanted(&entry.schedule, now);
+                entry.take_over(old, &wanted, now);
+            }
+        }
+        for key in old.keys() {
+            if let Key::Unnamed(_) = key
+                && state.running(key) == 0
+            {
+                self.0.own.forget(&key.row());
+            }
+        }
+        drop(state);
+        self.nudge();
+    }
+
+    /// Adds a schedule to the set in force.
+    pub fn add(&self, schedule: Schedule) -> Result<Handle, ScheduleError> {
+        let set = self.state().set;
+        self.add_to(set, schedule)
+    }
+
+    pub(crate) fn add_to(&self, set: u64, schedule: Schedule) -> Result<Handle, ScheduleError> {
+        check(&schedule)?;
+        let now = self.now();
+        let wanted = wanted(&schedule, now);
+        let kept = match &schedule.options.name {
+            // What cannot be read now is dealt with when it is to be written.
+            Some(name) => self.0.store.load(name, now).ok().flatten(),
+            None => None,
+        };
+        if let Plan::At(at) = schedule.plan
+            && at <= now
+            && kept.as_ref().is_none_or(|row| row.plan != wanted.plan)
+        {
+            return Err(ScheduleError::Past(at));
+        }
+        let mut row = kept.unwrap_or_else(|| wanted.clone());
+        row.attach(&wanted);
+        let mut state = self.state();
+        let key = match &schedule.options.name {
+            Some(name) => Key::Named(name.clone()),
+            None => Key::Unnamed(state.number()),
+        };
+        let in_force = state.set == set;
+        let entries = match state.drafts.get_mut(&set) {
+            Some(draft) => draft,
+            None if in_force => &mut state.live,
+            None => return Err(ScheduleError::Superseded),
+        };
+        if entries.len() >= SCHEDULES {
+            return Err(ScheduleError::TooMany(SCHEDULES));
+        }
+        if let Key::Named(name) = &key
+            && let Some(first) = entries.get(&key)
+        {
+            return Err(ScheduleError::Duplicate {
+                name: name.clone(),
+                first: first.schedule.at.clone(),
+                second: schedule.at,
+            });
+        }
+        let entry = Entry::new(set, Arc::new(schedule), row, now);
+        entries.insert(key.clone(), entry);
+        drop(state);
+        self.nudge();
+        Ok(Handle::new(self, set, key))
+    }
+
+    /// All schedules in force, those with a name first.
+    pub fn list(&self) -> Vec<Standing> {
+        let now = self.now();
+        let mut state = self.state();
+        let state = &mut *state;
+        let mut list = Vec::with_capacity(state.live.len());
+        for (key, entry) in &mut state.live {
+            let running = state.under_way.iter().filter(|run| run.key == *key).count();
+            list.push(Standing {
+                name: entry.schedule.options.name.clone(),
+                script: entry.schedule.script.clone(),
+                at: Some(entry.schedule.at.clone()),
+                plan: entry.schedule.plan.to_string(),
+                zone: entry.schedule.plan.zone(),
+                last: entry.row.last.clone(),
+                next: entry.next(now),
+                paused: entry.row.paused,
+                running: u32::try_from(running).unwrap_or(u32::MAX),
+                runs: entry.row.runs,
+                failures: entry.row.failures,
+            });
+        }
+        list
+    }
+
+    /// Runs the schedule `name` at once, beside its plan.
+    pub fn run_now(&self, name: &str) -> Result<(), ScheduleError> {
+        let set = self.state().set;
+        self.run_key(set, &Key::Named(name.to_owned()))
+    }
+
+    pub(crate) fn run_key(&self, set: u64, key: &Key) -> Result<(), ScheduleError> {
+        let now = self.now();
+        let name = key.row();
+        let mut state = self.state();
+        let running = state.running(key);
+        let Some(entry) = state.find(set, key) else {
+            return Err(ScheduleError::Unknown(name));
+        };
+        if running > 0 && entry.schedule.options.overlap == crate::Overlap::Skip {
+            return Err(ScheduleError::Running(name));
+        }
+        if !entry.run_now(now) {
+            return Err(ScheduleError::Running(name));
+        }
+        drop(state);
+        self.nudge();
+        Ok(())
+    }
+
+    /// Runs nothing of the schedule `name` until [`Self::resume`]; what falls due meanwhile is
+    /// left out.
+    pub fn pause(&self, name: &str) -> Result<(), ScheduleError> {
+        self.set_paused(name, true)
+    }
+
+    /// Lets the schedule `name` go on.
+    pub fn resume(&self, name: &str) -> Result<(), ScheduleError> {
+        self.set_paused(name, false)
+    }
+
+    fn set_paused(&self, name: &str, paused: bool) -> Result<(), ScheduleError> {
+        let now = self.now();
+        let unknown = || ScheduleError::Unknown(name.to_owned());
+        let key = Key::Named(name.to_owned());
+        let known = self.state().live.get(&key).map(|entry| entry.row.clone());
+        let known = known.ok_or_else(unknown)?;
+        let mut kept = None;
+        self.0.store.change(name, now, &mut |row| {
+            let row = row.get_or_insert_with(|| known.clone());
+            if paused {
+                row.pause();
+            } else {
+                row.resume(now);
+            }
+            kept = Some(row.clone());
+        })?;
+        if let Some(entry) = self.state().live.get_mut(&key)
+            && let Some(row) = kept
+        {
+            entry.refreshed(row, now);
+        }
+        self.nudge();
+        Ok(())
+    }
+
+    /// The latest runs of the schedule `name`, the latest first.
+    pub fn history(&self, name: &str, limit: usize) -> Result<Vec<PastRun>, ScheduleError> {
+        Ok(self.0.store.history(name, limit)?)
+    }
+
+    /// Whether nothing will ever run any more, and nothing runs.
+    pub fn is_empty(&self) -> bool {
+        let now = self.now();
+        let mut state = self.state();
+        state.under_way.is_empty() && state.live.values_mut().all(|entry| entry.is_done(now))
+    }
+
+    /// Waits until [`Self::is_empty`].
+    pub async fn finished(&self) {
+        loop {
+            let changed = self.0.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.is_empty() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// The time, as precise as it is kept.
+    pub(crate) fn now(&self) -> Timestamp {
+        let now = self.0.clock.now();
+        Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn nudge(&self) {
+        self.0.wake.notify_one();
+        self.0.changed.notify_waiters();
+    }
+
+    pub(crate) fn store_of(&self, key: &Key) -> Arc<dyn Store> {
+        match key {
+            Key::Named(_) => Arc::clone(&self.0.store),
+            Key::Unnamed(_) => Arc::clone(&self.0.own) as Arc<dyn Store>,
+        }
+    }
+}
+
+/// What the store is to know of `schedule`.
+pub(crate) fn wanted(schedule: &Schedule, now: Timestamp) -> Row {
+    let plan = &schedule.plan;
+    Row::new(&schedule.script, &plan.to_string(), plan.zone(), now)
+}
+
+fn check(schedule: &Schedule) -> Result<(), ScheduleError> {
+    let refuse = |what: String| Err(ScheduleError::Invalid(what));
+    let options = &schedule.options;
+    if let Some(name) = &options.name {
+        let printable = !name.is_empty() && !name.chars().any(char::is_control);
+        if !printable || name.trim() != name || name.chars().count() > NAME {
+            return refuse(format!(
+                "a name has 1 to {NAME} printable characters and no space at its ends"
+            ));
+        }
+    }
+    match schedule.plan {
+        Plan::Every(span) if span < SHORTEST => {
+            return refuse("an interval is one second or more".to_owned());
+        }
+        Plan::Every(span) | Plan::After(span) if span > LONGEST => {
+            return refuse("ten years are the longest to wait".to_owned());
+        }
+        _ => {}
+    }
+    if options.jitter > LONGEST {
+        return refuse("jitter is ten years at most".to_owned());
+    }
+    if options.timeout.is_some_and(|span| span.is_zero()) {
+        return refuse("a time-out of nothing lets nothing run".to_owned());
+    }
+    if options.retry.attempts > 100 {
+        return refuse("a run is tried again a hundred times at most".to_owned());
+    }
+    Ok(())
+}
