@@ -342,3 +342,124 @@ fn never(fields: &[String]) -> bool {
         .parse(&bounded)
         .is_ok_and(|cron| cron.find_next_occurrence(&start, true).is_err())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The next `count` times after `after`, by the clock of `zone`.
+    fn times(text: &str, zone: &str, after: &str, count: usize) -> Vec<String> {
+        let cron = Cron::parse(text).unwrap();
+        let zone = TimeZone::get(zone).unwrap();
+        let mut time: Timestamp = after.parse().unwrap();
+        let mut times = Vec::new();
+        for _ in 0..count {
+            time = cron.next(time, &zone).unwrap();
+            times.push(
+                time.to_zoned(zone.clone())
+                    .strftime("%d %H:%M %:z")
+                    .to_string(),
+            );
+        }
+        times
+    }
+
+    #[test]
+    fn a_time_of_day_in_a_gap_comes_once_when_the_gap_ends() {
+        let paris = times("30 2 * * *", "Europe/Paris", "2026-03-28T00:00:00Z", 3);
+        assert_eq!(
+            paris,
+            ["28 02:30 +01:00", "29 03:00 +02:00", "30 02:30 +02:00"]
+        );
+        let york = times(
+            "0,30 2 * * *",
+            "America/New_York",
+            "2026-03-07T12:00:00Z",
+            2,
+        );
+        assert_eq!(york, ["08 03:00 -04:00", "09 02:00 -04:00"]);
+        // Half an hour is left out here: 02:00 to 02:30.
+        let howe = times(
+            "15 2 * * *",
+            "Australia/Lord_Howe",
+            "2026-10-03T00:00:00Z",
+            2,
+        );
+        assert_eq!(howe, ["04 02:30 +11:00", "05 02:15 +11:00"]);
+    }
+
+    #[test]
+    fn a_time_of_day_that_is_shown_twice_comes_the_first_time_only() {
+        let paris = times("30 2 * * *", "Europe/Paris", "2026-10-24T12:00:00Z", 2);
+        assert_eq!(paris, ["25 02:30 +02:00", "26 02:30 +01:00"]);
+        let york = times("30 1 * * *", "America/New_York", "2026-10-31T12:00:00Z", 2);
+        assert_eq!(york, ["01 01:30 -04:00", "02 01:30 -05:00"]);
+        let howe = times(
+            "45 1 * * *",
+            "Australia/Lord_Howe",
+            "2026-04-03T20:00:00Z",
+            2,
+        );
+        assert_eq!(howe, ["05 01:45 +11:00", "06 01:45 +10:30"]);
+    }
+
+    #[test]
+    fn every_hour_means_every_real_hour() {
+        let paris = times("30 * * * *", "Europe/Paris", "2026-10-24T23:00:00Z", 4);
+        assert_eq!(
+            paris,
+            [
+                "25 01:30 +02:00",
+                "25 02:30 +02:00",
+                "25 02:30 +01:00",
+                "25 03:30 +01:00"
+            ]
+        );
+        let york = times("30 * * * *", "America/New_York", "2026-03-08T06:00:00Z", 2);
+        assert_eq!(york, ["08 01:30 -05:00", "08 03:30 -04:00"]);
+        let howe = times(
+            "*/15 * * * *",
+            "Australia/Lord_Howe",
+            "2026-04-04T14:40:00Z",
+            4,
+        );
+        assert_eq!(
+            howe,
+            [
+                "05 01:45 +11:00",
+                "05 01:30 +10:30",
+                "05 01:45 +10:30",
+                "05 02:00 +10:30"
+            ]
+        );
+    }
+
+    #[test]
+    fn names_ranges_and_nicknames_are_understood() {
+        let week = times("0 8 * * fri-sun", "UTC", "2026-11-23T00:00:00Z", 3);
+        assert_eq!(
+            week,
+            ["27 08:00 +00:00", "28 08:00 +00:00", "29 08:00 +00:00"]
+        );
+        assert_eq!(
+            times("@daily", "UTC", "2026-11-23T00:00:00Z", 1),
+            ["24 00:00 +00:00"]
+        );
+        assert_eq!(
+            times("0 0 L dec *", "UTC", "2026-11-23T00:00:00Z", 1),
+            ["31 00:00 +00:00"]
+        );
+    }
+
+    #[test]
+    fn an_error_names_the_field_and_what_it_takes() {
+        let reason = |text: &str| Cron::parse(text).unwrap_err().reason().to_owned();
+        assert!(reason("60 * * * *").starts_with("minute \"60\" is not understood; it takes 0-59"));
+        assert!(reason("0 8 * mon *").starts_with("month \"mon\" is not understood"));
+        assert!(reason("*/90 * * * *").contains("n at most 59"));
+        assert!(reason("0 8 * *").contains("five fields"));
+        assert!(reason("0 8 * * * Europe/Paris").contains("an option of its own, tz"));
+        assert!(reason("@reboot").contains("@daily"));
+        assert!(reason("0 0 30 2 *").starts_with("never comes"));
+    }
+}
