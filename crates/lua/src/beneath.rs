@@ -15,9 +15,7 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, open, openat};
 use rustix::io::Errno;
 
 /// How to open a file for what is in it: without waiting for somebody at a pipe's other end.
-const FILE: OFlags = OFlags::RDONLY
-    .union(OFlags::NONBLOCK)
-    .union(OFlags::NOCTTY);
+const FILE: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 /// How to open a directory.
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
 
@@ -172,7 +170,9 @@ mod tests {
         fs::write(inside.join("folder/file"), "inside").unwrap();
         fs::write(folder.path().join("secret"), "outside").unwrap();
         check(&inside, |root, path, flags| resolve(root, path, flags));
-        check(&inside, |root, path, flags| resolve_by_steps(root, path, flags));
+        check(&inside, |root, path, flags| {
+            resolve_by_steps(root, path, flags)
+        });
     }
 
     #[test]

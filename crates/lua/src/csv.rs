@@ -157,21 +157,25 @@ impl Sheet {
         };
         if record.len() != width {
             let number = self.rows.len() + 1;
-            let (has, of) = (counted(record.len()), if layout.header { "header" } else { "first row" });
+            let (has, of) = (
+                counted(record.len()),
+                if layout.header { "header" } else { "first row" },
+            );
             return Err(invalid(
                 line,
                 format!("row {number} has {has}, and the {of} {width}"),
             ));
         }
-        let nameless = self.columns.iter().flatten().zip(&record);
-        let mut nameless = nameless.zip(1..);
+        let cells = self.columns.iter().flatten().zip(&record);
+        let mut numbered = cells.zip(1..);
         if let Some((_, column)) =
-            nameless.find(|((name, cell), _)| name.is_empty() && !cell.is_empty())
+            numbered.find(|((name, cell), _)| name.is_empty() && !cell.is_empty())
         {
-            return Err(
-                invalid(line, format!("column {column} holds something and has no name"))
-                    .with_remedy("name it in the first line, or read with header = false"),
-            );
+            return Err(invalid(
+                line,
+                format!("column {column} holds something and has no name"),
+            )
+            .with_remedy("name it in the first line, or read with header = false"));
         }
         self.rows.push(record);
         Ok(())
@@ -207,9 +211,9 @@ impl Sheet {
         }
         let mut values = MultiValue::from_iter([Value::Table(rows)]);
         if let Some(columns) = &self.columns {
-            let named = columns.iter().filter(|name| !name.is_empty());
-            let named = lua.create_sequence_from(named.map(String::as_str))?;
-            values.push_back(Value::Table(named));
+            let used = columns.iter().filter(|name| !name.is_empty());
+            let used = lua.create_sequence_from(used.map(String::as_str))?;
+            values.push_back(Value::Table(used));
         }
         Ok(values)
     }
@@ -243,8 +247,8 @@ fn counted(fields: usize) -> String {
 
 fn line_at(octets: &[u8], at: usize) -> u64 {
     let before = octets.get(..at).unwrap_or(octets);
-    let breaks = before.iter().filter(|&&octet| octet == b'\n').count();
-    u64::try_from(breaks).unwrap_or(u64::MAX).saturating_add(1)
+    let lines = before.split(|&octet| octet == b'\n').count();
+    u64::try_from(lines).unwrap_or(u64::MAX)
 }
 
 /// Whether each quoted field ends where it should. The parser takes what is left of the text
@@ -278,7 +282,10 @@ fn quotes(octets: &[u8], delimiter: u8) -> Result<(), Failure> {
         line += u64::from(octet == b'\n');
     }
     match at {
-        At::Quoted => Err(invalid(opened, "the quote that begins here is never closed")),
+        At::Quoted => Err(invalid(
+            opened,
+            "the quote that begins here is never closed",
+        )),
         _ => Ok(()),
     }
 }
@@ -330,15 +337,18 @@ fn encode(lua: &Lua, mut args: Args) -> Result<mlua::LuaString, Fault> {
                 counted(row.raw_len())
             )));
         }
-        for column in 0..width {
-            let (value, name) = if named {
-                let name = &columns[column];
-                (row.raw_get(name.as_str())?, format!(".{name:.60}"))
-            } else {
-                (row.raw_get(column + 1)?, format!("[{}]", column + 1))
-            };
-            let wrong = |what: &str| Fault::Misuse(format!("rows[{number}]{name} is {what}"));
-            sheet.cell(lua, &value, &wrong)?;
+        let wrong =
+            |cell: &str, what: &str| Fault::Misuse(format!("rows[{number}]{cell} is {what}"));
+        if named {
+            for name in &columns {
+                let value = row.raw_get(name.as_str())?;
+                sheet.cell(lua, &value, &|what| wrong(&format!(".{name:.60}"), what))?;
+            }
+        } else {
+            for column in 1..=width {
+                let value = row.raw_get(column)?;
+                sheet.cell(lua, &value, &|what| wrong(&format!("[{column}]"), what))?;
+            }
         }
         sheet.end(&mut writer)?;
     }
@@ -384,7 +394,12 @@ struct Writing {
 }
 
 impl Writing {
-    fn cell(&mut self, lua: &Lua, value: &Value, wrong: &dyn Fn(&str) -> Fault) -> Result<(), Fault> {
+    fn cell(
+        &mut self,
+        lua: &Lua,
+        value: &Value,
+        wrong: &dyn Fn(&str) -> Fault,
+    ) -> Result<(), Fault> {
         match value {
             Value::Nil => self.push(Vec::new()),
             Value::String(text) => self.text(&text.as_bytes()),
@@ -399,7 +414,10 @@ impl Writing {
 
     /// Text; if it is to be safe, none that a spreadsheet would take for a formula.
     fn text(&mut self, text: &[u8]) -> Result<(), Fault> {
-        let formula = matches!(text.first(), Some(b'=' | b'+' | b'-' | b'@' | b'\t' | b'\r'));
+        let formula = matches!(
+            text.first(),
+            Some(b'=' | b'+' | b'-' | b'@' | b'\t' | b'\r')
+        );
         if self.safe && formula {
             self.push([b"'", text].concat())
         } else {
@@ -408,10 +426,9 @@ impl Writing {
     }
 
     fn push(&mut self, cell: Vec<u8>) -> Result<(), Fault> {
-        self.octets_left = self
-            .octets_left
-            .checked_sub(cell.len())
-            .ok_or_else(|| Fault::Misuse(format!("the text would be longer than {OCTETS} octets")))?;
+        self.octets_left = self.octets_left.checked_sub(cell.len()).ok_or_else(|| {
+            Fault::Misuse(format!("the text would be longer than {OCTETS} octets"))
+        })?;
         self.record.push(cell);
         Ok(())
     }

@@ -15,7 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::FutureExt as _;
 use mlua::{Lua, Table};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fchmod, openat, renameat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, Stat, fchmod, openat, renameat, statat, unlinkat,
+};
 use rustix::io::Errno;
 use tokio::sync::Semaphore;
 
@@ -296,11 +298,8 @@ struct Unfinished<'d> {
 impl<'d> Unfinished<'d> {
     fn create(folder: &'d OwnedFd, beside: &OsStr) -> Result<Self, Trouble> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        let flags = OFlags::WRONLY
-            | OFlags::CREATE
-            | OFlags::EXCL
-            | OFlags::NOFOLLOW
-            | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         loop {
             let number = COUNT.fetch_add(1, Ordering::Relaxed);
             let process = std::process::id();

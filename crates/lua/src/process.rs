@@ -127,7 +127,10 @@ fn command(program: &Program) -> Command {
     command
         .args(&program.arguments)
         .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| PATH.into()))
+        .env(
+            "PATH",
+            std::env::var_os("PATH").unwrap_or_else(|| PATH.into()),
+        )
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -292,7 +295,9 @@ impl Described {
                     Value::Nil => TIMEOUT,
                     span => time::duration(&span).map_err(Fault::Misuse)?,
                 },
-                max_octets: fields.count("max_octets", OUTPUT_OCTETS_MAX)?.unwrap_or(OUTPUT_OCTETS),
+                max_octets: fields
+                    .count("max_octets", OUTPUT_OCTETS_MAX)?
+                    .unwrap_or(OUTPUT_OCTETS),
             },
             stdin: secret_stdin,
             env: secret_env,
@@ -302,7 +307,10 @@ impl Described {
     fn allowed(&self, allowed: &[PathBuf]) -> Result<(), Failure> {
         let path = &self.program.path;
         // Compared as it is written: `/usr/bin/../bin/df` is another name.
-        if allowed.iter().any(|known| known.as_os_str() == path.as_os_str()) {
+        if allowed
+            .iter()
+            .any(|known| known.as_os_str() == path.as_os_str())
+        {
             return Ok(());
         }
         let shown: String = path.to_string_lossy().chars().take(200).collect();
@@ -355,7 +363,9 @@ fn apart(lua: &Lua, table: &Table) -> Result<(Vec<OsString>, Table), Fault> {
     }
     let length = table.raw_len();
     if count != length {
-        return Err(Fault::misuse("the program and its arguments are a list without holes"));
+        return Err(Fault::misuse(
+            "the program and its arguments are a list without holes",
+        ));
     }
     let mut words = Vec::with_capacity(length);
     for index in 1..=length {
@@ -392,7 +402,10 @@ fn environment(fields: &Fields<'_>) -> Result<Environment, Fault> {
     };
     for (name, value) in fields.named("env", &table)? {
         let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(fits) {
+        if name.is_empty()
+            || name.starts_with(|c: char| c.is_ascii_digit())
+            || !name.chars().all(fits)
+        {
             return Err(Fault::Misuse(format!(
                 "field 'env' has '{name:.60}', which is no name of a variable"
             )));

@@ -42,7 +42,7 @@ pub(crate) fn register(registrar: &Registrar<'_>, sources: &Arc<Sources>) -> mlu
     let engine = Arc::new(environment(sources));
     let turns = Arc::new(Semaphore::new(AT_ONCE));
 
-    let (renderer, turn) = (Arc::clone(&engine), Arc::clone(&turns));
+    let (files, turn) = (Arc::clone(&engine), Arc::clone(&turns));
     let places = Arc::clone(sources);
     registrar.add_waiting("template.render", move |lua, mut args| {
         let name = args.text("name")?;
@@ -53,9 +53,9 @@ pub(crate) fn register(registrar: &Registrar<'_>, sources: &Arc<Sources>) -> mlu
                 "'{name:.60}' is no name of a template: write \"report\", or \"mail/report\" for one in a folder"
             )));
         }
-        let (engine, sources) = (Arc::clone(&renderer), Arc::clone(&places));
+        let (engine, sources) = (Arc::clone(&files), Arc::clone(&places));
         Ok(apart(&turn, move || {
-            let message = Message::render(&engine, &sources, &name, vars)?;
+            let message = Message::render(&engine, &sources, &name, &vars)?;
             Ok(Reply::made(move |lua| message.table(lua)))
         }))
     })?;
@@ -84,7 +84,9 @@ fn variables(lua: &Lua, args: &mut Args) -> Result<TemplateValue, Fault> {
     };
     let value = json::from_lua(lua, &Value::Table(table), Secrets::Refused)?;
     if !value.is_object() {
-        return Err(Fault::misuse("the variables have names: write { name = value }"));
+        return Err(Fault::misuse(
+            "the variables have names: write { name = value }",
+        ));
     }
     Ok(TemplateValue::from(Serde(value)))
 }
@@ -92,7 +94,10 @@ fn variables(lua: &Lua, args: &mut Args) -> Result<TemplateValue, Fault> {
 fn environment(sources: &Arc<Sources>) -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|name| {
-        if name.ends_with(".html") {
+        if Path::new(name)
+            .extension()
+            .is_some_and(|suffix| suffix == "html")
+        {
             AutoEscape::Html
         } else {
             AutoEscape::None
@@ -150,19 +155,21 @@ impl Message {
         engine: &Environment<'static>,
         sources: &Sources,
         name: &str,
-        vars: TemplateValue,
+        vars: &TemplateValue,
     ) -> Result<Self, Failure> {
         let files = ["subject.txt", "txt", "html"].map(|suffix| format!("{name}.{suffix}"));
         let [subject, text, html] = files.each_ref().map(|file| {
             let template = match engine.get_template(file) {
                 Ok(template) => template,
                 Err(error) if error.kind() == ErrorKind::TemplateNotFound => return Ok(None),
-                Err(error) => return Err(failure(&error, &vars)),
+                Err(error) => return Err(failure(&error, vars)),
             };
-            bounded(template.render(vars.clone()), &vars).map(Some)
+            bounded(template.render(vars.clone()), vars).map(Some)
         });
         let message = Self {
-            subject: subject?.map(|subject| subject_of(&subject, name)).transpose()?,
+            subject: subject?
+                .map(|subject| subject_of(&subject, name))
+                .transpose()?,
             text: text?,
             html: html?,
         };
@@ -192,8 +199,9 @@ fn subject_of(text: &str, name: &str) -> Result<String, Failure> {
     let subject = text.trim();
     if subject.contains(char::is_control) {
         let message = "the subject has more than one line, or a control character in it";
-        return Err(Failure::new("template.failed", message)
-            .at(format!("{FOLDER}/{name}.subject.txt")));
+        return Err(
+            Failure::new("template.failed", message).at(format!("{FOLDER}/{name}.subject.txt"))
+        );
     }
     Ok(subject.to_owned())
 }
@@ -240,7 +248,10 @@ fn failure(error: &Error, vars: &TemplateValue) -> Failure {
         if !message.contains(expression) {
             message = format!("undefined value: {expression}");
         }
-        let name = expression.split(['.', '|', '[', '(', ' ']).next().unwrap_or_default();
+        let name = expression
+            .split(['.', '|', '[', '(', ' '])
+            .next()
+            .unwrap_or_default();
         if let Ok(known) = vars.try_iter() {
             let known: Vec<String> = known.map(|key| key.to_string()).collect();
             if !known.iter().any(|key| key == name) {

@@ -1,4 +1,8 @@
 //! Filters that reports need besides Jinja's own: times, numbers, sizes, spans.
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "minijinja hands a filter its arguments by value"
+)]
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
@@ -68,7 +72,9 @@ fn number(value: &Value, decimals: Option<usize>, options: Kwargs) -> Result<Str
         format!("{number:.*}", decimals.unwrap_or(2))
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((&digits, ""));
-    let (sign, whole) = whole.strip_prefix('-').map_or(("", whole), |whole| ("-", whole));
+    let (sign, whole) = whole
+        .strip_prefix('-')
+        .map_or(("", whole), |whole| ("-", whole));
     let mut text = sign.to_owned();
     for (index, digit) in whole.char_indices() {
         if index > 0 && (whole.len() - index) % 3 == 0 {
