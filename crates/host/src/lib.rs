@@ -10,11 +10,14 @@
 
 pub mod app;
 pub mod cli;
+pub mod control;
 mod hidden;
 pub mod http;
 pub mod log;
+pub mod metrics;
 mod state;
 mod terminal;
+pub mod testing;
 mod when;
 
 pub use postrider_lua as lua;

@@ -3,11 +3,11 @@
 use std::error::Error;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// An operation that did not succeed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Failure {
     /// Dotted and stable, such as `smtp.send_as_denied`: what a program matches.
     pub code: String,
@@ -31,7 +31,7 @@ pub struct Failure {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
     /// More, by operation: for a send, each recipient's verdict.
-    #[serde(skip_serializing_if = "Value::is_null")]
+    #[serde(default, skip_serializing_if = "Value::is_null")]
     pub details: Value,
     /// What the command line prints instead, where people are better served by more lines.
     #[serde(skip)]
@@ -39,7 +39,7 @@ pub struct Failure {
 }
 
 /// A server's reply as part of a [`Failure`].
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SmtpFailure {
     /// The reply code (RFC 5321 §4.2).
     pub code: u16,
@@ -103,14 +103,14 @@ impl Failure {
             _ if self.code == "smtp.unknown" => exit::PROTOCOL,
             "cancelled" => exit::INTERRUPTED,
             "usage" => exit::USAGE,
-            "config" | "secret" | "plugin" => exit::CONFIG,
+            "config" | "env" | "secret" | "plugin" => exit::CONFIG,
             "vault" => match self.code.as_str() {
                 "vault.read_only" | "vault.io" => exit::IOERR,
                 "vault.truncated" | "vault.corrupt" | "vault.swapped" | "vault.rolled_back"
                 | "vault.missing" | "vault.malformed" | "vault.transfer" => exit::DATAERR,
                 _ => exit::CONFIG,
             },
-            "message" | "script" => exit::DATAERR,
+            "csv" | "json" | "message" | "script" | "template" | "time" => exit::DATAERR,
             "file" => exit::NOINPUT,
             "auth" => exit::NOPERM,
             "http" | "network" | "tls" | "smtp" => exit::UNAVAILABLE,

@@ -1,13 +1,15 @@
 //! How an account's credential stands, for people, programs and scripts: what is known without
 //! asking anybody.
 
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
 use postrider_auth::{
     FailureStatus, GrantState, GrantStatus, Identity, KnownExpiry, RefreshTokenStatus, days_left,
 };
-use serde::{Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::when;
@@ -48,17 +50,25 @@ impl Serialize for Moment {
     }
 }
 
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let timestamp: Timestamp = text.parse().map_err(D::Error::custom)?;
+        Ok(Self(timestamp.into()))
+    }
+}
+
 /// How an account's credential stands.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Standing {
     /// `fresh`, `due`, `refreshing`, `degraded`, `reauthorization_required`, `absent`, or `none`
     /// where the plugin uses no tokens.
-    pub state: &'static str,
+    pub state: Cow<'static, str>,
     /// Whether nothing can be sent before a person has signed in.
     pub sign_in_needed: bool,
     /// Why a person must sign in again: `revoked`, `expired`, ….
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<&'static str>,
+    pub reason: Option<Cow<'static, str>>,
     /// The same in a line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -86,7 +96,7 @@ pub struct Standing {
 }
 
 /// How a refresh token stands.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct RefreshToken {
     /// When it came, or was last used.
     pub issued_at: Moment,
@@ -95,7 +105,7 @@ pub struct RefreshToken {
 }
 
 /// What went wrong last.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LastFailure {
     /// When.
     pub at: Moment,
@@ -106,7 +116,7 @@ pub struct LastFailure {
 }
 
 /// Who signed in.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SignedIn {
     /// Every name the provider gave this person.
     pub usernames: Vec<String>,
@@ -117,7 +127,7 @@ pub struct SignedIn {
 }
 
 /// A secret whose end is known.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Expiry {
     /// Its setting.
     pub secret: String,
@@ -126,7 +136,7 @@ pub struct Expiry {
     /// Days left, as [`days_left`] counts them.
     pub days: i64,
     /// How that is known: `declared`, `vault` or `certificate`.
-    pub source: &'static str,
+    pub source: Cow<'static, str>,
 }
 
 impl Standing {
@@ -136,7 +146,7 @@ impl Standing {
         needs_person: bool,
     ) -> Self {
         let mut standing = Self {
-            state: "none",
+            state: "none".into(),
             sign_in_needed: false,
             reason: None,
             message: None,
@@ -154,7 +164,7 @@ impl Standing {
         let Some(status) = status else {
             return standing;
         };
-        standing.state = status.state.name();
+        standing.state = status.state.name().into();
         match status.state {
             GrantState::Absent => standing.sign_in_needed = needs_person,
             GrantState::ReauthorizationRequired {
@@ -163,7 +173,7 @@ impl Standing {
                 since,
             } => {
                 standing.sign_in_needed = true;
-                standing.reason = Some(reason.name());
+                standing.reason = Some(reason.name().into());
                 standing.message = Some(message);
                 standing.since = Some(Moment(since));
             }
@@ -205,7 +215,7 @@ impl Expiry {
             secret: known.secret.clone(),
             expires_at: Moment(known.expires_at),
             days: days_left(known.expires_at, now),
-            source: known.source,
+            source: known.source.into(),
         }
     }
 }

@@ -5,18 +5,15 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
-use futures_util::stream::{self, StreamExt as _};
-use postrider_config as config;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::host::Host;
 use super::output::Output;
 use super::send::print_receipt;
-use crate::app::{App, CheckReport, Freshness, Moment, Standing, is_near};
+use crate::app::{CheckReport, Moment, Standing, is_near};
+use crate::control::work::{CheckAnswer, CheckRequest, ListedCredential};
 use crate::failure::{Failure, exit};
 use crate::when;
-
-/// Accounts set up at a time.
-const AT_A_TIME: usize = 16;
 
 /// What to do with accounts.
 #[derive(Debug, Subcommand)]
@@ -57,82 +54,58 @@ pub(super) struct TestArguments {
     no_send: bool,
 }
 
-pub(super) async fn run(command: Command, app: App, output: &Output) -> Result<ExitCode, Failure> {
-    match command {
-        Command::List => {
-            list(&app, output).await;
-            app.close().await;
-            Ok(ExitCode::SUCCESS)
-        }
-        Command::Show { name } => {
-            let settings = app.settings_of(&name)?;
-            output.json(&settings);
-            output.tree(settings);
-            Ok(ExitCode::SUCCESS)
-        }
-        Command::Test(arguments) => {
-            let outcome = test(&arguments, &app, output).await;
-            app.close().await;
-            outcome
-        }
-    }
+pub(super) async fn run(
+    command: Command,
+    host: &Host,
+    output: &Output,
+) -> Result<ExitCode, Failure> {
+    let outcome = match command {
+        Command::List => list(host, output).await,
+        Command::Show { name } => show(&name, host, output).await,
+        Command::Test(arguments) => test(&arguments, host, output).await,
+    };
+    host.close().await;
+    outcome
 }
 
-async fn list(app: &App, output: &Output) {
-    let accounts = app.accounts();
-    let standings: Vec<Result<Standing, Failure>> = stream::iter(&accounts)
-        .map(|settings| async move { app.account(&settings.name).await?.standing().await })
-        .buffered(AT_A_TIME)
-        .collect()
-        .await;
+async fn show(name: &str, host: &Host, output: &Output) -> Result<ExitCode, Failure> {
+    let settings = host.account(name).await?;
+    output.json(&settings);
+    output.tree(&settings);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(host: &Host, output: &Output) -> Result<ExitCode, Failure> {
+    let accounts = host.accounts().await?;
     let now = SystemTime::now();
 
-    let mut listed = Vec::new();
     let mut rows = Vec::new();
     let mut problems: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for (settings, standing) in accounts.iter().zip(&standings) {
-        let server = format!("{}:{}", settings.server.host, settings.server.port);
-        let mut facts = json!({
-            "name": settings.name,
-            "provider": settings.provider,
-            "username": settings.username,
-            "sender": settings.sender.to_string(),
-            "server": server,
-            "plugin": settings.auth.plugin,
-        });
-        let credential = match standing {
-            Ok(standing) => json!(standing),
-            Err(failure) => json!({ "state": "unknown", "problem": failure }),
-        };
-        if let (Value::Object(facts), Value::Object(credential)) = (&mut facts, credential) {
-            facts.extend(credential);
-        }
-        listed.push(facts);
-
-        let (state, next, ends) = match standing {
-            Ok(standing) => {
-                if let Some(why) = why(settings, standing, now) {
-                    problems.entry(why).or_default().push(&settings.name);
+    for account in &accounts {
+        let (state, next, ends) = match &account.credential {
+            ListedCredential::Known(standing) => {
+                if let Some(why) = why(&account.name, standing, now) {
+                    problems.entry(why).or_default().push(&account.name);
                 }
                 (state(standing), next(standing, now), ends(standing, now))
             }
-            Err(failure) => {
-                let names = problems.entry(failure.message.clone()).or_default();
-                names.push(&settings.name);
+            ListedCredential::Unknown { problem, .. } => {
+                let names = problems.entry(problem.message.clone()).or_default();
+                names.push(&account.name);
                 ("unknown".to_owned(), String::new(), String::new())
             }
         };
         rows.push(vec![
-            settings.name.clone(),
-            settings.username.clone(),
-            server,
-            settings.auth.plugin.clone(),
+            account.name.clone(),
+            account.username.clone(),
+            account.server.clone(),
+            account.plugin.clone(),
             state,
             next,
             ends,
         ]);
     }
-    output.json(&listed);
+    output.json(&accounts);
     output.table(
         &[
             "NAME",
@@ -149,10 +122,11 @@ async fn list(app: &App, output: &Output) {
     for (problem, names) in problems {
         output.line(format!("\n{}: {problem}", names.join(", ")));
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn state(standing: &Standing) -> String {
-    match standing.state {
+    match &*standing.state {
         _ if standing.sign_in_needed => "sign in",
         "absent" => "no token yet",
         "none" => "password",
@@ -162,12 +136,9 @@ fn state(standing: &Standing) -> String {
 }
 
 /// What is wrong, and what helps, where something is.
-fn why(settings: &config::Account, standing: &Standing, now: SystemTime) -> Option<String> {
+fn why(account: &str, standing: &Standing, now: SystemTime) -> Option<String> {
     if let Some(message) = &standing.message {
-        return Some(format!(
-            "{message}\n  try: postrider login {}",
-            settings.name
-        ));
+        return Some(format!("{message}\n  try: postrider login {account}"));
     }
     let failure = standing.last_failure.as_ref()?;
     let again = match failure.retry_at {
@@ -210,15 +181,19 @@ fn ends(standing: &Standing, now: SystemTime) -> String {
     described.join(", ")
 }
 
-async fn test(arguments: &TestArguments, app: &App, output: &Output) -> Result<ExitCode, Failure> {
-    let account = app.account(&arguments.name).await?;
-    let recipient = if arguments.no_send {
-        None
-    } else {
-        Some(account.test_recipient(arguments.to.as_deref())?)
+async fn test(
+    arguments: &TestArguments,
+    host: &Host,
+    output: &Output,
+) -> Result<ExitCode, Failure> {
+    let request = CheckRequest {
+        send: !arguments.no_send,
+        to: arguments.to.clone(),
     };
-
-    let report = account.check(Freshness::Now).await;
+    let CheckAnswer {
+        check: report,
+        recipient,
+    } = host.check(&arguments.name, &request).await?;
     print_report(&report, output);
     let Some(recipient) = recipient.filter(|_| report.ok) else {
         output.json(&json!({ "check": report }));
@@ -232,7 +207,7 @@ async fn test(arguments: &TestArguments, app: &App, output: &Output) -> Result<E
             )
         });
     };
-    let receipt = account.send_test(&recipient).await?;
+    let receipt = host.send_test(&arguments.name, &recipient).await?;
     output.json(&json!({ "check": report, "receipt": receipt }));
     print_receipt(&receipt, output);
     Ok(ExitCode::SUCCESS)

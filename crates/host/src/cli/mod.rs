@@ -5,6 +5,7 @@
 
 mod account;
 mod check;
+mod host;
 mod login;
 mod logout;
 pub mod output;
@@ -14,6 +15,8 @@ mod run;
 mod sandbox;
 mod secret;
 mod send;
+mod status;
+mod test;
 mod token;
 mod types;
 mod unseen;
@@ -31,6 +34,7 @@ use crate::app::{App, AppSettings};
 use crate::failure::Failure;
 use crate::log::LogLevel;
 
+use host::Host;
 use output::Output;
 
 const GLOBAL: &str = "Options of every command";
@@ -84,6 +88,10 @@ pub struct Cli {
     #[arg(long, global = true, help_heading = GLOBAL)]
     json: bool,
 
+    /// Do everything in this process, though a daemon runs
+    #[arg(long, global = true, help_heading = GLOBAL)]
+    no_daemon: bool,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -115,11 +123,17 @@ enum Command {
     Check(check::Arguments),
     /// Write what an editor needs to complete and check scripts
     Types(types::Arguments),
+    /// Run the tests of scripts, *_test.lua: a clock to move, the sandbox behind every account
+    Test(test::Arguments),
     /// List and inspect auth plugins
     #[command(subcommand)]
     Plugin(plugin::Command),
     /// Run the offline Microsoft 365: Entra ID, Exchange, an inbox to look into
     Sandbox(sandbox::Arguments),
+    /// What the daemon does, and how its last reload went
+    Status(status::StatusArguments),
+    /// Have the daemon load its configuration and scripts anew
+    Reload(status::ReloadArguments),
     /// Write a completion script for a shell
     #[command(after_help = "Example:
   postrider completions bash > /etc/bash_completion.d/postrider")]
@@ -185,18 +199,21 @@ impl Cli {
                 .state_dir
                 .or_else(|| variable("POSTRIDER_STATE_DIR").map(PathBuf::from)),
         };
+        let alone = self.no_daemon;
         match self.command {
             Command::Run(arguments) => run::run(arguments, &settings, &output).await,
-            Command::Send(arguments) => send::run(*arguments, App::open(&settings)?, &output).await,
+            Command::Send(arguments) => {
+                send::run(*arguments, &Host::find(settings, alone).await, &output).await
+            }
             Command::Account(command) => {
-                account::run(command, App::open(&settings)?, &output).await
+                account::run(command, &Host::find(settings, alone).await, &output).await
             }
             Command::Login(arguments) => login::run(arguments, &settings, &output).await,
             Command::Token(arguments) => {
-                token::run(arguments, App::open(&settings)?, &output).await
+                token::run(arguments, &Host::find(settings, alone).await, &output).await
             }
             Command::Rotate(arguments) => {
-                rotate::run(arguments, App::open(&settings)?, &output).await
+                rotate::run(arguments, &Host::find(settings, alone).await, &output).await
             }
             Command::Logout(arguments) => {
                 logout::run(arguments, App::open(&settings)?, &output).await
@@ -205,8 +222,11 @@ impl Cli {
             Command::Vault(command) => vault::run(command, App::open(&settings)?, &output).await,
             Command::Check(arguments) => check::run(&arguments, &settings, &output),
             Command::Types(arguments) => types::run(&arguments, &output),
+            Command::Test(arguments) => test::run(arguments, &settings, &output).await,
             Command::Plugin(command) => plugin::run(command, &settings, &output),
             Command::Sandbox(arguments) => sandbox::run(arguments, &settings, &output).await,
+            Command::Status(arguments) => status::status(arguments, &settings, &output).await,
+            Command::Reload(arguments) => status::reload(arguments, &settings, &output).await,
             Command::Completions { shell } => {
                 let mut command = <Self as clap::CommandFactory>::command();
                 clap_complete::generate(shell, &mut command, "postrider", &mut std::io::stdout());

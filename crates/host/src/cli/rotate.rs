@@ -6,17 +6,14 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use clap::Args;
-use futures_util::stream::{self, StreamExt as _};
-use postrider_auth::GrantKey;
-use serde::Serialize;
+use futures_util::stream::StreamExt as _;
 
+use super::host::Host;
 use super::output::Output;
-use crate::app::{App, Expiry, Rotated};
+use crate::control::work::{Report, RotateRequest};
 use crate::failure::{Failure, exit};
 use crate::when;
 
-/// Accounts at a time: enough to keep a provider's caps (16 requests) busy.
-const AT_A_TIME: usize = 16;
 /// Of more accounts than these, a terminal sees how far it has come.
 const MANY: usize = 20;
 
@@ -42,135 +39,54 @@ pub(super) struct Arguments {
     force: bool,
 }
 
-/// What became of one account.
-#[derive(Debug, Serialize)]
-struct Report {
-    account: String,
-    #[serde(flatten)]
-    rotated: Option<Rotated>,
-    /// The account whose grant this one shares: what was done was done for both.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shares_grant_of: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<Failure>,
-    /// Secrets that end soon.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    expires_soon: Vec<Expiry>,
-}
-
 pub(super) async fn run(
     arguments: Arguments,
-    app: App,
+    host: &Host,
     output: &Output,
 ) -> Result<ExitCode, Failure> {
-    let names: Vec<String> = if arguments.all {
-        app.accounts().iter().map(|one| one.name.clone()).collect()
-    } else {
-        // A name that is not there is a mistake before anything is done.
-        for name in &arguments.accounts {
-            app.settings_of(name)?;
-        }
-        let mut names = arguments.accounts;
-        names.sort();
-        names.dedup();
-        names
+    let request = RotateRequest {
+        all: arguments.all,
+        accounts: arguments.accounts,
+        force: arguments.force,
     };
-    let groups = by_grant(&app, &names).await;
-    let total = names.len();
+    let (total, mut reports) = host.rotate(&request).await?;
     let progress = Progress::new(total);
 
-    let force = arguments.force;
     let mut done: BTreeMap<String, Report> = BTreeMap::new();
-    let mut running = stream::iter(groups)
-        .map(|group| rotate(&app, group, force))
-        .buffer_unordered(AT_A_TIME);
-    while let Some(reports) = running.next().await {
-        for report in reports {
-            progress.clear();
-            let line = line(&report, output);
-            // Cron mails what is printed, not the status: what is wrong shows even where the
-            // rest goes to /dev/null.
-            if report.error.is_some() {
-                output.note(&line);
-            } else {
-                output.line(line);
+    let mut broken_off = None;
+    while let Some(report) = reports.next().await {
+        progress.clear();
+        let report = match report {
+            Ok(report) => report,
+            Err(failure) => {
+                broken_off = Some(failure);
+                break;
             }
-            done.insert(report.account.clone(), report);
-            progress.show(done.len());
+        };
+        let line = line(&report, output);
+        // Cron mails what is printed, not the status: what is wrong shows even where the
+        // rest goes to /dev/null.
+        if report.error.is_some() {
+            output.note(&line);
+        } else {
+            output.line(line);
         }
+        done.insert(report.account.clone(), report);
+        progress.show(done.len());
     }
-    drop(running);
+    drop(reports);
     progress.clear();
     if total == 0 {
         output.line("no accounts: add an [account.NAME] table to postrider.toml");
     }
+    host.close().await;
+    if let Some(failure) = broken_off {
+        return Err(failure);
+    }
     let reports: Vec<&Report> = done.values().collect();
     output.json(&reports);
     let status = worst(reports.iter().filter_map(|report| report.error.as_ref()));
-    app.close().await;
     Ok(ExitCode::from(status))
-}
-
-/// Accounts that share one grant stand together: refreshing it once serves them all.
-async fn by_grant(app: &App, names: &[String]) -> Vec<Vec<String>> {
-    let keys: Vec<(String, Option<GrantKey>)> = stream::iter(names)
-        .map(|name| async move {
-            let key = match app.account(name).await {
-                Ok(account) => account.grant_key(),
-                // Its own rotation will say what is wrong.
-                Err(_) => None,
-            };
-            (name.clone(), key)
-        })
-        .buffered(AT_A_TIME)
-        .collect()
-        .await;
-    let mut groups: Vec<Vec<String>> = Vec::new();
-    let mut places: BTreeMap<GrantKey, usize> = BTreeMap::new();
-    for (name, key) in keys {
-        match key {
-            Some(key) => {
-                let place = *places.entry(key).or_insert(groups.len());
-                match groups.get_mut(place) {
-                    Some(group) => group.push(name),
-                    None => groups.push(vec![name]),
-                }
-            }
-            None => groups.push(vec![name]),
-        }
-    }
-    groups
-}
-
-/// Refreshes the grant of these accounts, once for all of them.
-async fn rotate(app: &App, group: Vec<String>, force: bool) -> Vec<Report> {
-    let Some(first) = group.first().cloned() else {
-        return Vec::new();
-    };
-    let outcome = match app.account(&first).await {
-        Ok(account) => account.rotate(force).await,
-        Err(failure) => Err(failure),
-    };
-    let mut reports = Vec::new();
-    for name in group {
-        let mut expires_soon = match app.account(&name).await {
-            Ok(account) => account.expiries(),
-            Err(_) => Vec::new(),
-        };
-        expires_soon.retain(Expiry::is_near);
-        let (rotated, error) = match outcome.clone() {
-            Ok(rotated) => (Some(rotated), None),
-            Err(failure) => (None, Some(failure.with_account(&name))),
-        };
-        reports.push(Report {
-            shares_grant_of: (name != first).then(|| first.clone()),
-            account: name,
-            rotated,
-            error,
-            expires_soon,
-        });
-    }
-    reports
 }
 
 /// What is said of one account.
@@ -188,7 +104,7 @@ fn line(report: &Report, output: &Output) -> String {
             let next = rotated.next_refresh.map_or_else(String::new, |at| {
                 format!(", next {}", when::relative(at, now))
             });
-            match rotated.outcome {
+            match &*rotated.outcome {
                 "refreshed" => format!("{}{next}", output.good("rotated")),
                 "fresh" => format!("{}{next}", output.good("still fresh")),
                 _ => output.faint("has no tokens"),

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::host::Host;
 use super::output::{Output, complain};
-use crate::app::{App, SendOutcome};
+use crate::app::SendOutcome;
 use crate::failure::Failure;
 use crate::lua::{Attachment, Priority, SendRequest, Source};
 
@@ -77,21 +78,20 @@ enum PriorityArgument {
 
 pub(super) async fn run(
     arguments: Arguments,
-    app: App,
+    host: &Host,
     output: &Output,
 ) -> Result<ExitCode, Failure> {
-    let account = app.account(&arguments.account).await?;
+    let account = arguments.account.clone();
     let request = tokio::task::spawn_blocking(move || request(arguments))
         .await
         .map_err(|_| Failure::new("internal", "reading the message was interrupted"))??;
-    let outcome = account.send(request).await;
+    let outcome = host.send(&account, request).await;
     // The answer first: taking leave may take a while, and nobody waits for it.
     if let Ok(receipt) = &outcome {
         output.json(receipt);
         print_receipt(receipt, output);
     }
-    drop(account);
-    app.close().await;
+    host.close().await;
     outcome.map(|receipt| ExitCode::from(receipt.exit_code()))
 }
 
@@ -100,9 +100,9 @@ pub(super) fn print_receipt(receipt: &SendOutcome, output: &Output) {
     output.line(format!("Message-ID {}", receipt.message_id));
     for recipient in &receipt.recipients {
         let verdict = if recipient.verdict == "accepted" {
-            output.good(recipient.verdict)
+            output.good(&recipient.verdict)
         } else {
-            output.bad(recipient.verdict)
+            output.bad(&recipient.verdict)
         };
         output.line(format!(
             "{verdict}  {}  {}",

@@ -1,14 +1,13 @@
 //! `postrider token`: an access token for another program.
 
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use clap::Args;
 use secrecy::ExposeSecret as _;
-use serde_json::json;
 
+use super::host::Host;
 use super::output::Output;
-use crate::app::App;
 use crate::failure::Failure;
 
 /// Whose token.
@@ -32,25 +31,13 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(
     arguments: Arguments,
-    app: App,
+    host: &Host,
     output: &Output,
 ) -> Result<ExitCode, Failure> {
-    let account = app.account(&arguments.account).await?;
-    let token = account
-        .token(arguments.min_lifetime.unwrap_or_default())
-        .await?;
-    output.line(token.value.expose_secret());
-    let left = token.expires_at.0.duration_since(SystemTime::now());
-    output.json(&json!({
-        "access_token": token.value.expose_secret(),
-        "token_type": token.token_type,
-        "expires_at": token.expires_at,
-        "expires_in": left.unwrap_or_default().as_secs(),
-        "scope": token.scope,
-        "account": account.settings().name,
-        "username": account.settings().username,
-    }));
-    drop(account);
-    app.close().await;
+    let at_least = arguments.min_lifetime.unwrap_or_default();
+    let token = host.token(&arguments.account, at_least).await?;
+    output.line(token.access_token.expose_secret());
+    output.json(&token);
+    host.close().await;
     Ok(ExitCode::SUCCESS)
 }

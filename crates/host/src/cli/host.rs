@@ -1,0 +1,155 @@
+//! Where a command's work is done: by the daemon, if one runs with the same settings, else here.
+//!
+//! Both ways give the same answer. A daemon that fails to answer is passed over, but where a
+//! message may be on its way already.
+
+use std::time::Duration;
+
+use futures_util::stream::{BoxStream, StreamExt as _};
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+use crate::app::{App, AppSettings, SendOutcome};
+use crate::control::work::{
+    self, CheckAnswer, CheckRequest, Listed, Report, RotateRequest, TokenAnswer,
+};
+use crate::control::{Client, Trouble};
+use crate::failure::Failure;
+use crate::lua::SendRequest;
+
+/// Whoever does the work.
+pub(super) struct Host {
+    settings: AppSettings,
+    daemon: Option<Client>,
+    /// Opened where the daemon is not there, or did not do it.
+    alone: OnceCell<App>,
+}
+
+impl Host {
+    /// The daemon where there is one, unless `alone`.
+    pub(super) async fn find(settings: AppSettings, alone: bool) -> Self {
+        let daemon = if alone {
+            None
+        } else {
+            Client::find(&settings).await
+        };
+        Self {
+            settings,
+            daemon,
+            alone: OnceCell::new(),
+        }
+    }
+
+    /// An access token.
+    pub(super) async fn token(
+        &self,
+        account: &str,
+        at_least: Duration,
+    ) -> Result<TokenAnswer, Failure> {
+        if let Some(daemon) = &self.daemon
+            && let Some(answer) = heard(daemon.token(account, at_least).await)?
+        {
+            return Ok(answer);
+        }
+        work::token(self.app().await?, account, at_least).await
+    }
+
+    /// Sends a message.
+    pub(super) async fn send(
+        &self,
+        account: &str,
+        message: SendRequest,
+    ) -> Result<SendOutcome, Failure> {
+        if let Some(daemon) = &self.daemon
+            && let Some(answer) = heard(daemon.send(account, &message).await)?
+        {
+            return Ok(answer);
+        }
+        work::send(self.app().await?, account, message).await
+    }
+
+    /// The accounts.
+    pub(super) async fn accounts(&self) -> Result<Vec<Listed>, Failure> {
+        if let Some(daemon) = &self.daemon
+            && let Some(answer) = heard(daemon.accounts().await)?
+        {
+            return Ok(answer);
+        }
+        Ok(work::accounts(self.app().await?).await)
+    }
+
+    /// An account's settings.
+    pub(super) async fn account(&self, name: &str) -> Result<Value, Failure> {
+        if let Some(daemon) = &self.daemon
+            && let Some(answer) = heard(daemon.account(name).await)?
+        {
+            return Ok(answer);
+        }
+        work::account(self.app().await?, name)
+    }
+
+    /// Checks an account.
+    pub(super) async fn check(
+        &self,
+        account: &str,
+        request: &CheckRequest,
+    ) -> Result<CheckAnswer, Failure> {
+        if let Some(daemon) = &self.daemon
+            && let Some(answer) = heard(daemon.check(account, request).await)?
+        {
+            return Ok(answer);
+        }
+        work::check(self.app().await?, account, request).await
+    }
+
+    /// Sends the test message.
+    pub(super) async fn send_test(&self, account: &str, to: &str) -> Result<SendOutcome, Failure> {
+        if let Some(daemon) = &self.daemon
+            && let Some(answer) = heard(daemon.send_test(account, to).await)?
+        {
+            return Ok(answer);
+        }
+        work::send_test(self.app().await?, account, to).await
+    }
+
+    /// Refreshes what is due: how many accounts it will be, and each as soon as it is done.
+    pub(super) async fn rotate(
+        &self,
+        request: &RotateRequest,
+    ) -> Result<(usize, BoxStream<'static, Result<Report, Failure>>), Failure> {
+        if let Some(daemon) = &self.daemon
+            && let Some((count, reports)) = heard(daemon.rotate(request).await)?
+        {
+            return Ok((count, reports.boxed()));
+        }
+        let app = self.app().await?;
+        let names = work::names(app, request)?;
+        let count = names.len();
+        let reports = work::rotate(app.clone(), names, request.force);
+        Ok((count, reports.map(Ok).boxed()))
+    }
+
+    /// Takes leave of every server that this process has talked to.
+    pub(super) async fn close(&self) {
+        if let Some(app) = self.alone.get() {
+            app.close().await;
+        }
+    }
+
+    async fn app(&self) -> Result<&App, Failure> {
+        let open = async || App::open(&self.settings);
+        self.alone.get_or_try_init(open).await
+    }
+}
+
+/// What the daemon said; `None` where it did not do it, and the command has to.
+fn heard<T>(answer: Result<T, Trouble>) -> Result<Option<T>, Failure> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(Trouble::Failed(failure)) => Err(failure),
+        Err(Trouble::NotDone(why)) => {
+            tracing::info!("works without the daemon: {why}");
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! `postrider status` and `postrider reload`: the daemon, as somebody at a terminal sees it.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use clap::Args;
+use serde_json::json;
+
+use super::output::Output;
+use crate::app::AppSettings;
+use crate::control::{Client, LastReload, Standing, Status, Trouble, socket_path};
+use crate::failure::{Failure, exit};
+use crate::state;
+use crate::when;
+
+/// Nothing more to say.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  postrider status
+  postrider status --json | jq .last_reload
+
+Exit status: 0 a daemon runs with these settings, 69 none does.")]
+pub(super) struct StatusArguments {}
+
+/// Nothing more to say.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  postrider reload && postrider status
+
+The same as SIGHUP, but it waits, and says what is wrong: what was in force before then stays so.
+Exit status: 0 all is loaded anew, 65 or 78 something is wrong with a script or the configuration, 69
+no daemon runs with these settings.")]
+pub(super) struct ReloadArguments {}
+
+pub(super) async fn status(
+    _: StatusArguments,
+    settings: &AppSettings,
+    output: &Output,
+) -> Result<ExitCode, Failure> {
+    let standing = match daemon(settings).await {
+        Ok(client) => client.status().await.map_err(|trouble| match trouble {
+            Trouble::NotDone(why) => why,
+            Trouble::Failed(failure) => failure.message,
+        }),
+        Err(why) => Err(why),
+    };
+    match standing {
+        Ok(standing) => {
+            output.json(&standing);
+            show(&standing, output);
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(why) => {
+            without(&why, settings, output)?;
+            Ok(ExitCode::from(exit::UNAVAILABLE))
+        }
+    }
+}
+
+pub(super) async fn reload(
+    _: ReloadArguments,
+    settings: &AppSettings,
+    output: &Output,
+) -> Result<ExitCode, Failure> {
+    let unavailable = |why: String| {
+        Failure::new("network.no_daemon", why).with_remedy("start one: postrider serve")
+    };
+    let client = daemon(settings).await.map_err(unavailable)?;
+    let reloaded = client.reload().await.map_err(|trouble| match trouble {
+        Trouble::NotDone(why) => unavailable(why),
+        Trouble::Failed(failure) => failure,
+    })?;
+    output.json(&reloaded);
+    output.line(format!(
+        "{} generation {} is in force: {}, loaded in {:.1} s",
+        output.good("ok"),
+        reloaded.generation,
+        number(reloaded.scripts, "script"),
+        reloaded.took,
+    ));
+    for key in &reloaded.restart_needed {
+        output.note(&format!(
+            "note: {key} has changed and takes a restart of the daemon"
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The daemon, or why there is none.
+async fn daemon(settings: &AppSettings) -> Result<Client, String> {
+    Client::look(settings)
+        .await
+        .map_err(|why| why.unwrap_or_else(|| "no daemon runs with these settings".to_owned()))
+}
+
+fn show(standing: &Standing, output: &Output) {
+    let Standing { status, tokens } = standing;
+    let now = SystemTime::now();
+    let lived = now.duration_since(status.started_at.0).unwrap_or_default();
+    output.line(format!(
+        "daemon       {}, pid {}, Postrider {}, for {}",
+        output.good(&status.state),
+        status.pid,
+        status.version,
+        when::span(lived),
+    ));
+    output.line(format!(
+        "generation   {}, loaded {}",
+        status.generation,
+        when::relative(status.loaded_at, now),
+    ));
+    if let Some(config) = &status.config {
+        output.line(format!("settings     {config}"));
+    }
+    output.line(format!("state        {}", status.state_dir));
+    if let Some(last) = &status.last_reload {
+        show_reload(last, now, output);
+    }
+    for key in &status.restart_needed {
+        output.line(format!("restart      needed: {key} has changed"));
+    }
+    output.line(format!("accounts     {}", accounts(status, tokens)));
+    output.line(format!("schedules    {}", schedules(status)));
+    output.line("");
+    show_scripts(status, output);
+    for account in status.accounts.iter().filter(|one| one.message.is_some()) {
+        let why = account.message.as_deref().unwrap_or_default();
+        output.line(format!(
+            "\n{}: {}: {why}",
+            account.name,
+            output.bad(&account.state)
+        ));
+    }
+}
+
+fn show_reload(last: &LastReload, now: SystemTime, output: &Output) {
+    let when = when::relative(last.at, now);
+    if last.ok {
+        output.line(format!("last reload  {when}: {}", last.message));
+        return;
+    }
+    let mut lines = last.message.lines();
+    let first = lines.next().unwrap_or_default();
+    output.line(format!(
+        "last reload  {} {when}: {first}",
+        output.bad("failed")
+    ));
+    for line in lines {
+        output.line(format!("             {line}"));
+    }
+}
+
+fn show_scripts(status: &Status, output: &Output) {
+    let rows: Vec<Vec<String>> = status
+        .scripts
+        .iter()
+        .map(|script| {
+            vec![
+                script.name.clone(),
+                format!("{:.1} s", script.cpu),
+                octets(script.memory),
+                script.calls.to_string(),
+                script.errors.to_string(),
+            ]
+        })
+        .collect();
+    output.table(
+        &["SCRIPT", "CPU", "MEMORY", "CALLS", "ERRORS"],
+        &rows,
+        "no scripts: name them under [scripts] in postrider.toml",
+    );
+}
+
+/// `12: 10 fresh, 2 sign in`
+fn accounts(status: &Status, tokens: &BTreeMap<String, usize>) -> String {
+    let total = status.accounts.len();
+    let states: Vec<String> = tokens
+        .iter()
+        .map(|(state, count)| format!("{count} {}", in_words(state)))
+        .collect();
+    match states.is_empty() {
+        true => total.to_string(),
+        false => format!("{total}: {}", states.join(", ")),
+    }
+}
+
+/// As `postrider account list` puts it.
+fn in_words(state: &str) -> &str {
+    match state {
+        "sign_in_needed" => "sign in",
+        "absent" => "no token yet",
+        "none" => "password",
+        state => state,
+    }
+}
+
+fn schedules(status: &Status) -> String {
+    let counts = status.schedules;
+    let mut text = counts.total.to_string();
+    let more: Vec<String> = [(counts.running, "running"), (counts.paused, "paused")]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    if !more.is_empty() {
+        text = format!("{text}: {}", more.join(", "));
+    }
+    text
+}
+
+/// What the state directory tells where no daemon runs.
+fn without(why: &str, settings: &AppSettings, output: &Output) -> Result<(), Failure> {
+    let directory = state::directory(settings.state_dir.as_deref())?;
+    let socket = socket_path(settings)?;
+    output.json(&json!({
+        "state": "absent",
+        "reason": why,
+        "socket": socket,
+        "state_dir": directory,
+    }));
+    output.line(format!("daemon       {}: {why}", output.bad("absent")));
+    output.line(format!("socket       {}", socket.display()));
+    output.line(format!("state        {}", directory.display()));
+    Ok(())
+}
+
+fn number(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    }
+}
+
+/// `1.4 MiB`
+fn octets(count: u64) -> String {
+    let tenths = |unit: u64| count * 10 / unit;
+    let (value, unit) = match count {
+        0..1024 => return format!("{count} B"),
+        1024..1_048_576 => (tenths(1024), "KiB"),
+        _ => (tenths(1_048_576), "MiB"),
+    };
+    format!("{}.{} {unit}", value / 10, value % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn octets_are_read_at_a_glance() {
+        for (count, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (1_048_576, "1.0 MiB"),
+            (268_435_456, "256.0 MiB"),
+        ] {
+            assert_eq!(octets(count), text);
+        }
+    }
+}

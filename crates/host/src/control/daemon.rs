@@ -1,0 +1,120 @@
+//! The daemon as its control server sees it, and how it says that it stands.
+
+use std::borrow::Cow;
+
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+use crate::app::{App, Moment};
+use crate::failure::Failure;
+
+/// A running `postrider serve`.
+pub trait Daemon: Send + Sync + 'static {
+    /// The accounts of the generation in force.
+    fn app(&self) -> App;
+
+    /// Loads everything anew; what was in force before stays so if anything of it is wrong.
+    ///
+    /// # Errors
+    /// What is wrong, with its place.
+    fn reload(&self) -> BoxFuture<'_, Result<Reloaded, Failure>>;
+
+    /// How it stands.
+    fn status(&self) -> Status;
+}
+
+/// A reload that was carried out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Which generation is in force now; 1 is the first.
+    pub generation: u64,
+    /// How many scripts it has.
+    pub scripts: usize,
+    /// How long loading took, in seconds.
+    pub took: f64,
+    /// What changed in the configuration and takes a restart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restart_needed: Vec<String>,
+}
+
+/// How a daemon stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Postrider's version.
+    pub version: Cow<'static, str>,
+    /// The process.
+    pub pid: u32,
+    /// `running`, `reloading` or `stopping`.
+    pub state: Cow<'static, str>,
+    /// When it started.
+    pub started_at: Moment,
+    /// Which generation is in force; 1 is the first.
+    pub generation: u64,
+    /// When that was loaded.
+    pub loaded_at: Moment,
+    /// The configuration's file.
+    pub config: Option<String>,
+    /// The state directory.
+    pub state_dir: String,
+    /// The scripts in force, in the order they were loaded.
+    pub scripts: Vec<ScriptStatus>,
+    /// The last attempt to reload, if there was one.
+    pub last_reload: Option<LastReload>,
+    /// What changed in the configuration and takes a restart.
+    pub restart_needed: Vec<String>,
+    /// The accounts of the configuration.
+    pub accounts: Vec<AccountStatus>,
+    /// How many schedules there are.
+    pub schedules: ScheduleCounts,
+}
+
+/// One script of the generation in force.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ScriptStatus {
+    /// Its name: the file's.
+    pub name: String,
+    /// Its file.
+    pub file: String,
+    /// Seconds it ran Lua.
+    pub cpu: f64,
+    /// The memory that it holds, in octets.
+    pub memory: u64,
+    /// Calls into it that began.
+    pub calls: u64,
+    /// Calls that ended with an error.
+    pub errors: u64,
+}
+
+/// How an attempt to reload went.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LastReload {
+    /// When.
+    pub at: Moment,
+    /// Whether the new generation is in force.
+    pub ok: bool,
+    /// Why it is not, with the place, or what is.
+    pub message: String,
+}
+
+/// One account of the configuration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AccountStatus {
+    /// Its name.
+    pub name: String,
+    /// `ready`, `setting_up`, or `failed`: set up again and again until it is there.
+    pub state: Cow<'static, str>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// Schedules, counted.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct ScheduleCounts {
+    /// All.
+    pub total: usize,
+    /// Runs under way.
+    pub running: usize,
+    /// Paused ones.
+    pub paused: usize,
+}

@@ -1,0 +1,257 @@
+//! What can be asked at the control socket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Path, Request, State};
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures_util::StreamExt as _;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::message::{self, MessageRequest};
+use super::work::{self, CheckRequest, RotateRequest};
+use super::{API, Daemon, Hello, Refusal, Standing, canonical};
+use crate::failure::{Failure, exit};
+
+/// The largest request that carries no message.
+const CAP: usize = 64 * 1024;
+
+/// How long a request's body may take to arrive.
+const ARRIVAL: Duration = Duration::from_secs(30);
+
+/// The longest `min_lifetime` that makes sense.
+const LONGEST_LIFETIME: Duration = Duration::from_hours(24 * 365);
+
+type Answer = Result<Response, Refused>;
+
+/// A failure on its way out.
+struct Refused(Failure);
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self(failure)
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let status = status(&self.0);
+        (status, Json(Refusal::from(self.0))).into_response()
+    }
+}
+
+/// The HTTP status that goes with a failure. The body says more.
+fn status(failure: &Failure) -> StatusCode {
+    match failure.code.as_str() {
+        "config.no_such_account" | "schedule.unknown" | "usage.no_such_path" => {
+            StatusCode::NOT_FOUND
+        }
+        "usage.method" => StatusCode::METHOD_NOT_ALLOWED,
+        "usage.too_large" => StatusCode::PAYLOAD_TOO_LARGE,
+        "usage.too_slow" => StatusCode::REQUEST_TIMEOUT,
+        _ => match failure.exit_code() {
+            exit::USAGE => StatusCode::BAD_REQUEST,
+            exit::DATAERR | exit::NOINPUT => StatusCode::UNPROCESSABLE_ENTITY,
+            // The account or the configuration is not in a state to do it; somebody has to act.
+            exit::CONFIG | exit::NOPERM => StatusCode::CONFLICT,
+            exit::UNAVAILABLE => StatusCode::BAD_GATEWAY,
+            exit::PROTOCOL => StatusCode::GATEWAY_TIMEOUT,
+            exit::TEMPFAIL => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        },
+    }
+}
+
+/// Everything that can be asked.
+pub(super) fn router(daemon: Arc<dyn Daemon>) -> Router {
+    Router::new()
+        .route("/v1/hello", get(hello))
+        .route("/v1/status", get(standing))
+        .route("/v1/reload", post(reload))
+        .route("/v1/accounts", get(accounts))
+        .route("/v1/accounts/{name}", get(account))
+        .route("/v1/accounts/{name}/token", post(token))
+        .route("/v1/accounts/{name}/rotate", post(rotate_one))
+        .route("/v1/accounts/{name}/check", post(check))
+        .route("/v1/accounts/{name}/test", post(send_test))
+        .route("/v1/rotate", post(rotate))
+        .route("/v1/messages", post(send))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(daemon)
+}
+
+type Host = State<Arc<dyn Daemon>>;
+
+async fn hello(State(daemon): Host) -> Json<Hello> {
+    let status = daemon.status();
+    Json(Hello {
+        api: API,
+        version: status.version.into_owned(),
+        pid: status.pid,
+        config: daemon.app().config_path().map(canonical),
+        state_dir: status.state_dir,
+    })
+}
+
+async fn standing(State(daemon): Host) -> Json<Standing> {
+    let tokens = work::tokens_by_state(&daemon.app()).await;
+    Json(Standing {
+        status: daemon.status(),
+        tokens,
+    })
+}
+
+async fn reload(State(daemon): Host) -> Answer {
+    // Whoever asked may leave; what was begun is ended.
+    let reloaded = finish(async move { daemon.reload().await }).await?;
+    Ok(Json(reloaded).into_response())
+}
+
+async fn accounts(State(daemon): Host) -> Answer {
+    let app = daemon.app();
+    let listed = work::accounts(&app).await;
+    Ok(Json(listed).into_response())
+}
+
+async fn account(State(daemon): Host, Path(name): Path<String>) -> Answer {
+    let app = daemon.app();
+    Ok(Json(work::account(&app, &name)?).into_response())
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TokenRequest {
+    /// Seconds.
+    min_lifetime: f64,
+}
+
+async fn token(State(daemon): Host, Path(name): Path<String>, request: Request) -> Answer {
+    let request: TokenRequest = read(request, CAP).await?;
+    let at_least = Duration::try_from_secs_f64(request.min_lifetime)
+        .ok()
+        .filter(|lifetime| *lifetime <= LONGEST_LIFETIME)
+        .ok_or_else(|| {
+            Failure::new(
+                "usage.request",
+                "\"min_lifetime\" is a number of seconds, up to a year",
+            )
+        })?;
+    let app = daemon.app();
+    let token = work::token(&app, &name, at_least).await?;
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(token)).into_response())
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RotateOneRequest {
+    force: bool,
+}
+
+async fn rotate_one(State(daemon): Host, Path(name): Path<String>, request: Request) -> Answer {
+    let request: RotateOneRequest = read(request, CAP).await?;
+    let app = daemon.app();
+    let rotated = app.account(&name).await?.rotate(request.force).await?;
+    Ok(Json(rotated).into_response())
+}
+
+/// A line of JSON with their number, then one for each account as soon as it is done.
+async fn rotate(State(daemon): Host, request: Request) -> Answer {
+    let request: RotateRequest = read(request, CAP).await?;
+    let app = daemon.app();
+    let names = work::names(&app, &request)?;
+    let count = line(&json!({ "accounts": names.len() }));
+    let reports = work::rotate(app, names, request.force).map(|report| line(&report));
+    let lines = futures_util::stream::iter([count]).chain(reports);
+    let body = Body::from_stream(lines.map(Ok::<_, std::convert::Infallible>));
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+fn line(value: &impl Serialize) -> Bytes {
+    let mut line = serde_json::to_vec(value).unwrap_or_default();
+    line.push(b'\n');
+    Bytes::from(line)
+}
+
+async fn check(State(daemon): Host, Path(name): Path<String>, request: Request) -> Answer {
+    let request: CheckRequest = read(request, CAP).await?;
+    let app = daemon.app();
+    let found = work::check(&app, &name, &request).await?;
+    Ok(Json(found).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TestRequest {
+    to: String,
+}
+
+async fn send_test(State(daemon): Host, Path(name): Path<String>, request: Request) -> Answer {
+    let request: TestRequest = read(request, CAP).await?;
+    let app = daemon.app();
+    let sent = finish(async move { work::send_test(&app, &name, &request.to).await }).await?;
+    Ok(Json(sent).into_response())
+}
+
+async fn send(State(daemon): Host, request: Request) -> Answer {
+    let request: MessageRequest = read(request, message::CAP).await?;
+    let account = request.account.clone();
+    let message = request.into_request()?;
+    let app = daemon.app();
+    let sent = finish(async move { work::send(&app, &account, message).await }).await?;
+    Ok(Json(sent).into_response())
+}
+
+/// Carries it out to its end, though whoever asked for it may leave: half a message is worse
+/// than one.
+async fn finish<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::spawn(work)
+        .await
+        .map_err(|_| Failure::new("internal", "the daemon could not finish it"))?
+}
+
+async fn no_such_path(method: Method, uri: Uri) -> Refused {
+    Refused(
+        Failure::new(
+            "usage.no_such_path",
+            format!("there is no {method} {}", uri.path()),
+        )
+        .with_remedy("see `postrider serve --help` for what can be asked"),
+    )
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Refused {
+    Refused(Failure::new(
+        "usage.method",
+        format!("{} is not asked with {method}", uri.path()),
+    ))
+}
+
+/// The body as JSON; without one, nothing is said.
+async fn read<T: DeserializeOwned>(request: Request, cap: usize) -> Result<T, Failure> {
+    let body = tokio::time::timeout(ARRIVAL, to_bytes(request.into_body(), cap))
+        .await
+        .map_err(|_| Failure::new("usage.too_slow", "the request did not arrive in time"))?
+        .map_err(|problem| {
+            let text = crate::failure::with_sources(&problem);
+            if text.contains("length limit") {
+                Failure::new(
+                    "usage.too_large",
+                    format!("the request has more than {cap} octets"),
+                )
+            } else {
+                Failure::new("usage.request", "the request broke off")
+            }
+        })?;
+    let json: &[u8] = if body.is_empty() { b"{}" } else { &body };
+    serde_json::from_slice(json)
+        .map_err(|problem| Failure::new("usage.request", format!("the request: {problem}")))
+}

@@ -1,0 +1,209 @@
+//! The socket file: made so that at no moment anybody else can connect, and one daemon's only.
+//!
+//! A lock beside it says whether a daemon is alive. Who holds it may replace what a dead one left
+//! behind; the socket is bound in a directory of its own, given its mode there, and moved into
+//! place.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io;
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _,
+    PermissionsExt as _,
+};
+use std::os::unix::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use rustix::process::geteuid;
+use tokio::net::{UnixListener, UnixStream};
+
+use super::http::Door;
+use crate::failure::Failure;
+
+/// A daemon's own socket. It is removed when this is dropped.
+#[derive(Debug)]
+pub struct ControlListener {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Locked for as long as the daemon lives.
+    _alive: File,
+}
+
+impl ControlListener {
+    /// Makes the socket, in place of one that a dead daemon left behind. The directory is made,
+    /// for this user only, if it is not there.
+    ///
+    /// # Errors
+    /// Another daemon has it; the path is too long for a socket; something else is in its place;
+    /// others can write to its directory.
+    pub fn bind(path: &Path) -> Result<Self, Failure> {
+        check_length(path)?;
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        prepare(directory)?;
+        let alive = lock(path)?;
+        match fs::symlink_metadata(path) {
+            Ok(found) if !found.file_type().is_socket() => {
+                return Err(unusable(path, "something else is in its place")
+                    .with_remedy("move it away, or set serve.socket to another path"));
+            }
+            // Nobody has the lock, so it is not a daemon's; still it may be somebody's.
+            Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+                return Err(unusable(path, "another program listens there")
+                    .with_remedy("set serve.socket to another path"));
+            }
+            Ok(_) => {}
+            Err(problem) if problem.kind() == io::ErrorKind::NotFound => {}
+            Err(problem) => return Err(unusable(path, &problem.to_string())),
+        }
+        let listener = make(path)
+            .map_err(|problem| unusable(path, &format!("it cannot be made: {problem}")))?;
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+            _alive: alive,
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for ControlListener {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Door for ControlListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<Option<UnixStream>> {
+        let (stream, _) = self.listener.accept().await?;
+        let peer = stream.peer_cred()?.uid();
+        if peer == geteuid().as_raw() || peer == 0 {
+            return Ok(Some(stream));
+        }
+        tracing::warn!(
+            user = peer,
+            "another user was turned away at the control socket"
+        );
+        Ok(None)
+    }
+}
+
+/// The user at the other end of a connection.
+pub(super) fn is_trusted(stream: &UnixStream) -> io::Result<bool> {
+    let own = geteuid();
+    // Root named the path; whoever may listen there does so at root's word.
+    Ok(own.is_root() || stream.peer_cred()?.uid() == own.as_raw())
+}
+
+/// A socket's path has room for some hundred octets only.
+fn check_length(path: &Path) -> Result<(), Failure> {
+    let longest = [path.to_owned(), workshop(path).join("s")];
+    for path in &longest {
+        if SocketAddr::from_pathname(path).is_err() {
+            return Err(Failure::new(
+                "config.socket",
+                format!(
+                    "the path of the control socket is too long for the system ({} octets)",
+                    path.as_os_str().len()
+                ),
+            )
+            .at(path.display().to_string())
+            .with_remedy(
+                "set serve.socket to a shorter path, such as /run/postrider/control.sock",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The directory, for this user only if it has to be made, and writable to nobody else.
+fn prepare(directory: &Path) -> Result<(), Failure> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(|problem| {
+            unusable(
+                directory,
+                &format!("its directory cannot be made: {problem}"),
+            )
+        })?;
+    let found = fs::metadata(directory)
+        .map_err(|problem| unusable(directory, &format!("its directory: {problem}")))?;
+    let own = geteuid().as_raw();
+    let others_write = found.mode() & 0o022 != 0;
+    if others_write || (found.uid() != own && found.uid() != 0) {
+        return Err(
+            unusable(directory, "others can write to its directory").with_remedy(format!(
+                "chmod 700 '{}', or set serve.socket to a path elsewhere",
+                directory.display()
+            )),
+        );
+    }
+    Ok(())
+}
+
+/// The lock that says a daemon is alive. It stays when that ends: a lock file that comes and goes
+/// can be held by two.
+fn lock(path: &Path) -> Result<File, Failure> {
+    let beside = with_suffix(path, ".lock");
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&beside)
+        .map_err(|problem| unusable(path, &format!("its lock cannot be opened: {problem}")))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Failure::new(
+            "serve.running",
+            "another `postrider serve` answers on this control socket",
+        )
+        .at(path.display().to_string())
+        .with_remedy(
+            "stop it first, or give this one another --state-dir or serve.socket; `postrider \
+             status` tells which it is",
+        )),
+        Err(TryLockError::Error(problem)) => Err(unusable(
+            path,
+            &format!("its lock cannot be had: {problem}"),
+        )),
+    }
+}
+
+/// Binds it where nobody else looks, and moves it into place.
+fn make(path: &Path) -> io::Result<UnixListener> {
+    let workshop = workshop(path);
+    // Ours alone, for the lock is held; what is left of one that was killed goes.
+    match fs::remove_dir_all(&workshop) {
+        Err(problem) if problem.kind() != io::ErrorKind::NotFound => return Err(problem),
+        _ => DirBuilder::new().mode(0o700).create(&workshop)?,
+    }
+    let made = workshop.join("s");
+    let listener = UnixListener::bind(&made)?;
+    fs::set_permissions(&made, fs::Permissions::from_mode(0o600))?;
+    fs::rename(&made, path)?;
+    fs::remove_dir(&workshop)?;
+    Ok(listener)
+}
+
+/// The directory that a socket is made in: short, for a socket's path may not be long.
+fn workshop(path: &Path) -> PathBuf {
+    with_suffix(path, "~")
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
+
+fn unusable(path: &Path, why: &str) -> Failure {
+    Failure::new("config.socket", format!("the control socket: {why}"))
+        .at(path.display().to_string())
+}

@@ -1,0 +1,346 @@
+//! What a command does alone, and the daemon in its place.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use futures_util::stream::{self, Stream, StreamExt as _};
+use postrider_auth::GrantKey;
+use postrider_config as config;
+use postrider_vault::Kind;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+
+use crate::app::{App, CheckReport, Expiry, Freshness, Moment, Rotated, SendOutcome, Standing};
+use crate::failure::Failure;
+use crate::lua::SendRequest;
+
+/// Accounts at a time: enough to keep a provider's caps (16 requests) busy.
+const AT_A_TIME: usize = 16;
+
+/// An access token, for whoever asked for it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TokenAnswer {
+    /// The one place where a secret goes out.
+    #[serde(serialize_with = "exposed", deserialize_with = "hidden")]
+    pub(crate) access_token: SecretString,
+    pub(crate) token_type: String,
+    pub(crate) expires_at: Moment,
+    pub(crate) expires_in: u64,
+    pub(crate) scope: Option<String>,
+    pub(crate) account: String,
+    pub(crate) username: String,
+}
+
+fn exposed<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose_secret())
+}
+
+fn hidden<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
+    String::deserialize(deserializer).map(SecretString::from)
+}
+
+/// A token of this account with at least that much life left.
+pub(crate) async fn token(
+    app: &App,
+    name: &str,
+    at_least: Duration,
+) -> Result<TokenAnswer, Failure> {
+    let account = app.account(name).await?;
+    let token = account.token(at_least).await?;
+    let left = token.expires_at.0.duration_since(SystemTime::now());
+    Ok(TokenAnswer {
+        access_token: token.value,
+        token_type: token.token_type,
+        expires_at: token.expires_at,
+        expires_in: left.unwrap_or_default().as_secs(),
+        scope: token.scope,
+        account: account.settings().name.clone(),
+        username: account.settings().username.clone(),
+    })
+}
+
+/// Sends one message.
+pub(crate) async fn send(
+    app: &App,
+    account: &str,
+    message: SendRequest,
+) -> Result<SendOutcome, Failure> {
+    app.account(account).await?.send(message).await
+}
+
+/// One account in the list of them.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Listed {
+    pub(crate) name: String,
+    pub(crate) provider: String,
+    pub(crate) username: String,
+    pub(crate) sender: String,
+    pub(crate) server: String,
+    pub(crate) plugin: String,
+    #[serde(flatten)]
+    pub(crate) credential: ListedCredential,
+}
+
+/// How its credential stands, or why nobody knows.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum ListedCredential {
+    Known(Box<Standing>),
+    Unknown {
+        /// `unknown`.
+        state: Cow<'static, str>,
+        problem: Box<Failure>,
+    },
+}
+
+/// The configured accounts, and how each one's credential stands; nobody is asked.
+pub(crate) async fn accounts(app: &App) -> Vec<Listed> {
+    let accounts: Vec<config::Account> = app.accounts().into_iter().cloned().collect();
+    let lookups = accounts.into_iter().map(|settings| {
+        let app = app.clone();
+        async move { listed(&app, &settings).await }
+    });
+    stream::iter(lookups).buffered(AT_A_TIME).collect().await
+}
+
+/// An account as it is understood, presets filled in, secrets by reference only.
+pub(crate) fn account(app: &App, name: &str) -> Result<Value, Failure> {
+    serde_json::to_value(app.settings_of(name)?)
+        .map_err(|problem| Failure::new("internal", problem.to_string()))
+}
+
+async fn listed(app: &App, settings: &config::Account) -> Listed {
+    let standing = match app.account(&settings.name).await {
+        Ok(account) => account.standing().await,
+        Err(failure) => Err(failure),
+    };
+    Listed {
+        name: settings.name.clone(),
+        provider: settings.provider.clone(),
+        username: settings.username.clone(),
+        sender: settings.sender.to_string(),
+        server: format!("{}:{}", settings.server.host, settings.server.port),
+        plugin: settings.auth.plugin.clone(),
+        credential: match standing {
+            Ok(standing) => ListedCredential::Known(Box::new(standing)),
+            Err(failure) => ListedCredential::Unknown {
+                state: "unknown".into(),
+                problem: Box::new(failure),
+            },
+        },
+    }
+}
+
+/// What is to be checked.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct CheckRequest {
+    /// Whether a test message is to follow: then somebody has to be there who gets it.
+    pub(crate) send: bool,
+    /// Who that is, if not the account's `test_recipient`.
+    pub(crate) to: Option<String>,
+}
+
+/// What a check found.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CheckAnswer {
+    pub(crate) check: CheckReport,
+    /// Who gets the test message.
+    pub(crate) recipient: Option<String>,
+}
+
+/// Goes through every step up to a message, with a token fetched now.
+pub(crate) async fn check(
+    app: &App,
+    name: &str,
+    request: &CheckRequest,
+) -> Result<CheckAnswer, Failure> {
+    let account = app.account(name).await?;
+    let recipient = if request.send {
+        let recipient = account.test_recipient(request.to.as_deref())?;
+        Some(recipient.to_string())
+    } else {
+        None
+    };
+    Ok(CheckAnswer {
+        check: account.check(Freshness::Now).await,
+        recipient,
+    })
+}
+
+/// Sends the test message.
+pub(crate) async fn send_test(app: &App, name: &str, to: &str) -> Result<SendOutcome, Failure> {
+    let account = app.account(name).await?;
+    let recipient = account.test_recipient(Some(to))?;
+    account.send_test(&recipient).await
+}
+
+/// Whose tokens are to be refreshed.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RotateRequest {
+    /// Everybody's in place of `accounts`.
+    pub(crate) all: bool,
+    pub(crate) accounts: Vec<String>,
+    /// What is not due, too.
+    pub(crate) force: bool,
+}
+
+/// What became of one account.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) account: String,
+    #[serde(flatten)]
+    pub(crate) rotated: Option<Rotated>,
+    /// The account whose grant this one shares: what was done was done for both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) shares_grant_of: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<Failure>,
+    /// Secrets that end soon.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) expires_soon: Vec<Expiry>,
+}
+
+/// The names of the accounts, sorted, each once.
+///
+/// # Errors
+/// One is not there: a mistake before anything is done.
+pub(crate) fn names(app: &App, request: &RotateRequest) -> Result<Vec<String>, Failure> {
+    if request.all {
+        return Ok(app.accounts().iter().map(|one| one.name.clone()).collect());
+    }
+    for name in &request.accounts {
+        app.settings_of(name)?;
+    }
+    let mut names = request.accounts.clone();
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+/// Refreshes what is due, and tells of each account when it is done.
+pub(crate) fn rotate(
+    app: App,
+    names: Vec<String>,
+    force: bool,
+) -> impl Stream<Item = Report> + Send {
+    let groups = async move {
+        let groups = by_grant(&app, &names).await;
+        stream::iter(groups)
+            .map(move |group| rotate_group(app.clone(), group, force))
+            .buffer_unordered(AT_A_TIME)
+            .flat_map(stream::iter)
+    };
+    stream::once(groups).flatten()
+}
+
+/// Accounts that share one grant stand together: refreshing it once serves them all.
+async fn by_grant(app: &App, names: &[String]) -> Vec<Vec<String>> {
+    let keys: Vec<(String, Option<GrantKey>)> = stream::iter(names.to_owned())
+        .map(|name| async move {
+            let key = match app.account(&name).await {
+                Ok(account) => account.grant_key(),
+                // Its own rotation will say what is wrong.
+                Err(_) => None,
+            };
+            (name, key)
+        })
+        .buffered(AT_A_TIME)
+        .collect()
+        .await;
+    let mut groups: Vec<Vec<String>> = Vec::new();
+    let mut places: BTreeMap<GrantKey, usize> = BTreeMap::new();
+    for (name, key) in keys {
+        match key {
+            Some(key) => {
+                let place = *places.entry(key).or_insert(groups.len());
+                match groups.get_mut(place) {
+                    Some(group) => group.push(name),
+                    None => groups.push(vec![name]),
+                }
+            }
+            None => groups.push(vec![name]),
+        }
+    }
+    groups
+}
+
+/// Refreshes the grant of these accounts, once for all of them.
+async fn rotate_group(app: App, group: Vec<String>, force: bool) -> Vec<Report> {
+    let Some(first) = group.first().cloned() else {
+        return Vec::new();
+    };
+    let outcome = match app.account(&first).await {
+        Ok(account) => account.rotate(force).await,
+        Err(failure) => Err(failure),
+    };
+    let mut reports = Vec::new();
+    for name in group {
+        let mut expires_soon = match app.account(&name).await {
+            Ok(account) => account.expiries(),
+            Err(_) => Vec::new(),
+        };
+        expires_soon.retain(Expiry::is_near);
+        let (rotated, error) = match outcome.clone() {
+            Ok(rotated) => (Some(rotated), None),
+            Err(failure) => (None, Some(failure.with_account(&name))),
+        };
+        reports.push(Report {
+            shares_grant_of: (name != first).then(|| first.clone()),
+            account: name,
+            rotated,
+            error,
+            expires_soon,
+        });
+    }
+    reports
+}
+
+/// How many accounts there are in each state of their credential.
+pub(crate) async fn tokens_by_state(app: &App) -> BTreeMap<String, usize> {
+    let mut states: BTreeMap<String, usize> = BTreeMap::new();
+    for account in accounts(app).await {
+        let state = match account.credential {
+            ListedCredential::Known(standing) if standing.sign_in_needed => {
+                "sign_in_needed".to_owned()
+            }
+            ListedCredential::Known(standing) => standing.state.into_owned(),
+            ListedCredential::Unknown { state, .. } => state.into_owned(),
+        };
+        *states.entry(state).or_default() += 1;
+    }
+    states
+}
+
+/// How many accounts cannot send before somebody has signed in.
+pub(crate) async fn waiting_for_a_person(app: &App) -> usize {
+    let accounts = accounts(app).await;
+    let waiting = accounts.iter().filter(|account| {
+        matches!(&account.credential, ListedCredential::Known(standing) if standing.sign_in_needed)
+    });
+    waiting.count()
+}
+
+/// Why the vault cannot be read, if there is one and it cannot.
+pub(crate) async fn vault_problem(app: &App) -> Option<Failure> {
+    let vault = app.vault().clone();
+    let looked = tokio::task::spawn_blocking(move || match vault.existing() {
+        Ok(Some(vault)) => vault
+            .names(Kind::Grant)
+            .map(drop)
+            .map_err(|error| crate::app::vault::failure(&error)),
+        Ok(None) => Ok(()),
+        Err(failure) => Err(failure),
+    })
+    .await;
+    match looked {
+        Ok(outcome) => outcome.err(),
+        Err(_) => Some(Failure::new(
+            "internal",
+            "looking at the vault was interrupted",
+        )),
+    }
+}
