@@ -21,7 +21,7 @@ use crate::tree::Node;
 /// One checked account.
 ///
 /// `Debug` and `Serialize` show secrets as references only.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Account {
     /// As the settings name it: letters, digits, `-` and `_`.
     pub name: String,
@@ -122,7 +122,7 @@ pub struct Timeouts {
 }
 
 /// How an account authenticates.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Auth {
     /// The plugin's name.
     pub plugin: String,

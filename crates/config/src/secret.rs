@@ -49,6 +49,13 @@ pub enum SecretRef {
     Inline(SecretString),
 }
 
+/// The same reference, whatever it leads to.
+impl PartialEq for SecretRef {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
 impl SecretRef {
     /// Fetches the secret; blocks until it is there or the time is up.
     ///

@@ -9,7 +9,7 @@ use crate::secret::{self, Reference, SecretRef};
 use crate::section::Section;
 
 /// Where the vault's key is; at most one of them is given.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct VaultSettings {
     /// A file that holds it.
     pub key_file: Option<PathBuf>,
@@ -17,16 +17,6 @@ pub struct VaultSettings {
     pub keyring: bool,
     /// It is derived from a passphrase, which lies there; never in the vault.
     pub passphrase: Option<SecretRef>,
-}
-
-/// The same place, whatever lies there.
-impl PartialEq for VaultSettings {
-    fn eq(&self, other: &Self) -> bool {
-        let passphrase = |settings: &Self| settings.passphrase.as_ref().map(SecretRef::identity);
-        self.key_file == other.key_file
-            && self.keyring == other.keyring
-            && passphrase(self) == passphrase(other)
-    }
 }
 
 /// Whether a secret may be called `name` in the vault.

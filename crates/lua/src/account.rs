@@ -12,6 +12,7 @@ use crate::call::{Fields, Registrar, Reply};
 use crate::fault::Fault;
 use crate::json::{self, Nulls, Secrets};
 use crate::message;
+use crate::meter::Kind;
 use postrider_lua_api as api;
 
 /// Where the prelude keeps what a handle's fields are.
@@ -69,11 +70,14 @@ pub(crate) fn register(registrar: &Registrar<'_>, backend: &Arc<dyn Backend>) ->
         let account: Account = args.this()?;
         Ok(account.0.name().to_owned())
     })?;
-    registrar.add_waiting("account:send", |_, mut args| {
+    let meter = Arc::clone(registrar.meter);
+    registrar.add_waiting("account:send", move |_, mut args| {
         let account: Account = args.this()?;
         let table = args.table("message")?;
         args.end()?;
-        let message = message::parse(&table)?;
+        let mut message = message::parse(&table)?;
+        let call = meter.current();
+        message.from_hook = call.is_some_and(|call| call.kind == Kind::Hook);
         Ok(Box::pin(async move {
             let sent = account.0.send(message).await.map_err(Fault::failed)?;
             Ok(match sent.refused {

@@ -2,17 +2,21 @@
 //!
 //! The engine knows no more than these traits, so it is tested with a fake behind them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use futures_util::future::{BoxFuture, join_all};
-use postrider_config::SecretRef;
+use postrider_config::{ScriptSettings, SecretRef};
+use postrider_schedule::{Clock, SystemClock};
 use secrecy::SecretString;
 use serde_json::Value;
 
-use crate::Failure;
+use crate::hook::MessageHook;
+use crate::process::{self, Ended, Program};
 use crate::request::{Request, Response};
+use crate::{Activity, Failure};
 
 /// The host, as a script sees it.
 pub trait Backend: Send + Sync + 'static {
@@ -44,8 +48,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Performs an HTTP request.
     fn http(&self, request: Request) -> BoxFuture<'_, Result<Response, Failure>>;
 
-    /// From now on `listener` hears what happens.
-    fn subscribe(&self, listener: Arc<dyn Listener>);
+    /// From now on `listener` hears what happens, for as long as whoever subscribes it keeps it.
+    fn subscribe(&self, listener: &Arc<dyn Listener>);
 
     /// Tells again what nobody heard so far.
     fn remind(&self);
@@ -53,6 +57,66 @@ pub trait Backend: Send + Sync + 'static {
     /// Waits until what is under way (refreshes of tokens) has ended and what it raised was
     /// heard. The caller bounds it.
     fn settle(&self) -> BoxFuture<'_, ()>;
+
+    /// What tells scripts the time and lets them sleep.
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(SystemClock)
+    }
+
+    /// Where it is counted what scripts are doing.
+    fn activity(&self) -> Activity {
+        Activity::default()
+    }
+
+    /// Tells every script of an event that one of them raised, and does not wait for it.
+    fn emit(&self, _event: HostEvent) {}
+
+    /// From now on `hook` sees every message before it is sent, after those added before, for
+    /// as long as whoever adds it keeps it.
+    fn add_hook(&self, _hook: &Arc<dyn MessageHook>) {}
+
+    /// What scripts may reach beyond their accounts.
+    fn permissions(&self) -> Permissions {
+        Permissions::default()
+    }
+
+    /// The variable `name` of the environment, which scripts may read; `None` if it is not set
+    /// or no text.
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    /// Runs a program that scripts may start, to its end. Dropping the future kills it.
+    fn run(&self, program: Program) -> BoxFuture<'_, Result<Ended, Failure>> {
+        Box::pin(process::run(program))
+    }
+}
+
+/// What scripts may reach beyond their accounts: nothing, unless it is listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Permissions {
+    /// Where `require` looks after the script's own directory.
+    pub lib: Option<PathBuf>,
+    /// The variables `pr.env` may read.
+    pub env: Vec<String>,
+    /// The programs `pr.run` may start: absolute paths.
+    pub run: Vec<PathBuf>,
+    /// Below what `pr.fs` may read.
+    pub read: Vec<PathBuf>,
+    /// Below what `pr.fs` may write.
+    pub write: Vec<PathBuf>,
+}
+
+impl From<&ScriptSettings> for Permissions {
+    fn from(settings: &ScriptSettings) -> Self {
+        Self {
+            lib: settings.lib.clone(),
+            env: settings.env.clone(),
+            run: settings.run.clone(),
+            read: settings.read.clone(),
+            write: settings.write.clone(),
+        }
+    }
 }
 
 /// One account, ready to use.
@@ -90,10 +154,23 @@ pub struct Token {
 /// Something that happened in the host.
 #[derive(Clone, Debug)]
 pub struct HostEvent {
-    /// One of the names in the Lua reference, such as `token.refreshed`.
-    pub name: &'static str,
+    /// One of the names in the Lua reference, such as `token.refreshed`, or `app.…`.
+    pub name: Cow<'static, str>,
     /// What the handler gets, as the reference says; times are seconds since 1970.
     pub payload: Value,
+    /// How many events of scripts led to it, each raised by a handler of the one before.
+    pub chain: u32,
+}
+
+impl HostEvent {
+    /// Something that happened of itself.
+    pub fn new(name: impl Into<Cow<'static, str>>, payload: Value) -> Self {
+        Self {
+            name: name.into(),
+            payload,
+            chain: 0,
+        }
+    }
 }
 
 /// Somebody to tell.
@@ -103,17 +180,29 @@ pub trait Listener: Send + Sync {
     fn hear(&self, event: HostEvent) -> BoxFuture<'_, bool>;
 }
 
-/// All who listen: what a [`Backend`] keeps its subscribers in.
+/// All who listen: what a [`Backend`] keeps its subscribers in. It holds none of them: who is
+/// dropped listens no more.
 #[derive(Default)]
-pub struct Listeners(Mutex<Vec<Arc<dyn Listener>>>);
+pub struct Listeners(Mutex<Vec<Weak<dyn Listener>>>);
 
 impl Listeners {
-    /// One more.
-    pub fn add(&self, listener: Arc<dyn Listener>) {
-        self.lock().push(listener);
+    /// One more, for as long as somebody keeps it.
+    pub fn add(&self, listener: &Arc<dyn Listener>) {
+        let mut all = self.lock();
+        all.retain(|known| known.strong_count() > 0);
+        all.push(Arc::downgrade(listener));
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<dyn Listener>>> {
+    /// How many listen.
+    pub fn count(&self) -> usize {
+        self.everybody().len()
+    }
+
+    fn everybody(&self) -> Vec<Arc<dyn Listener>> {
+        self.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Weak<dyn Listener>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -121,7 +210,7 @@ impl Listeners {
 impl Listener for Listeners {
     /// True if any of them heard it.
     fn hear(&self, event: HostEvent) -> BoxFuture<'_, bool> {
-        let everybody = self.lock().clone();
+        let everybody = self.everybody();
         Box::pin(async move {
             let told = everybody
                 .iter()
@@ -177,6 +266,8 @@ pub struct SendRequest {
     pub message_id: Option<String>,
     /// A finished RFC 5322 message, in place of all the content above.
     pub raw: Option<Source>,
+    /// A hook sends it: it passes by the hooks.
+    pub from_hook: bool,
 }
 
 /// Says who is written to, never what.

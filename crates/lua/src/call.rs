@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 use mlua::{IntoLuaMulti, Lua, LuaString, MultiValue, Table, Value};
 
 use crate::fault::{self, Fault};
@@ -83,10 +83,13 @@ impl Registrar<'_> {
             .lua
             .create_async_function(move |lua, values: MultiValue| {
                 let at = fault::here(&lua);
-                meter.saw(at.as_deref());
-                let waited = match function(&lua, Args::new(name, values)) {
-                    Ok(work) => Counted::waiting(&meter, work).boxed(),
-                    Err(fault) => futures_util::future::ready(Err(fault)).boxed(),
+                let waited = match (meter.current(), function(&lua, Args::new(name, values))) {
+                    (Some(budget), Ok(work)) => {
+                        budget.saw(at.as_deref());
+                        Counted::waiting(&meter, &budget, budget.wait(work)).boxed()
+                    }
+                    (None, _) => ready(Err(Fault::misuse("no call is under way"))).boxed(),
+                    (_, Err(fault)) => ready(Err(fault)).boxed(),
                 };
                 waited.map(move |answer| Ok(Waited { name, at, answer }))
             })?;
@@ -97,6 +100,16 @@ impl Registrar<'_> {
 /// Many short calls must not outrun the hook, which counts instructions.
 pub(crate) fn is_stopped(lua: &Lua, meter: &Meter) -> bool {
     meter.tick(|| fault::here(lua)) == Tick::Stop
+}
+
+/// Refuses what is to be known before anything of the script is live.
+pub(crate) fn only_while_loading(meter: &Meter, instead: &str) -> Result<(), Fault> {
+    if meter.current().is_some_and(|budget| budget.is_main()) {
+        return Ok(());
+    }
+    Err(Fault::Misuse(format!(
+        "only while the script loads, from its own top level; {instead}"
+    )))
 }
 
 /// The end of a wait; only now is Lua at hand to make values.
@@ -360,11 +373,51 @@ impl<'a> Fields<'a> {
 
     /// Yes or no; no where it is absent.
     pub(crate) fn flag(&self, key: &str) -> Result<bool, Fault> {
+        self.flag_or(key, false)
+    }
+
+    /// Yes or no; `absent` where it is absent.
+    pub(crate) fn flag_or(&self, key: &str, absent: bool) -> Result<bool, Fault> {
         match self.value(key)? {
-            Value::Nil => Ok(false),
+            Value::Nil => Ok(absent),
             Value::Boolean(flag) => Ok(flag),
             other => Err(self.wrong(key, "true or false", &other)),
         }
+    }
+
+    /// A number up to `most`, or nothing.
+    pub(crate) fn count(&self, key: &str, most: usize) -> Result<Option<usize>, Fault> {
+        let value = self.value(key)?;
+        if value.is_nil() {
+            return Ok(None);
+        }
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "checked to be in range, far below 53 bits"
+        )]
+        match number(&value) {
+            Some(count) if (0.0..=most as f64).contains(&count) => Ok(Some(count as usize)),
+            _ => Err(Fault::Misuse(format!(
+                "field '{}{key}' must be a number up to {most}",
+                self.prefix
+            ))),
+        }
+    }
+
+    /// The named values of `table`, which `key` holds, sorted by name.
+    pub(crate) fn named(&self, key: &str, table: &Table) -> Result<Vec<(String, Value)>, Fault> {
+        let mut values = Vec::new();
+        for pair in table.pairs::<Value, Value>() {
+            let (name, value) = pair?;
+            let Value::String(name) = name else {
+                return Err(Fault::Misuse(format!("field '{key}' maps names to values")));
+            };
+            values.push((self.utf8(&format!("{key}.(name)"), &name)?, value));
+        }
+        values.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(values)
     }
 
     /// Octets, or nothing.

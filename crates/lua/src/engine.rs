@@ -1,17 +1,14 @@
-//! One Lua state for one script: what it may see, how much it may use, how it is run.
+//! One Lua state for one script: what it may see, how much it may use, how its calls are run.
 //!
 //! Each task runs as `task(f, …)` of the prelude in a thread of its own, which is polled as a
 //! future. Three things stop it: the hook, every few thousand instructions; the allocator;
-//! and the clock of whoever polls.
-//!
-//! Known to remain: a `<close>` handler that never ends, of a frame which the hook must break
-//! off inside C (a comparator of `table.sort`), since mlua closes that frame with hooks off.
+//! and the clock of whoever polls. What is stopped is left where it stands, for Lua to collect:
+//! none of its `<close>` variables run.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
-use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -19,19 +16,23 @@ use mlua::chunk::ChunkMode;
 use mlua::debug::Debug;
 use mlua::{Function, HookTriggers, Lua, LuaOptions, MultiValue, StdLib, Table, Value, VmState};
 
-use super::backend::Backend;
-use super::call::{Args, Registrar, is_stopped, suggestion};
-use super::event::{self, Handlers};
-use super::fault::{self, Fault, OUT_OF_MEMORY, ScriptError};
-use super::meter::{Counted, Limit, Meter, Stop, Tick};
-use super::{account, config, http, json, log, secret, task, text, time};
-use crate::Failure;
+use crate::actor::Invoker;
+use crate::backend::Backend;
+use crate::call::{Registrar, is_stopped, suggestion};
+use crate::event::{self, Handlers};
+use crate::fault::{self, Fault, OUT_OF_MEMORY, ScriptError};
+use crate::meter::{Budget, Counted, Limit, Meter, Stop, Tick};
+use crate::script::Files;
+use crate::sources::Sources;
+use crate::test::{self, TestMode};
+use crate::{
+    Failure, account, config, csv, env, fs, http, json, log, module, process, secret, task,
+    template, text, time,
+};
 use postrider_lua_api as api;
 
 /// How many instructions Lua runs between two looks at the clock: tens of microseconds.
 const HOOK_EVERY: u32 = 4000;
-/// How long the end of a script waits for what handlers are to hear: a webhook's patience.
-const GRACE: Duration = Duration::from_secs(30);
 /// What a script that used up its memory gets, so that it can be said where.
 const RESERVE_OCTETS: usize = 1 << 20;
 
@@ -50,14 +51,19 @@ pub(crate) struct World {
     pub(crate) args: Vec<String>,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) output: Output,
+    /// The way into the script, for what calls it later.
+    pub(crate) invoker: Invoker,
+    pub(crate) handlers: Arc<Handlers>,
+    /// What the script consists of.
+    pub(crate) files: Arc<Files>,
+    /// Where it is a test file.
+    pub(crate) test: Option<TestMode>,
 }
 
 /// A state, ready to run a script.
-pub(crate) struct Engine {
-    lua: Lua,
-    meter: Arc<Meter>,
-    backend: Arc<dyn Backend>,
-    handlers: Arc<Handlers>,
+pub(crate) struct Core {
+    pub(crate) lua: Lua,
+    pub(crate) meter: Arc<Meter>,
 }
 
 /// What a task raised and did not catch.
@@ -76,23 +82,28 @@ impl Raised {
 /// How a task ended; the outer error is Lua's own.
 type Ending = mlua::Result<Result<MultiValue, Raised>>;
 
-impl Engine {
-    pub(crate) fn new(world: World, meter: Meter) -> mlua::Result<Self> {
+impl Core {
+    pub(crate) fn new(world: World, meter: &Arc<Meter>) -> mlua::Result<Self> {
         let lua = bare_state();
-        let meter = Arc::new(meter);
-        hook(&lua, &meter)?;
+        hook(&lua, meter)?;
 
         let api = Registrar {
             lua: &lua,
-            meter: &meter,
+            meter,
             ready: lua.create_table()?,
             waiting: lua.create_table()?,
         };
-        let backend = Arc::clone(&world.backend);
-        let handlers = Arc::<Handlers>::default();
-        register(&api, &backend, &handlers)?;
+        let sources = Arc::new(Sources::new(
+            world.directory.clone(),
+            world.backend.permissions().lib,
+            Arc::clone(&world.files),
+        ));
+        register(&api, &world, &sources)?;
+        if let Some(mode) = &world.test {
+            test::install(&api, mode, world.invoker.activity())?;
+        }
         let fields = values(&lua, &world.args)?;
-        let support = support(&lua, &meter, world)?;
+        let support = support(&lua, meter, world, &sources)?;
         let (globals, task, indexes, error_metatable): (Table, Function, Table, Table) = lua
             .load(PRELUDE)
             .set_name("=[postrider]")
@@ -107,127 +118,132 @@ impl Engine {
         lua.set_memory_limit(meter.limits().memory_octets)?;
         Ok(Self {
             lua,
-            meter,
-            backend,
-            handlers,
+            meter: Arc::clone(meter),
         })
     }
 
-    /// Runs the chunk `source`, which messages call `name`, with the script's arguments.
+    /// Calls `function` within `budget` and answers what it returned. Whoever drops this leaves
+    /// the call where it stands, as a limit does.
     pub(crate) async fn run(
         &self,
-        source: &[u8],
-        name: &str,
-        args: &[String],
-    ) -> Result<(), ScriptError> {
-        let chunk =
-            compile(&self.lua, source, name).map_err(|error| ScriptError::syntax(&error, name))?;
-        let running = args
-            .iter()
-            .map(|arg| Ok(Value::String(self.lua.create_string(arg)?)))
-            .collect::<mlua::Result<MultiValue>>()
-            .and_then(|args| start(&self.lua, &self.meter, chunk, args))
-            .map_err(|error| self.lua_failed(&error))?;
-        let playing = self.until_stopped(self.play(running));
-        let ended = match self.meter.limits().wall {
-            None => playing.await,
-            Some(wall) => match tokio::time::timeout(wall, playing).await {
+        budget: &Arc<Budget>,
+        function: Function,
+        args: MultiValue,
+    ) -> Result<MultiValue, ScriptError> {
+        let _end = End(budget);
+        let task = start(&self.lua, &self.meter, budget, function, args)
+            .map_err(|error| self.lua_failed(budget, &error))?;
+        let task = until_stopped(budget, task);
+        let ended = match budget.deadline() {
+            None => task.await,
+            Some(deadline) => match tokio::time::timeout_at(deadline, task).await {
                 Ok(ended) => ended,
-                Err(_) => Err(self.meter.expire()),
+                Err(_) => Err(budget.expire()),
             },
         };
-        let ended = ended.map_err(|stop| self.stopped(stop))?;
-        match ended {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(raised)) => match &raised.value {
-                Value::String(text) if text.as_bytes().ends_with(OUT_OF_MEMORY.as_bytes()) => {
-                    let mut error = self.out_of_memory();
-                    let traced = raised.explained();
-                    error.failure.at = traced.failure.at.or_else(|| self.meter.seen());
-                    error.trace = traced.trace;
-                    Err(error)
-                }
-                _ => Err(raised.explained()),
-            },
-            Err(error) => Err(self.lua_failed(&error)),
-        }
+        let error = match ended.map_err(|stop| self.stopped(budget, stop))? {
+            Ok(Ok(values)) => return Ok(values),
+            Ok(Err(raised)) => self.raised(budget, &raised),
+            Err(error) => self.lua_failed(budget, &error),
+        };
+        // What it got beyond its limit, to tell where it was.
+        let _ = self.lua.set_memory_limit(self.meter.limits().memory_octets);
+        Err(error)
     }
 
-    /// The script's own task to its end and handlers beside it; then what they are still to
-    /// hear, however the script ended.
-    async fn play(&self, script: BoxFuture<'static, Ending>) -> Ending {
-        let mut hearing = self.handlers.listen(&self.lua, &self.meter, &self.backend);
-        let ended = hearing.meanwhile(script).await;
-        let heard = async {
-            // Without a handler nobody hears what is still to come.
-            if !self.handlers.is_empty() {
-                hearing.meanwhile(self.backend.settle()).await;
+    fn raised(&self, budget: &Budget, raised: &Raised) -> ScriptError {
+        match &raised.value {
+            Value::String(text) if text.as_bytes().ends_with(OUT_OF_MEMORY.as_bytes()) => {
+                let mut error = self.out_of_memory(budget);
+                let traced = raised.explained();
+                error.failure.at = traced.failure.at.or_else(|| budget.seen());
+                error.trace = traced.trace;
+                error
             }
-            hearing.finish().await;
-        };
-        if tokio::time::timeout(GRACE, heard).await.is_err() {
-            tracing::warn!(
-                target: "postrider::script",
-                "the script ended before its handlers did: what they were told counts as not heard"
-            );
+            _ => raised.explained(),
         }
-        ended
     }
 
-    /// How a task ended, unless a limit stopped it.
-    async fn until_stopped(&self, task: impl Future<Output = Ending>) -> Result<Ending, Stop> {
-        let mut task = std::pin::pin!(task);
-        std::future::poll_fn(
-            |context| match (task.poll_unpin(context), self.meter.stopped()) {
-                (_, Some(stop)) => Poll::Ready(Err(stop)),
-                (Poll::Ready(ended), None) => Poll::Ready(Ok(ended)),
-                (Poll::Pending, None) => Poll::Pending,
-            },
-        )
-        .await
-    }
-
-    fn lua_failed(&self, error: &mlua::Error) -> ScriptError {
+    /// Lua failed, and not the script.
+    pub(crate) fn lua_failed(&self, budget: &Budget, error: &mlua::Error) -> ScriptError {
         let text = fault::plain(error);
         let mut error = if text.starts_with(OUT_OF_MEMORY) {
-            self.out_of_memory()
+            self.out_of_memory(budget)
         } else {
             ScriptError::new(Failure::new(
                 "script.internal",
                 format!("lua failed: {text}"),
             ))
         };
-        error.failure.at = self.meter.seen();
+        error.failure.at = budget.seen();
         error
     }
 
-    fn out_of_memory(&self) -> ScriptError {
+    /// What the script returned is not what was asked for.
+    pub(crate) fn faulted(&self, budget: &Budget, fault: Fault) -> ScriptError {
+        match fault {
+            Fault::Misuse(message) => ScriptError::new(Failure::new("script.raised", message)),
+            Fault::Failed(failure) | Fault::Raised(failure) => ScriptError::new(*failure),
+            Fault::Rethrown(value) => ScriptError::uncaught(&value, ""),
+            Fault::Lua(error) => self.lua_failed(budget, &error),
+        }
+    }
+
+    fn out_of_memory(&self, budget: &Budget) -> ScriptError {
         let limit = octets(self.meter.limits().memory_octets);
-        let message = format!("the script needs more than its {limit} of memory");
+        let message = match budget.is_main() {
+            true => format!("the script needs more than its {limit} of memory"),
+            false => format!(
+                "{} needs more than the script's {limit} of memory",
+                budget.what
+            ),
+        };
         let remedy =
             "look for a table or string that grows without end; files are better attached by path";
         ScriptError::new(Failure::new("script.memory_limit", message).with_remedy(remedy))
     }
 
-    fn stopped(&self, stop: Stop) -> ScriptError {
-        let limits = self.meter.limits();
+    fn stopped(&self, budget: &Budget, stop: Stop) -> ScriptError {
+        let what = &budget.what;
         let mut failure = match stop.limit {
-            Limit::Cpu => Failure::new(
+            Limit::Cpu(limit) => Failure::new(
                 "script.cpu_limit",
-                format!("the script ran Lua for more than its {:?}", limits.cpu),
+                format!("{what} ran Lua for more than its {limit:?}"),
             )
             .with_remedy("look for a loop that does not end; time spent waiting does not count"),
-            Limit::Wall => Failure::new(
+            Limit::Wall(limit) => Failure::new(
                 "script.time_limit",
-                format!(
-                    "the script took longer than its {:?}",
-                    limits.wall.unwrap_or_default()
-                ),
-            ),
+                format!("{what} took longer than its {limit:?}"),
+            )
+            .with_remedy("give what it waits for a timeout"),
         };
         failure.at = stop.at;
         ScriptError::new(failure)
     }
+}
+
+/// Ends a call, however that comes about.
+struct End<'a>(&'a Arc<Budget>);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// How a task ended, unless a limit stopped it.
+async fn until_stopped(
+    budget: &Budget,
+    mut task: BoxFuture<'static, Ending>,
+) -> Result<Ending, Stop> {
+    std::future::poll_fn(
+        |context| match (task.poll_unpin(context), budget.stopped()) {
+            (_, Some(stop)) => Poll::Ready(Err(stop)),
+            (Poll::Ready(ended), None) => Poll::Ready(Ok(ended)),
+            (Poll::Pending, None) => Poll::Pending,
+        },
+    )
+    .await
 }
 
 /// Looks at the clock every few thousand instructions.
@@ -259,20 +275,23 @@ fn is_ours(frame: &Debug<'_>) -> bool {
 }
 
 /// All functions of the API; [`postrider_lua_api`] describes them.
-fn register(
-    api: &Registrar<'_>,
-    backend: &Arc<dyn Backend>,
-    handlers: &Arc<Handlers>,
-) -> mlua::Result<()> {
+fn register(api: &Registrar<'_>, world: &World, sources: &Arc<Sources>) -> mlua::Result<()> {
+    let backend = &world.backend;
     account::register(api, backend)?;
     config::register(api, backend)?;
-    event::register(api, handlers, backend)?;
+    csv::register(api, backend)?;
+    env::register(api, backend)?;
+    event::register(api, world)?;
+    fs::register(api, backend)?;
     http::register(api, backend)?;
     json::register(api)?;
     log::register(api)?;
+    process::register(api, backend)?;
+    test::register(api)?;
     secret::register(api)?;
-    task::register(api)?;
-    time::register(api)
+    task::register(api, world)?;
+    template::register(api, sources)?;
+    time::register(api, backend)
 }
 
 /// What of the API is no function.
@@ -284,17 +303,18 @@ fn values(lua: &Lua, args: &[String]) -> mlua::Result<Table> {
     Ok(values)
 }
 
-/// Starts `function` as a task.
+/// Starts `function` as a task of the call that `budget` is for.
 pub(crate) fn start(
     lua: &Lua,
     meter: &Arc<Meter>,
+    budget: &Arc<Budget>,
     function: Function,
     mut args: MultiValue,
 ) -> mlua::Result<BoxFuture<'static, Ending>> {
     let task: Function = lua.named_registry_value(TASK)?;
     let thread = lua.create_thread(task)?;
     args.push_front(Value::Function(function));
-    let running = Counted::running(meter, thread.into_async::<MultiValue>(args)?);
+    let running = Counted::running(meter, budget, thread.into_async::<MultiValue>(args)?);
     Ok(async move {
         let mut values = running.await?;
         if values.pop_front() == Some(Value::Boolean(true)) {
@@ -344,7 +364,12 @@ pub(crate) fn compile(lua: &Lua, source: &[u8], name: &str) -> mlua::Result<Func
 }
 
 /// What the prelude needs of Rust.
-fn support(lua: &Lua, meter: &Arc<Meter>, world: World) -> mlua::Result<Table> {
+fn support(
+    lua: &Lua,
+    meter: &Arc<Meter>,
+    world: World,
+    sources: &Arc<Sources>,
+) -> mlua::Result<Table> {
     let support = Registrar {
         lua,
         meter,
@@ -352,10 +377,7 @@ fn support(lua: &Lua, meter: &Arc<Meter>, world: World) -> mlua::Result<Table> {
         waiting: lua.create_table()?,
     };
     text::register(&support)?;
-    let directory = world.directory;
-    support.add("require", move |lua, args| {
-        load_module(lua, &directory, args)
-    })?;
+    module::register(&support, sources)?;
 
     let table = support.ready;
     let library = lua.create_table()?;
@@ -395,50 +417,6 @@ fn support(lua: &Lua, meter: &Arc<Meter>, world: World) -> mlua::Result<Table> {
     Ok(table)
 }
 
-/// The chunk of the module `a.b`: `a/b.lua` or `a/b/init.lua` beside the script.
-fn load_module(lua: &Lua, directory: &Path, mut args: Args) -> Result<(Function, String), Fault> {
-    let name = args.text("module")?;
-    args.end()?;
-    let is_word = |word: &str| {
-        !word.is_empty()
-            && word
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
-    };
-    if !name.split('.').all(is_word) {
-        return Err(Fault::Misuse(format!(
-            "'{name:.60}' is no module name: write letters, digits, '_' and '-', with dots between folders"
-        )));
-    }
-    let stem: PathBuf = directory.join(name.split('.').collect::<PathBuf>());
-    let candidates = [stem.with_extension("lua"), stem.join("init.lua")];
-    for path in &candidates {
-        let source = match std::fs::read(path) {
-            Ok(source) => source,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => {
-                return Err(Fault::Misuse(format!(
-                    "cannot read {}: {error}",
-                    path.display()
-                )));
-            }
-        };
-        let path = path.display().to_string();
-        return match compile(lua, &source, &path) {
-            Ok(chunk) => Ok((chunk, path)),
-            Err(error @ mlua::Error::SyntaxError { .. }) => {
-                let text = lua.create_string(fault::plain(&error))?;
-                Err(Fault::Rethrown(Value::String(text)))
-            }
-            Err(error) => Err(error.into()),
-        };
-    }
-    let [file, folder] = candidates.map(|path| path.display().to_string());
-    Err(Fault::Misuse(format!(
-        "there is no module '{name}': neither {file} nor {folder} exists"
-    )))
-}
-
 /// `256 MiB`.
 fn octets(count: usize) -> String {
     if count >= 1 << 20 && count.is_multiple_of(1 << 20) {
@@ -453,7 +431,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::{AccountHandle, Limits};
+    use crate::{AccountHandle, Activity, Limits};
     use postrider_lua_api::reference;
     use postrider_lua_api::{Kind, STANDARD, items};
 
@@ -505,7 +483,7 @@ mod tests {
             Box::pin(async { Err(Failure::new("network.connect", "no network")) })
         }
 
-        fn subscribe(&self, _: Arc<dyn crate::Listener>) {}
+        fn subscribe(&self, _: &Arc<dyn crate::Listener>) {}
 
         fn remind(&self) {}
 
@@ -514,14 +492,23 @@ mod tests {
         }
     }
 
-    fn engine() -> Engine {
-        let world = World {
+    fn world(meter: &Arc<Meter>) -> World {
+        let (invoker, _) = Invoker::new("test.lua", meter, Activity::default());
+        World {
             directory: PathBuf::new(),
             args: Vec::new(),
             backend: Arc::new(Empty),
             output: Arc::new(Mutex::new(std::io::sink())),
-        };
-        Engine::new(world, Meter::new(Limits::default())).unwrap()
+            invoker,
+            handlers: Arc::default(),
+            files: Arc::default(),
+            test: None,
+        }
+    }
+
+    fn engine() -> Core {
+        let meter = Arc::new(Meter::new(Limits::default()));
+        Core::new(world(&meter), &meter).unwrap()
     }
 
     fn keys(table: &Table) -> BTreeSet<String> {
@@ -541,10 +528,13 @@ mod tests {
             ready: lua.create_table().unwrap(),
             waiting: lua.create_table().unwrap(),
         };
-        let backend: Arc<dyn Backend> = Arc::new(Empty);
-        register(&api, &backend, &Arc::default()).unwrap();
+        let sources = Arc::new(Sources::new(PathBuf::new(), None, Arc::default()));
+        register(&api, &world(&meter), &sources).unwrap();
         let described = |wanted: &dyn Fn(&Kind) -> bool| -> BTreeSet<String> {
-            let items = items().filter(|item| wanted(&item.kind));
+            // `t` is there in a test file only.
+            let items =
+                items().filter(|item| !item.name.starts_with("t.") && !item.name.starts_with("t:"));
+            let items = items.filter(|item| wanted(&item.kind));
             items.map(|item| item.name.to_owned()).collect()
         };
 

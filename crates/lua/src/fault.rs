@@ -4,12 +4,13 @@
 //! failed operation a plain table that prints like one.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mlua::{Lua, Table, Value};
 
 use super::json;
 use crate::failure::exit;
+use crate::script::Files;
 use crate::{Failure, SmtpFailure};
 
 /// What Lua itself says when its allocator refuses.
@@ -117,6 +118,9 @@ pub struct ScriptError {
     pub failure: Failure,
     /// The script's calls that led to that line, innermost first.
     pub trace: Vec<String>,
+    /// The files that were read, where a script was run or loaded from its first line: to change
+    /// one of them may help.
+    pub files: Vec<PathBuf>,
 }
 
 impl ScriptError {
@@ -124,7 +128,14 @@ impl ScriptError {
         Self {
             failure,
             trace: Vec::new(),
+            files: Vec::new(),
         }
+    }
+
+    /// The same, of a script that consists of these.
+    pub(crate) fn of_files(mut self, files: &Files) -> Self {
+        self.files = files.all();
+        self
     }
 
     /// The exit status that fits: 1 where the script itself raised an error, 65 where it is no
@@ -165,7 +176,11 @@ impl ScriptError {
         }
         // A function that calls itself is named once.
         trace.dedup();
-        Self { failure, trace }
+        Self {
+            failure,
+            trace,
+            files: Vec::new(),
+        }
     }
 
     /// From a chunk that is no Lua.
@@ -192,6 +207,12 @@ impl fmt::Display for ScriptError {
 }
 
 impl std::error::Error for ScriptError {}
+
+impl From<Failure> for ScriptError {
+    fn from(failure: Failure) -> Self {
+        Self::new(failure)
+    }
+}
 
 impl From<ScriptError> for Failure {
     fn from(error: ScriptError) -> Self {
@@ -237,11 +258,26 @@ fn from_table(table: &Table) -> Failure {
         }),
         _ => None,
     };
+    if let Ok(Value::Table(details)) = table.raw_get::<Value>("details") {
+        failure.details = texts_of(&details);
+    }
     failure.at = match (text("at"), text("place")) {
         (Some(at), Some(place)) => Some(format!("{at}, {place}")),
         (at, place) => at.or(place),
     };
     failure
+}
+
+/// The texts in a table of details: what an assertion expected and got.
+fn texts_of(table: &Table) -> serde_json::Value {
+    let mut texts = serde_json::Map::new();
+    for (name, text) in table.pairs::<String, String>().flatten() {
+        texts.insert(name, text.into());
+    }
+    if texts.is_empty() {
+        return serde_json::Value::Null;
+    }
+    texts.into()
 }
 
 /// `script.lua:12: what` in two, where the script is one of `scripts` or looks like one.

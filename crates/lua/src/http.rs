@@ -7,11 +7,12 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use mlua::{Lua, Table, Value};
 use secrecy::SecretString;
+use tokio::sync::Semaphore;
 use url::form_urlencoded;
 
 use crate::Failure;
 use crate::backend::Backend;
-use crate::call::{Args, Fields, Registrar, Reply, Work, number};
+use crate::call::{Args, Fields, Registrar, Reply, Work};
 use crate::fault::Fault;
 use crate::json::{self, Secrets};
 use crate::request::{Method, RESPONSE_OCTETS, RESPONSE_OCTETS_MAX, Request, Response, TIMEOUT};
@@ -19,17 +20,22 @@ use crate::secret::SecretRef;
 use crate::time;
 use postrider_lua_api::{self as api, Field};
 
+/// How many requests of one script are under way at once; more wait for their turn, and their
+/// time-outs begin then.
+const AT_ONCE: usize = 32;
+
 /// Registers `pr.http`.
 pub(crate) fn register(registrar: &Registrar<'_>, backend: &Arc<dyn Backend>) -> mlua::Result<()> {
-    let getter = Arc::clone(backend);
+    let turns = Arc::new(Semaphore::new(AT_ONCE));
+    let (getter, turn) = (Arc::clone(backend), Arc::clone(&turns));
     registrar.add_waiting("http.get", move |lua, args| {
         let request = Described::read(lua, args, Method::Get, api::HTTP_GET_FIELDS)?;
-        Ok(request.perform(Arc::clone(&getter)))
+        Ok(request.perform(Arc::clone(&getter), Arc::clone(&turn)))
     })?;
-    let poster = Arc::clone(backend);
+    let (poster, turn) = (Arc::clone(backend), turns);
     registrar.add_waiting("http.post", move |lua, args| {
         let request = Described::read(lua, args, Method::Post, api::HTTP_POST_FIELDS)?;
-        Ok(request.perform(Arc::clone(&poster)))
+        Ok(request.perform(Arc::clone(&poster), Arc::clone(&turn)))
     })
 }
 
@@ -86,14 +92,17 @@ impl Described {
                 Value::Nil => TIMEOUT,
                 span => time::duration(&span).map_err(Fault::Misuse)?,
             },
-            max_octets: max_octets(&fields)?,
+            max_octets: fields
+                .count("max_octets", RESPONSE_OCTETS_MAX)?
+                .unwrap_or(RESPONSE_OCTETS),
             ca_file: fields.text("ca_file")?.map(PathBuf::from),
             danger_plaintext: fields.flag("danger_plaintext")?,
         })
     }
 
-    fn perform(self, backend: Arc<dyn Backend>) -> Work {
+    fn perform(self, backend: Arc<dyn Backend>, turns: Arc<Semaphore>) -> Work {
         async move {
+            let _turn = turns.acquire_owned().await;
             let response = self.exchange(&*backend).await.map_err(Fault::failed)?;
             Ok(Reply::made(move |lua| table(lua, &response)))
         }
@@ -143,7 +152,7 @@ fn headers(fields: &Fields<'_>) -> Result<Vec<(String, Text)>, Fault> {
         other => return Err(fields.wrong("headers", "a table", &other)),
     };
     let mut headers = Vec::new();
-    for (name, value) in named(fields, "headers", &table)? {
+    for (name, value) in fields.named("headers", &table)? {
         let value = text(&value).ok_or_else(|| {
             fields.wrong(
                 &format!("headers.{name}"),
@@ -179,7 +188,7 @@ fn body(lua: &Lua, fields: &Fields<'_>) -> Result<(Vec<u8>, Option<&'static str>
 
 fn urlencoded(fields: &Fields<'_>, form: &Table) -> Result<Vec<u8>, Fault> {
     let mut pairs = form_urlencoded::Serializer::new(String::new());
-    for (name, value) in named(fields, "form", form)? {
+    for (name, value) in fields.named("form", form)? {
         let text = match &value {
             Value::String(text) => fields.utf8(&format!("form.{name}"), text)?,
             Value::Integer(number) => number.to_string(),
@@ -192,39 +201,6 @@ fn urlencoded(fields: &Fields<'_>, form: &Table) -> Result<Vec<u8>, Fault> {
         pairs.append_pair(&name, &text);
     }
     Ok(pairs.finish().into_bytes())
-}
-
-/// The named values of a table, sorted by name.
-fn named(fields: &Fields<'_>, key: &str, table: &Table) -> Result<Vec<(String, Value)>, Fault> {
-    let mut values = Vec::new();
-    for pair in table.pairs::<Value, Value>() {
-        let (name, value) = pair?;
-        let Value::String(name) = name else {
-            return Err(Fault::Misuse(format!("field '{key}' maps names to values")));
-        };
-        values.push((fields.utf8(&format!("{key}.(name)"), &name)?, value));
-    }
-    values.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(values)
-}
-
-fn max_octets(fields: &Fields<'_>) -> Result<usize, Fault> {
-    let value = fields.value("max_octets")?;
-    if value.is_nil() {
-        return Ok(RESPONSE_OCTETS);
-    }
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "checked to be in range, far below 53 bits"
-    )]
-    match number(&value) {
-        Some(octets) if (0.0..=RESPONSE_OCTETS_MAX as f64).contains(&octets) => Ok(octets as usize),
-        _ => Err(Fault::Misuse(format!(
-            "field 'max_octets' must be a number up to {RESPONSE_OCTETS_MAX}"
-        ))),
-    }
 }
 
 /// The response as a script gets it. A header field that stands there several times is one,

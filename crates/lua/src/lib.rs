@@ -12,50 +12,73 @@
 )]
 
 mod account;
+mod activity;
+mod actor;
 mod backend;
+mod beneath;
 mod call;
 mod config;
+mod csv;
 mod engine;
+mod env;
 mod event;
 pub mod failure;
 mod fault;
+mod fs;
+mod hook;
 mod http;
 mod json;
 mod log;
 mod message;
 mod meter;
+mod module;
 mod pattern;
+mod process;
 pub mod request;
+mod script;
 mod secret;
+mod sources;
 pub mod suggest;
 mod task;
+mod template;
+mod test;
 mod text;
 mod time;
 
+pub use activity::{Activity, Asleep, Busy};
 pub use backend::{
-    AccountHandle, Attachment, Backend, HostEvent, Listener, Listeners, Priority, SendRequest,
-    Sent, Source, Token,
+    AccountHandle, Attachment, Backend, HostEvent, Listener, Listeners, Permissions, Priority,
+    SendRequest, Sent, Source, Token,
 };
 pub use failure::{Failure, SmtpFailure};
 pub use fault::ScriptError;
+pub use hook::{MessageHook, MessageHooks};
+pub use process::{Ended, Program};
+pub use script::{Loaded, Running, Script, Usage};
+pub use test::{Bench, Case, Scripted, TestMode};
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
-
-use engine::{Engine, Output, World};
-use meter::Meter;
 
 /// What one script may use.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Memory of the Lua state. 256 MiB: a few large attachments as Lua strings.
     pub memory_octets: usize,
-    /// Time spent running Lua, waiting excluded. 30 s: far more than glue code needs.
+    /// Time one call may run Lua, waiting excluded; the script's own lines are one call. 30 s:
+    /// far more than glue code needs.
     pub cpu: Duration,
-    /// Time from start to end, waiting included. None: a script may send for hours.
+    /// Time from start to end of one call, waiting included. None: a script may send for hours.
     pub wall: Option<Duration>,
+    /// Handlers and runs of schedules under way at one time; further ones wait their turn, and
+    /// so do hooks among themselves. 64: each may wait for a slow server.
+    pub calls: usize,
+    /// Timers a script may have that are still to fire. 1000: more are a loop gone wrong.
+    pub timers: usize,
+    /// Time from start to end of the script's own lines, where they are loaded. 60 s: a few
+    /// accounts may have to sign in.
+    pub load_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -64,6 +87,9 @@ impl Default for Limits {
             memory_octets: 256 << 20,
             cpu: Duration::from_secs(30),
             wall: None,
+            calls: 64,
+            timers: 1000,
+            load_timeout: Duration::from_mins(1),
         }
     }
 }
@@ -87,75 +113,8 @@ pub async fn run(
 /// Reads the script at `path` and says whether it is Lua, without running it.
 pub fn check(path: &Path) -> Result<(), ScriptError> {
     let name = path.display().to_string();
-    let source = read(path)?;
+    let source = script::read(path)?;
     engine::compile(&mlua::Lua::new(), &source, &name)
         .map(|_| ())
         .map_err(|error| ScriptError::syntax(&error, &name))
-}
-
-/// A script about to run.
-pub struct Script {
-    path: PathBuf,
-    args: Vec<String>,
-    backend: Arc<dyn Backend>,
-    limits: Limits,
-    output: Output,
-}
-
-impl Script {
-    /// The script at `path`, with the default limits, printing to standard output.
-    pub fn new(path: impl Into<PathBuf>, backend: Arc<dyn Backend>) -> Self {
-        Self {
-            path: path.into(),
-            args: Vec::new(),
-            backend,
-            limits: Limits::default(),
-            output: Arc::new(Mutex::new(std::io::stdout())),
-        }
-    }
-
-    /// With these arguments.
-    #[must_use]
-    pub fn args(mut self, args: &[String]) -> Self {
-        self.args = args.to_vec();
-        self
-    }
-
-    /// Within these limits.
-    #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// Printing there.
-    #[must_use]
-    pub fn output(mut self, output: Arc<Mutex<dyn Write + Send>>) -> Self {
-        self.output = output;
-        self
-    }
-
-    /// Reads the script and runs it to its end.
-    pub async fn run(self) -> Result<(), ScriptError> {
-        let name = self.path.display().to_string();
-        let source = read(&self.path)?;
-        let world = World {
-            directory: self.path.parent().unwrap_or(Path::new("")).to_owned(),
-            args: self.args.clone(),
-            backend: self.backend,
-            output: self.output,
-        };
-        let engine = Engine::new(world, Meter::new(self.limits)).map_err(|error| {
-            let message = format!("lua cannot start: {}", fault::plain(&error));
-            ScriptError::new(Failure::new("script.internal", message))
-        })?;
-        engine.run(&source, &name, &self.args).await
-    }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, ScriptError> {
-    std::fs::read(path).map_err(|error| {
-        let message = format!("cannot read the script {}: {error}", path.display());
-        ScriptError::new(Failure::new("file.unreadable", message))
-    })
 }

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use mlua::{Table, Value};
+use mlua::{Lua, Table, Value};
 
 use crate::backend::{Attachment, Priority, SendRequest, Source};
 use crate::call::Fields;
@@ -32,6 +32,7 @@ pub(crate) fn parse(table: &Table) -> Result<SendRequest, Fault> {
         priority: priority(&fields)?,
         message_id: fields.text("message_id")?,
         raw: source(&fields, "raw", "raw_file")?,
+        from_hook: false,
     };
     if request.raw.is_some() {
         for content in CONTENT {
@@ -43,6 +44,76 @@ pub(crate) fn parse(table: &Table) -> Result<SendRequest, Fault> {
         }
     }
     Ok(request)
+}
+
+/// The table that gives this message.
+pub(crate) fn to_lua(lua: &Lua, message: &SendRequest) -> mlua::Result<Table> {
+    let table = lua.create_table()?;
+    let texts = [
+        ("from", &message.from),
+        ("sender", &message.sender),
+        ("subject", &message.subject),
+        ("text", &message.text),
+        ("html", &message.html),
+        ("in_reply_to", &message.in_reply_to),
+        ("message_id", &message.message_id),
+    ];
+    for (key, text) in texts {
+        table.raw_set(key, text.as_deref())?;
+    }
+    let lists = [
+        ("reply_to", &message.reply_to),
+        ("to", &message.to),
+        ("cc", &message.cc),
+        ("bcc", &message.bcc),
+        ("references", &message.references),
+    ];
+    for (key, list) in lists {
+        if !list.is_empty() {
+            table.raw_set(key, list.as_slice())?;
+        }
+    }
+    if !message.attach.is_empty() {
+        let parts = lua.create_table()?;
+        for part in &message.attach {
+            let fields = lua.create_table()?;
+            put(lua, &fields, &part.source, "data", "path")?;
+            fields.raw_set("name", part.name.as_deref())?;
+            fields.raw_set("type", part.mime_type.as_deref())?;
+            fields.raw_set("inline", part.inline.as_deref())?;
+            parts.raw_push(fields)?;
+        }
+        table.raw_set("attach", parts)?;
+    }
+    if !message.headers.is_empty() {
+        let headers = lua.create_table()?;
+        for (name, value) in &message.headers {
+            let values = match headers.raw_get::<Option<Table>>(name.as_str())? {
+                Some(values) => values,
+                None => lua.create_table()?,
+            };
+            values.raw_push(value.as_str())?;
+            headers.raw_set(name.as_str(), values)?;
+        }
+        table.raw_set("headers", headers)?;
+    }
+    let priority = message.priority.map(|priority| match priority {
+        Priority::High => "high",
+        Priority::Normal => "normal",
+        Priority::Low => "low",
+    });
+    table.raw_set("priority", priority)?;
+    if let Some(raw) = &message.raw {
+        put(lua, &table, raw, "raw", "raw_file")?;
+    }
+    Ok(table)
+}
+
+fn put(lua: &Lua, table: &Table, from: &Source, octets: &str, path: &str) -> mlua::Result<()> {
+    match from {
+        Source::Octets(data) => table.raw_set(octets, lua.create_string(data)?),
+        Source::Path(file) => table.raw_set(path, file.display().to_string()),
+    }
 }
 
 /// What a finished message already holds.

@@ -1,15 +1,21 @@
-//! How long Lua has run, and whether it must stop.
+//! How long Lua has run, and which calls must stop.
 //!
 //! Only the time in which Lua itself runs counts: waiting does not, and neither does the Rust
-//! code behind an API function. [`Counted`] wraps each future to say which of the two it is.
-//! Once stopped, a script stays stopped: its future is never ready again.
+//! code behind an API function. [`Counted`] wraps each future to say which of the two it is, and
+//! which call it works for. Once stopped, a call stays stopped: its future is never ready again,
+//! and whoever began it lets go of it where it stands.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
+
 use crate::Limits;
+use crate::call::Reply;
+use crate::fault::Fault;
 
 /// How long Lua runs before it lets other tasks run.
 const SLICE: Duration = Duration::from_millis(1);
@@ -20,18 +26,57 @@ pub(crate) struct Meter {
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 struct State {
-    spent: Duration,
+    /// The call whose Lua runs or whose work is done.
+    current: Option<Arc<Budget>>,
     running_since: Option<Instant>,
+    /// When the present turn began; pauses are reckoned from there.
+    turn_since: Option<Instant>,
     /// How many tasks are being polled, each within the one before.
     depth: usize,
+    /// The time of all calls.
+    spent: Duration,
+    /// Turns taken, and pauses made within them.
+    turns: u64,
+}
+
+/// What a call is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The script itself, from its first line to its last.
+    Main,
+    /// A handler, or a run of a schedule.
+    Call,
+    /// A hook.
+    Hook,
+}
+
+/// What one call may use, and what it has used.
+pub(crate) struct Budget {
+    /// As in `the handler of token.refreshed took too long`.
+    pub(crate) what: String,
+    pub(crate) kind: Kind,
+    /// How many events of scripts led to it, one raised by a handler of the one before.
+    pub(crate) chain: u32,
+    cpu: Duration,
+    wall: Option<Duration>,
     deadline: Option<tokio::time::Instant>,
+    state: Mutex<Spent>,
+    waits: Mutex<BTreeMap<u64, Arc<Slot>>>,
+}
+
+#[derive(Default)]
+struct Spent {
+    cpu: Duration,
     stopped: Option<Stop>,
     /// The line of the script that last paused or began to wait.
     seen: Option<String>,
+    ended: bool,
+    waits: u64,
 }
 
-/// Which limit stopped a script, and where it was.
+/// Which limit stopped a call, and where it was.
 #[derive(Clone, Debug)]
 pub(crate) struct Stop {
     pub(crate) limit: Limit,
@@ -41,8 +86,8 @@ pub(crate) struct Stop {
 /// A limit on time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Limit {
-    Cpu,
-    Wall,
+    Cpu(Duration),
+    Wall(Duration),
 }
 
 /// What the hook is to do.
@@ -55,19 +100,9 @@ pub(crate) enum Tick {
 
 impl Meter {
     pub(crate) fn new(limits: Limits) -> Self {
-        let deadline = limits
-            .wall
-            .and_then(|wall| tokio::time::Instant::now().checked_add(wall));
         Self {
             limits,
-            state: Mutex::new(State {
-                spent: Duration::ZERO,
-                running_since: None,
-                depth: 0,
-                deadline,
-                stopped: None,
-                seen: None,
-            }),
+            state: Mutex::default(),
         }
     }
 
@@ -75,39 +110,146 @@ impl Meter {
         &self.limits
     }
 
-    /// Checks the limits; `at` says where the script is, if one is exceeded.
+    /// What a call may use that begins now; `wall` in place of the script's own limit.
+    pub(crate) fn budget(
+        &self,
+        what: impl Into<String>,
+        kind: Kind,
+        wall: Option<Duration>,
+    ) -> Budget {
+        let wall = wall.or(self.limits.wall);
+        Budget {
+            what: what.into(),
+            kind,
+            chain: 0,
+            cpu: self.limits.cpu,
+            wall,
+            deadline: wall.and_then(|wall| tokio::time::Instant::now().checked_add(wall)),
+            state: Mutex::default(),
+            waits: Mutex::default(),
+        }
+    }
+
+    /// Checks the limits of the current call; `at` says where the script is, if one is exceeded.
     pub(crate) fn tick(&self, at: impl FnOnce() -> Option<String>) -> Tick {
-        let mut state = self.state();
-        if state.stopped.is_some() {
+        let state = self.state();
+        let Some(budget) = state.current.clone() else {
+            return Tick::Go;
+        };
+        let now = Instant::now();
+        let since = |then: Option<Instant>| then.map_or(Duration::ZERO, |then| now - then);
+        let (running, turn) = (since(state.running_since), since(state.turn_since));
+        drop(state);
+        let mut spent = budget.state();
+        if spent.stopped.is_some() || spent.ended {
             return Tick::Stop;
         }
-        let slice = state
-            .running_since
-            .map_or(Duration::ZERO, |since| since.elapsed());
-        let limit = if state.spent + slice > self.limits.cpu {
-            Limit::Cpu
-        } else if state
+        let limit = if spent.cpu + running > budget.cpu {
+            Limit::Cpu(budget.cpu)
+        } else if turn <= SLICE {
+            return Tick::Go;
+        } else if budget
             .deadline
             .is_some_and(|deadline| deadline <= tokio::time::Instant::now())
         {
-            Limit::Wall
-        } else if slice > SLICE {
-            state.seen = at().or(state.seen.take());
-            return Tick::Pause;
+            Limit::Wall(budget.wall.unwrap_or_default())
         } else {
-            return Tick::Go;
+            spent.seen = at().or(spent.seen.take());
+            return Tick::Pause;
         };
-        let at = at().or_else(|| state.seen.clone());
-        state.stopped = Some(Stop { limit, at });
+        let at = at().or_else(|| spent.seen.clone());
+        spent.stopped = Some(Stop { limit, at });
         Tick::Stop
     }
 
-    /// The time is up while the script waits.
-    pub(crate) fn expire(&self) -> Stop {
+    /// The call whose Lua is running.
+    pub(crate) fn current(&self) -> Option<Arc<Budget>> {
+        self.state().current.clone()
+    }
+
+    /// Whether the current call is stopped.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.current().is_some_and(|budget| budget.is_over())
+    }
+
+    /// How many tasks are being polled, each within the one before.
+    pub(crate) fn depth(&self) -> usize {
+        self.state().depth
+    }
+
+    /// The time that Lua ran, in all calls.
+    pub(crate) fn spent(&self) -> Duration {
+        self.state().spent
+    }
+
+    /// How many turns Lua has had.
+    pub(crate) fn turns(&self) -> u64 {
+        self.state().turns
+    }
+
+    /// Lets everything within `poll` share one turn of [`SLICE`].
+    pub(crate) fn turn<T>(&self, poll: impl FnOnce() -> T) -> T {
+        {
+            let mut state = self.state();
+            state.turn_since = Some(Instant::now());
+            state.turns += 1;
+        }
+        let answer = poll();
+        self.state().turn_since = None;
+        answer
+    }
+
+    /// Whether the present turn has lasted its time.
+    pub(crate) fn is_turn_over(&self) -> bool {
+        self.state()
+            .turn_since
+            .is_some_and(|since| since.elapsed() > SLICE)
+    }
+
+    /// Begins a stretch for `budget`, of running or not; answers what was the case before.
+    fn switch(&self, budget: Option<Arc<Budget>>, running: bool) -> (Option<Arc<Budget>>, bool) {
         let mut state = self.state();
-        let at = state.seen.clone();
-        let limit = Limit::Wall;
-        state.stopped.get_or_insert(Stop { limit, at }).clone()
+        let now = Instant::now();
+        let since = std::mem::replace(&mut state.running_since, running.then_some(now));
+        let before = std::mem::replace(&mut state.current, budget);
+        if let Some(since) = since {
+            let took = now - since;
+            state.spent += took;
+            if let Some(before) = &before {
+                before.state().cpu += took;
+            }
+        }
+        (before, since.is_some())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Budget {
+    /// The same, begun by the `chain`th event of a chain.
+    pub(crate) fn within_chain(mut self, chain: u32) -> Self {
+        self.chain = chain;
+        self
+    }
+
+    /// Whether it is the script itself.
+    pub(crate) fn is_main(&self) -> bool {
+        self.kind == Kind::Main
+    }
+
+    /// When its time is up.
+    pub(crate) fn deadline(&self) -> Option<tokio::time::Instant> {
+        self.deadline
+    }
+
+    /// The time is up while the call waits.
+    pub(crate) fn expire(&self) -> Stop {
+        let mut spent = self.state();
+        let at = spent.seen.clone();
+        let limit = Limit::Wall(self.wall.unwrap_or_default());
+        spent.stopped.get_or_insert(Stop { limit, at }).clone()
     }
 
     /// Notes where the script is.
@@ -125,52 +267,106 @@ impl Meter {
         self.state().stopped.clone()
     }
 
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.state().stopped.is_some()
+    /// Whether it is stopped or has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        let spent = self.state();
+        spent.stopped.is_some() || spent.ended
     }
 
-    /// Begins or ends a stretch of running; answers what was the case before.
-    fn switch(&self, running: bool) -> bool {
-        let mut state = self.state();
-        let now = Instant::now();
-        let since = std::mem::replace(&mut state.running_since, running.then_some(now));
-        if let Some(since) = since {
-            state.spent += now.duration_since(since);
+    /// Ends it for good. What it still waits for is given up here: the coroutines that hold it
+    /// stay until Lua collects them.
+    pub(crate) fn end(&self) {
+        self.state().ended = true;
+        let waits = std::mem::take(&mut *self.waits());
+        for slot in waits.into_values() {
+            slot.lock().take();
         }
-        since.is_some()
     }
 
-    /// How many tasks are being polled, each within the one before.
-    pub(crate) fn depth(&self) -> usize {
-        self.state().depth
+    /// `future` as something the call waits for, and that ends with it.
+    pub(crate) fn wait(self: &Arc<Self>, future: BoxFuture<'static, Result<Reply, Fault>>) -> Wait {
+        let slot = Arc::new(Slot(Mutex::new(Some(future))));
+        let id = {
+            let mut spent = self.state();
+            spent.waits += 1;
+            spent.waits
+        };
+        self.waits().insert(id, Arc::clone(&slot));
+        Wait {
+            budget: Arc::clone(self),
+            id,
+            slot,
+        }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Spent> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn waits(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Slot>>> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A future whose polls count as running Lua, or do not. Once stopped, Lua runs no more.
+/// Where a future stays that Lua holds and its call may take away.
+struct Slot(Mutex<Option<BoxFuture<'static, Result<Reply, Fault>>>>);
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, Option<BoxFuture<'static, Result<Reply, Fault>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Something a call waits for.
+pub(crate) struct Wait {
+    budget: Arc<Budget>,
+    id: u64,
+    slot: Arc<Slot>,
+}
+
+impl Future for Wait {
+    type Output = Result<Reply, Fault>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = match &mut *self.slot.lock() {
+            Some(future) => future.as_mut().poll(context),
+            // A coroutine that another call resumes.
+            None => Poll::Ready(Err(Fault::misuse(
+                "the call that began to wait was stopped",
+            ))),
+        };
+        if answer.is_ready() {
+            self.budget.waits().remove(&self.id);
+        }
+        answer
+    }
+}
+
+/// A future whose polls count as running Lua for a call, or do not. Once the call is stopped, its
+/// Lua runs no more.
 pub(crate) struct Counted<F> {
     meter: Arc<Meter>,
+    budget: Arc<Budget>,
     running: bool,
     future: F,
 }
 
 impl<F> Counted<F> {
     /// This future runs Lua.
-    pub(crate) fn running(meter: &Arc<Meter>, future: F) -> Self {
+    pub(crate) fn running(meter: &Arc<Meter>, budget: &Arc<Budget>, future: F) -> Self {
         Self {
             meter: Arc::clone(meter),
+            budget: Arc::clone(budget),
             running: true,
             future,
         }
     }
 
     /// This future works or waits on behalf of Lua.
-    pub(crate) fn waiting(meter: &Arc<Meter>, future: F) -> Self {
+    pub(crate) fn waiting(meter: &Arc<Meter>, budget: &Arc<Budget>, future: F) -> Self {
         Self {
             meter: Arc::clone(meter),
+            budget: Arc::clone(budget),
             running: false,
             future,
         }
@@ -181,14 +377,21 @@ impl<F: Future + Unpin> Future for Counted<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        if self.running && self.meter.is_stopped() {
-            return Poll::Pending;
+        if self.running {
+            if self.budget.is_over() {
+                return Poll::Pending;
+            }
+            if self.meter.is_turn_over() {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
-        let before = self.meter.switch(self.running);
+        let budget = Some(Arc::clone(&self.budget));
+        let (before, was_running) = self.meter.switch(budget, self.running);
         self.meter.state().depth += usize::from(self.running);
         let answer = Pin::new(&mut self.future).poll(context);
         self.meter.state().depth -= usize::from(self.running);
-        self.meter.switch(before);
+        self.meter.switch(before, was_running);
         answer
     }
 }

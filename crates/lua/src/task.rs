@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use jiff::Timestamp;
 use mlua::{Function, Lua, MultiValue, Table, Value};
 
+use crate::activity::Activity;
 use crate::call::{Args, Registrar, Reply, Work};
-use crate::engine;
+use crate::engine::{self, World};
 use crate::fault::Fault;
 use crate::meter::Meter;
 use crate::time;
@@ -16,35 +18,51 @@ use crate::time;
 const DEPTH: usize = 16;
 
 /// Registers what lets a script wait.
-pub(crate) fn register(registrar: &Registrar<'_>) -> mlua::Result<()> {
-    registrar.add_waiting("sleep", |_, mut args| {
+pub(crate) fn register(registrar: &Registrar<'_>, world: &World) -> mlua::Result<()> {
+    let clock = world.backend.clock();
+    let activity = world.invoker.activity().clone();
+    registrar.add_waiting("sleep", move |_, mut args| {
         let span = time::duration(&args.next()).map_err(Fault::Misuse)?;
         args.end()?;
+        let until = clock.now().checked_add(span).unwrap_or(Timestamp::MAX);
+        let (slept, asleep) = (clock.sleep(span), activity.sleep(until));
         Ok(Box::pin(async move {
-            tokio::time::sleep(span).await;
+            slept.await;
+            drop(asleep);
             Ok(Reply::value(Value::Nil))
         }))
     })?;
     let meter = Arc::clone(registrar.meter);
-    registrar.add_waiting("join", move |lua, args| join(lua, &meter, args))
+    let activity = world.invoker.activity().clone();
+    registrar.add_waiting("join", move |lua, args| join(lua, &meter, &activity, args))
 }
 
 /// Runs functions at the same time and waits for all of them, also when one raises: a send
 /// that has begun must not be left with an outcome nobody knows.
-fn join(lua: &Lua, meter: &Arc<Meter>, args: Args) -> Result<Work, Fault> {
+fn join(lua: &Lua, meter: &Arc<Meter>, activity: &Activity, args: Args) -> Result<Work, Fault> {
     if meter.depth() >= DEPTH {
         return Err(Fault::Misuse(format!("nests deeper than {DEPTH}")));
     }
+    let Some(budget) = meter.current() else {
+        return Err(Fault::misuse("no call is under way"));
+    };
     let mut tasks = FuturesUnordered::new();
     for (index, function) in functions(args)?.into_iter().enumerate() {
-        let task = engine::start(lua, meter, function, MultiValue::new())?;
-        tasks.push(async move { (index, task.await) });
+        let task = engine::start(lua, meter, &budget, function, MultiValue::new())?;
+        let busy = activity.begin();
+        tasks.push(async move { (index, task.await, busy) });
     }
+    let lent = activity.lend();
     Ok(Box::pin(async move {
         let mut ended = Vec::with_capacity(tasks.len());
-        while let Some((index, end)) = tasks.next().await {
+        let mut last = None;
+        while let Some((index, end, busy)) = tasks.next().await {
             ended.push((index, end?));
+            // The last one is at work until whoever waits for it is.
+            last = tasks.is_empty().then_some(busy);
         }
+        drop(lent);
+        drop(last);
         ended.sort_by_key(|(index, _)| *index);
         let mut results = Vec::with_capacity(ended.len());
         for (_, end) in ended {

@@ -1,6 +1,7 @@
 //! `pr.time`: points in time as Unix seconds, spans as seconds or `"1h30m"`.
 
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -9,15 +10,14 @@ use mlua::{Lua, Value};
 use super::call::{Args, Registrar, number};
 use super::fault::Fault;
 use crate::Failure;
+use crate::backend::Backend;
 
 /// Registers `pr.time`.
-pub(crate) fn register(registrar: &Registrar<'_>) -> mlua::Result<()> {
-    registrar.add("time.now", |_, args| {
+pub(crate) fn register(registrar: &Registrar<'_>, backend: &Arc<dyn Backend>) -> mlua::Result<()> {
+    let clock = backend.clock();
+    registrar.add("time.now", move |_, args| {
         args.end()?;
-        let now = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        Ok(now.as_secs_f64())
+        Ok(clock.now().as_duration().as_secs_f64())
     })?;
     registrar.add("time.parse", |_, mut args| {
         let text = args.text("text")?;
@@ -59,7 +59,7 @@ fn format(_: &Lua, mut args: Args) -> Result<String, Fault> {
 }
 
 /// Milliseconds are kept, so that a time formatted and parsed again is the same.
-fn timestamp(seconds: f64) -> Option<Timestamp> {
+pub(crate) fn timestamp(seconds: f64) -> Option<Timestamp> {
     let milliseconds = (seconds * 1000.0).round();
     #[allow(clippy::cast_possible_truncation, reason = "checked to be in range")]
     (milliseconds.abs() < 1e15)
@@ -67,11 +67,12 @@ fn timestamp(seconds: f64) -> Option<Timestamp> {
         .flatten()
 }
 
+/// Unix seconds.
 #[allow(
     clippy::cast_precision_loss,
     reason = "milliseconds of any calendar date fit 53 bits"
 )]
-fn seconds(time: Timestamp) -> f64 {
+pub(crate) fn seconds(time: Timestamp) -> f64 {
     time.as_millisecond() as f64 / 1000.0
 }
 

@@ -67,6 +67,9 @@ pub(crate) const AT_LOAD: &[&str] = &["on", "every", "cron"];
 /// What calls the functions it is given later, when the script has loaded.
 pub(crate) const CALLS_LATER: &[&str] = &["on", "every", "cron", "at", "after"];
 
+/// What expects the function it is given to go wrong.
+pub(crate) const EXPECTS_MISTAKES: &[&str] = &["t.raises"];
+
 /// All names, in the order of the reference.
 pub fn items() -> impl Iterator<Item = &'static Item> {
     FAMILIES.iter().flat_map(|family| family.items)

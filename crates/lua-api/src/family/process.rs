@@ -2,7 +2,7 @@
 
 use crate::codes;
 use crate::family::secret::SECRET;
-use crate::item::Type::{self, Boolean, Duration, Integer, Map, OneOf, Text};
+use crate::item::Type::{self, Boolean, Duration, Integer, List, Map, OneOf, Text};
 use crate::item::{ERR, Errors, Family, Field, Item, Kind, Record, error, field, optional};
 
 const TEXT_OR_SECRET: Type = OneOf(&[Text, Type::Handle(&SECRET)]);
@@ -59,7 +59,7 @@ pub(crate) const FAMILY: Family = Family {
         kind: Kind::Function {
             params: &[field(
                 "program",
-                Type::Record(&PROGRAM),
+                OneOf(&[List(&Text), Type::Record(&PROGRAM)]),
                 "A list, the program and its arguments, with the options below beside it.",
             )],
             returns: &[

@@ -315,10 +315,7 @@ async fn nobody_hears_once_the_script_has_ended() {
     let run = run(r#"require "postrider".on("secret.expiring", print)"#).await;
     assert!(run.lines().is_empty());
 
-    run.host.raise(HostEvent {
-        name: "secret.expiring",
-        payload: json!({}),
-    });
+    run.host.raise(HostEvent::new("secret.expiring", json!({})));
     run.host.settled().await;
 
     heard(&run, &[false]);

@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt as _, Shared, join_all};
 use postrider_config::SecretRef;
 use postrider_lua::{
-    AccountHandle, Backend, HostEvent, Limits, Listener, Listeners, Script, ScriptError,
-    SendRequest, Sent, Token,
+    AccountHandle, Activity, Backend, HostEvent, Limits, Listener, Listeners, MessageHook,
+    MessageHooks, Script, ScriptError, SendRequest, Sent, Token,
 };
 use postrider_lua::{Failure, SmtpFailure, request as http};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -25,7 +25,9 @@ pub(crate) struct Host {
     pub(crate) requests: Mutex<Vec<Requested>>,
     /// Whether each event was heard, in the order they were raised.
     pub(crate) heard: Mutex<Vec<bool>>,
-    listeners: Listeners,
+    pub(crate) listeners: Listeners,
+    pub(crate) hooks: MessageHooks,
+    pub(crate) activity: Activity,
     /// How often scripts wanted to hear what nobody heard before.
     pub(crate) reminders: AtomicUsize,
     /// Events on their way.
@@ -183,6 +185,7 @@ impl AccountHandle for Account {
     /// Takes 50 ms, and refuses the CEO.
     fn send(&self, message: SendRequest) -> BoxFuture<'_, Result<Sent, Failure>> {
         Box::pin(async move {
+            let message = self.host.hooks.before_send(&self.name, message).await?;
             let _sending = Sending::new(&self.host);
             tokio::time::sleep(Duration::from_millis(50)).await;
             if message.from.as_deref() == Some("ceo@contoso.com") {
@@ -234,10 +237,10 @@ impl AccountHandle for Account {
             if self.name == "printer" {
                 return Err(Failure::new("usage.no_tokens", "the plugin uses no tokens"));
             }
-            self.host.raise(HostEvent {
-                name: "token.refreshed",
-                payload: json!({ "account": self.name, "generation": 2, "gone": null }),
-            });
+            self.host.raise(HostEvent::new(
+                "token.refreshed",
+                json!({ "account": self.name, "generation": 2, "gone": null }),
+            ));
             Ok(json!({ "outcome": if force { "refreshed" } else { "fresh" }, "generation": 2 }))
         })
     }
@@ -348,8 +351,20 @@ impl Backend for Hands {
         })
     }
 
-    fn subscribe(&self, listener: Arc<dyn Listener>) {
+    fn subscribe(&self, listener: &Arc<dyn Listener>) {
         self.0.listeners.add(listener);
+    }
+
+    fn emit(&self, event: HostEvent) {
+        self.0.raise(event);
+    }
+
+    fn add_hook(&self, hook: &Arc<dyn MessageHook>) {
+        self.0.hooks.add(hook);
+    }
+
+    fn activity(&self) -> Activity {
+        self.0.activity.clone()
     }
 
     fn remind(&self) {
