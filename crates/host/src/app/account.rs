@@ -1,6 +1,9 @@
 //! One account at work: its credential, its sessions, and what became of its messages.
 
 use std::borrow::Cow;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -13,17 +16,20 @@ use postrider_smtp::{
     Timeouts, TlsMode, Verdict,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::RwLock;
 
 use super::bridge::{CredentialAuthenticator, auth_error};
 use super::check::Freshness;
+use super::events::Events;
 use super::pace::Pace;
 use super::secrets::References;
 use super::{compose, failures, standing};
 use crate::failure::{Failure, exit};
-use crate::lua::{AccountHandle, SendRequest, Sent, Token};
+use crate::lua::{
+    AccountHandle, Activity, MessageHook as _, MessageHooks, SendRequest, Sent, Token,
+};
 
 /// An account that is set up. Nothing is connected before the first send.
 pub struct Account {
@@ -33,12 +39,17 @@ pub struct Account {
     pub(super) pool: Pool,
     pace: Pace,
     around: Around,
+    /// Its files of trust anchors, as they were when they were read.
+    trust: Vec<Option<Stamp>>,
 }
 
 /// What an account has of the process it works in.
 pub(super) struct Around {
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) hooks: Arc<MessageHooks>,
+    pub(super) activity: Activity,
     pub(super) leaving: Leaving,
+    pub(super) events: Arc<Events>,
 }
 
 /// Held for reading by every account that takes leave of its server, so that the end of the
@@ -115,6 +126,7 @@ impl Account {
                 settings.limits.messages_per_minute,
                 Arc::clone(&around.clock),
             ),
+            trust: trust(&settings),
             settings,
             credential,
             secrets,
@@ -126,6 +138,11 @@ impl Account {
     /// The settings it was set up with.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Whether the files of its trust anchors are the ones it was set up with.
+    pub(super) fn trust_is_unchanged(&self) -> bool {
+        self.trust == trust(&self.settings)
     }
 
     /// The time of day.
@@ -142,14 +159,69 @@ impl Account {
     /// returns.
     ///
     /// # Errors
-    /// Nobody got it, or nobody knows: then the code is `smtp.unknown`.
+    /// Nobody got it, or nobody knows: then the code is `smtp.unknown`. Or a script did not let
+    /// it pass: `hook.refused`, `hook.failed`.
     pub async fn send(&self, request: SendRequest) -> Result<SendOutcome, Failure> {
+        // What waits for its turn is at work like anything else.
+        let _busy = self.around.activity.begin();
+        self.send_for(request).await
+    }
+
+    /// The same on behalf of a task that is at work itself.
+    async fn send_for(&self, request: SendRequest) -> Result<SendOutcome, Failure> {
+        let mut message_id = None;
+        let outcome = async {
+            let hooks = &self.around.hooks;
+            let request = hooks.before_send(&self.settings.name, request).await?;
+            let outgoing = self.build(request).await?;
+            message_id = Some(outgoing.message_id().to_owned());
+            self.submit(&outgoing).await
+        }
+        .await
+        .map_err(|failure| match failure.account {
+            Some(_) => failure,
+            None => failure.with_account(&self.settings.name),
+        });
+        self.tell(message_id.as_deref(), &outcome);
+        outcome
+    }
+
+    async fn build(&self, request: SendRequest) -> Result<Outgoing, Failure> {
         let (settings, now) = (self.settings.clone(), self.now());
         let build = move || compose::outgoing(&settings, request, now);
-        let outgoing = tokio::task::spawn_blocking(build)
+        tokio::task::spawn_blocking(build)
             .await
-            .map_err(|_| Failure::new("internal", "building the message was interrupted"))??;
-        self.submit(&outgoing).await
+            .map_err(|_| Failure::new("internal", "building the message was interrupted"))?
+    }
+
+    /// What scripts hear of a message.
+    fn tell(&self, message_id: Option<&str>, outcome: &Result<SendOutcome, Failure>) {
+        let account = &self.settings.name;
+        let (event, payload) = match outcome {
+            Ok(outcome) => (
+                "send.accepted",
+                json!({
+                    "account": account,
+                    "message_id": outcome.message_id,
+                    "recipients": outcome.recipients,
+                    "complete": outcome.complete,
+                    "reply": outcome.reply,
+                }),
+            ),
+            Err(failure) => (
+                "send.failed",
+                json!({
+                    "account": account,
+                    "message_id": message_id,
+                    "code": failure.code,
+                    "message": failure.message,
+                    "remedy": failure.remedy,
+                    "retryable": failure.retryable,
+                    "recipients": failure.details.get("recipients"),
+                }),
+            ),
+        };
+        self.around.events.tell(event, payload);
     }
 
     /// Sends the test message of `postrider account test`.
@@ -199,7 +271,7 @@ impl Account {
         let envelope = outgoing.envelope();
         let sender: &str = envelope.reverse_path.as_ref().map_or("", AsRef::as_ref);
         let (message_id, recipients) = (outgoing.message_id(), envelope.recipients.len());
-        self.pace.turn(account).await;
+        self.pace.turn(account, &self.around.activity).await;
         tracing::debug!(
             account,
             message_id,
@@ -230,7 +302,7 @@ impl Account {
                         .iter()
                         .map(|(address, verdict)| self.recipient(address.as_ref(), verdict, sender))
                         .collect();
-                    failure.details = serde_json::json!({ "recipients": recipients });
+                    failure.details = json!({ "recipients": recipients });
                 }
                 Err(failure)
             }
@@ -289,6 +361,18 @@ impl Account {
     }
 }
 
+/// What tells a file from one that replaced it or was written since.
+type Stamp = (u64, u64, i64, i64);
+
+fn trust(settings: &Settings) -> Vec<Option<Stamp>> {
+    let stamp = |path: &PathBuf| {
+        let found = fs::metadata(path).ok()?;
+        Some((found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
+    };
+    let files = [&settings.server.ca_file, &settings.ca_file];
+    files.into_iter().flatten().map(stamp).collect()
+}
+
 /// Takes leave of the server, in the background.
 impl Drop for Account {
     fn drop(&mut self) {
@@ -310,7 +394,7 @@ impl AccountHandle for Account {
 
     fn send(&self, message: SendRequest) -> BoxFuture<'_, Result<Sent, Failure>> {
         async move {
-            let outcome = Account::send(self, message).await?;
+            let outcome = self.send_for(message).await?;
             Ok(Sent {
                 refused: partial_failure(&outcome),
                 receipt: serde_json::to_value(&outcome)
@@ -332,7 +416,7 @@ impl AccountHandle for Account {
         async move {
             let token = Account::token(self, Duration::ZERO).await?;
             Ok(Token {
-                details: standing::for_scripts(&serde_json::json!({
+                details: standing::for_scripts(&json!({
                     "expires_at": token.expires_at,
                     "scope": token.scope,
                     "token_type": token.token_type,

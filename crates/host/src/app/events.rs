@@ -7,23 +7,54 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use postrider_auth::{AuthError, Event, EventSink};
 use postrider_config::Account as Settings;
+use postrider_schedule::Clock;
 use serde_json::{Value, json};
 
 use super::failures;
 use crate::failure::Failure;
 use crate::lua::{HostEvent, Listener, Listeners};
 
-/// Passes the keeper's events on to the scripts that listen.
-#[derive(Default)]
+/// Passes what happens on to the scripts that listen.
 pub(super) struct Events {
     listeners: Listeners,
+    clock: Arc<dyn Clock>,
     /// Accounts that are set up: a remedy names their settings.
     accounts: Mutex<HashMap<String, Settings>>,
 }
 
 impl Events {
+    /// With nobody who listens.
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            listeners: Listeners::default(),
+            clock,
+            accounts: Mutex::default(),
+        }
+    }
+
+    /// Tells of something and does not wait until it is dealt with. Whoever listens has it when
+    /// this returns.
+    pub(super) fn tell(self: &Arc<Self>, name: &'static str, payload: Value) {
+        self.pass_on(self.dated(name, payload));
+    }
+
+    /// The same with an event as it is.
+    pub(super) fn pass_on(self: &Arc<Self>, event: HostEvent) {
+        let events = Arc::clone(self);
+        let mut telling = async move { events.listeners.hear(event).await }.boxed();
+        if (&mut telling).now_or_never().is_none() {
+            tokio::spawn(telling);
+        }
+    }
+
+    /// An event of now.
+    fn dated(&self, name: &'static str, mut payload: Value) -> HostEvent {
+        payload["at"] = seconds(self.clock.now().into()).into();
+        HostEvent::new(name, without_nulls(payload))
+    }
+
     /// From now on `listener` hears of everything.
-    pub(super) fn subscribe(&self, listener: Arc<dyn Listener>) {
+    pub(super) fn subscribe(&self, listener: &Arc<dyn Listener>) {
         self.listeners.add(listener);
     }
 
@@ -47,15 +78,18 @@ impl Events {
 impl EventSink for Events {
     fn emit<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, bool> {
         match in_words(event, |account, error| self.failure(account, error)) {
-            Some(event) => self.listeners.hear(event),
+            Some((name, payload)) => self.listeners.hear(self.dated(name, payload)),
             None => ready(false).boxed(),
         }
     }
 }
 
-/// The event, if scripts know of its kind.
-fn in_words(event: &Event, failure: impl Fn(&str, &AuthError) -> Failure) -> Option<HostEvent> {
-    let (name, payload) = match event {
+/// The event's name and payload, if scripts know of its kind.
+fn in_words(
+    event: &Event,
+    failure: impl Fn(&str, &AuthError) -> Failure,
+) -> Option<(&'static str, Value)> {
+    Some(match event {
         Event::TokenRefreshed {
             account,
             generation,
@@ -119,10 +153,6 @@ fn in_words(event: &Event, failure: impl Fn(&str, &AuthError) -> Failure) -> Opt
             }),
         ),
         _ => return None,
-    };
-    Some(HostEvent {
-        name,
-        payload: without_nulls(payload),
     })
 }
 

@@ -26,6 +26,7 @@ use std::thread;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
+use jiff::Timestamp;
 use postrider_auth::{
     Credential, Description, Environment, GrantPolicy, Http, HttpSettings, InstanceSettings,
     Interaction, Keeper, LoadedPlugin, Loader, ReuseGrace, SecretSource,
@@ -36,7 +37,7 @@ use postrider_config::{
 use postrider_schedule::Clock;
 use postrider_smtp::tls;
 use secrecy::SecretString;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use self::account::Around;
 use self::secrets::References;
@@ -44,7 +45,7 @@ use self::vault::SharedVault;
 use self::world::Lasting;
 use crate::failure::Failure;
 use crate::http;
-use crate::lua::{AccountHandle, Backend, Listener};
+use crate::lua::{AccountHandle, Activity, Backend, HostEvent, Listener, MessageHook, Permissions};
 
 pub use account::{Account, RecipientOutcome, SendOutcome};
 pub use check::{CheckReport, CheckStage, Freshness};
@@ -53,6 +54,10 @@ pub use orphans::Orphan;
 pub use sign_in::{Connected, Verified};
 pub use standing::{Expiry, LastFailure, Moment, RefreshToken, SignedIn, Standing, is_near};
 pub use world::World;
+
+pub(crate) use failures::{
+    config as config_failure, edit as edit_failure, problems as problems_failure,
+};
 
 /// How long the end of the program waits for servers to answer `QUIT`.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -87,7 +92,6 @@ struct Inner {
     accounts: Mutex<HashMap<String, Arc<Account>>>,
     /// Of every account that was set up, the last one of each name.
     credentials: Mutex<Credentials>,
-    leaving: account::Leaving,
 }
 
 /// What the keeper is to tend.
@@ -142,7 +146,8 @@ impl App {
     }
 
     /// Reads the configuration anew. The keeper, the vault, the clock and whoever listens stay the
-    /// same; accounts are new, and the keeper tends them from [`App::take_over_from`] on.
+    /// same, and so do accounts whose settings did not change: their sessions stay warm and their
+    /// pace is kept. The keeper tends the others from [`App::take_over_from`] on.
     ///
     /// # Errors
     /// Everything wrong with the configuration, or a change that a running process cannot follow.
@@ -156,7 +161,27 @@ impl App {
             )
             .with_remedy("restart the daemon"));
         }
-        Ok(Self::assemble(config, Arc::clone(lasting), false))
+        let next = Self::assemble(config, Arc::clone(lasting), false);
+        next.inherit(self);
+        Ok(next)
+    }
+
+    /// Takes along the accounts of `old` that a new one would be no different from.
+    fn inherit(&self, old: &Self) {
+        if self.0.config.plugins != old.0.config.plugins {
+            return;
+        }
+        let known = old.lock_accounts();
+        for (name, account) in &*known {
+            if self.0.config.accounts.get(name) == Some(account.settings())
+                && account.trust_is_unchanged()
+            {
+                let mut ours = self.lock_credentials();
+                ours.all.push(account.credential().clone());
+                self.lock_accounts()
+                    .insert(name.clone(), Arc::clone(account));
+            }
+        }
     }
 
     fn assemble(config: Config, lasting: Arc<Lasting>, in_force: bool) -> Self {
@@ -171,7 +196,6 @@ impl App {
                 all: Vec::new(),
                 in_force,
             }),
-            leaving: account::Leaving::default(),
         }))
     }
 
@@ -187,8 +211,28 @@ impl App {
         for account in self.0.config.accounts.values() {
             self.0.lasting.events.know(account);
         }
+        self.tell_changes_since(old);
         if let Some(tending) = &*self.0.lasting.tending() {
             tending.replace(everybody);
+        }
+    }
+
+    /// Tells of the accounts that came, went or changed.
+    fn tell_changes_since(&self, old: &Self) {
+        let (before, now) = (&old.0.config.accounts, &self.0.config.accounts);
+        let tell = |account: &str, change: &str| {
+            let payload = json!({ "account": account, "change": change });
+            self.0.lasting.events.tell("account.changed", payload);
+        };
+        for (name, settings) in now {
+            match before.get(name) {
+                None => tell(name, "added"),
+                Some(earlier) if earlier != settings => tell(name, "changed"),
+                Some(_) => {}
+            }
+        }
+        for name in before.keys().filter(|name| !now.contains_key(*name)) {
+            tell(name, "removed");
         }
     }
 
@@ -303,6 +347,12 @@ impl App {
         lasting.tending().get_or_insert_with(begin);
     }
 
+    /// When the next token falls due, as far as the keeper looks after any.
+    pub fn next_refresh(&self) -> Option<Timestamp> {
+        let next = self.keeper().next_attention()?;
+        Timestamp::try_from(next).ok()
+    }
+
     /// The clock was moved by hand: what has fallen due is refreshed.
     pub fn time_moved(&self) {
         if let Some(tending) = &*self.0.lasting.tending() {
@@ -321,7 +371,7 @@ impl App {
     /// Takes leave of every server; the same for a generation that another has followed.
     pub async fn retire(&self) {
         self.lock_accounts().clear();
-        let everyone_left = self.0.leaving.write();
+        let everyone_left = self.0.lasting.leaving.write();
         if tokio::time::timeout(FAREWELL, everyone_left).await.is_err() {
             tracing::debug!("a server did not answer QUIT in time");
         }
@@ -329,10 +379,27 @@ impl App {
 
     /// Loads the plugin and makes the pool. Reads files and starts threads, so it runs where
     /// blocking is allowed.
-    async fn set_up(&self, settings: config::Account) -> Result<Arc<Account>, Failure> {
+    pub(crate) async fn set_up(&self, settings: config::Account) -> Result<Arc<Account>, Failure> {
         self.check_confinement(&settings)?;
+        let (name, plugin) = (settings.name.clone(), settings.auth.plugin.clone());
+        let account = self.make(settings).await.inspect_err(|failure| {
+            if failure.code.starts_with("plugin.") {
+                let payload = json!({
+                    "account": name,
+                    "plugin": plugin,
+                    "code": failure.code,
+                    "message": failure.message,
+                });
+                self.0.lasting.events.tell("plugin.failed", payload);
+            }
+        })?;
+        self.hand_over(&account);
+        Ok(account)
+    }
+
+    async fn make(&self, settings: config::Account) -> Result<Arc<Account>, Failure> {
         let app = self.clone();
-        let account = tokio::task::spawn_blocking(move || {
+        tokio::task::spawn_blocking(move || {
             // Trust anchors and plugin are read at the same time: each takes milliseconds.
             let (plugin, server_tls) = thread::scope(|scope| {
                 let plugin = scope.spawn(|| app.plugin(&settings.auth.plugin));
@@ -357,15 +424,16 @@ impl App {
                 server_tls,
                 Around {
                     clock: Arc::clone(app.clock()),
-                    leaving: Arc::clone(&app.0.leaving),
+                    hooks: Arc::clone(&app.0.lasting.hooks),
+                    activity: app.0.lasting.world.activity.clone(),
+                    leaving: Arc::clone(&app.0.lasting.leaving),
+                    events: Arc::clone(&app.0.lasting.events),
                 },
             )
             .map(Arc::new)
         })
         .await
-        .map_err(|_| Failure::new("internal", "setting the account up was interrupted"))??;
-        self.hand_over(&account);
-        Ok(account)
+        .map_err(|_| Failure::new("internal", "setting the account up was interrupted"))?
     }
 
     /// What the keeper and whoever tells of events are to know of a new account.
@@ -645,7 +713,7 @@ impl Backend for App {
         self.0.lasting.http.send(request).boxed()
     }
 
-    fn subscribe(&self, listener: Arc<dyn Listener>) {
+    fn subscribe(&self, listener: &Arc<dyn Listener>) {
         self.0.lasting.events.subscribe(listener);
     }
 
@@ -655,6 +723,26 @@ impl Backend for App {
                 self.0.lasting.keeper.remind(&credential);
             }
         }
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.0.lasting.world.clock)
+    }
+
+    fn activity(&self) -> Activity {
+        self.0.lasting.world.activity.clone()
+    }
+
+    fn emit(&self, event: HostEvent) {
+        self.0.lasting.events.pass_on(event);
+    }
+
+    fn add_hook(&self, hook: &Arc<dyn MessageHook>) {
+        self.0.lasting.hooks.add(hook);
+    }
+
+    fn permissions(&self) -> Permissions {
+        Permissions::from(&self.0.config.scripts)
     }
 
     fn settle(&self) -> BoxFuture<'_, ()> {

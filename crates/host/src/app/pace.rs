@@ -9,6 +9,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use postrider_schedule::Clock;
 
+use crate::lua::Activity;
+
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// When messages may start.
@@ -39,8 +41,9 @@ impl Pace {
         }
     }
 
-    /// Waits for this message's turn. A turn once taken is used up, whatever comes of it.
-    pub(super) async fn turn(&self, account: &str) {
+    /// Waits for this message's turn, on behalf of a task that is at work. A turn once taken is
+    /// used up, whatever comes of it.
+    pub(super) async fn turn(&self, account: &str, activity: &Activity) {
         let now = self.clock.now();
         let start = self.reserve(now);
         if start > now {
@@ -50,7 +53,9 @@ impl Pace {
                 per_minute = self.per_minute,
                 "waits {wait} s for its turn"
             );
+            let asleep = activity.sleep(start);
             self.clock.sleep_until(start).await;
+            drop(asleep);
         }
     }
 
@@ -96,7 +101,9 @@ mod tests {
 
     /// When the next message starts, if the clock is moved from turn to turn.
     async fn start(pace: &Pace, clock: &ManualClock) -> Duration {
-        let mut turn = Box::pin(pace.turn("a"));
+        let activity = Activity::default();
+        let _busy = activity.begin();
+        let mut turn = Box::pin(pace.turn("a", &activity));
         if (&mut turn).now_or_never().is_none() {
             clock.set(clock.next_wake().unwrap());
             turn.await;
@@ -138,7 +145,9 @@ mod tests {
         start(&pace, &clock).await;
 
         clock.set(began() - Duration::from_hours(1));
-        let mut turn = Box::pin(pace.turn("a"));
+        let activity = Activity::default();
+        let _busy = activity.begin();
+        let mut turn = Box::pin(pace.turn("a", &activity));
 
         assert!((&mut turn).now_or_never().is_none());
         let wake = clock.next_wake().unwrap();

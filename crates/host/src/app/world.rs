@@ -11,11 +11,13 @@ use postrider_schedule::{Clock, SystemClock};
 use secrecy::SecretString;
 
 use super::AppSettings;
+use super::account::Leaving;
 use super::events::Events;
 use super::keeper::{self, Tending};
 use super::sandbox::Embedded;
 use super::vault::SharedVault;
 use crate::http;
+use crate::lua::{Activity, MessageHooks};
 use crate::terminal;
 
 /// What an app is set up with besides its configuration.
@@ -30,6 +32,8 @@ pub struct World {
     pub interaction: Arc<dyn Interaction>,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
+    /// Where it is counted what scripts are doing.
+    pub activity: Activity,
 }
 
 impl World {
@@ -41,6 +45,7 @@ impl World {
             stand_ins: BTreeMap::new(),
             interaction: terminal::interaction(),
             clock: Arc::new(SystemClock),
+            activity: Activity::default(),
         }
     }
 
@@ -63,6 +68,9 @@ pub(super) struct Lasting {
     pub(super) vault: SharedVault,
     /// What scripts hear of.
     pub(super) events: Arc<Events>,
+    /// What scripts have to say about messages.
+    pub(super) hooks: Arc<MessageHooks>,
+    pub(super) leaving: Leaving,
     /// For scripts' requests.
     pub(super) http: http::Client,
     /// Whose tokens are refreshed ahead of need, where the program runs long enough.
@@ -71,7 +79,7 @@ pub(super) struct Lasting {
 
 impl Lasting {
     pub(super) fn new(settings: &AppSettings, config: &Config, world: World) -> Self {
-        let events = Arc::new(Events::default());
+        let events = Arc::new(Events::new(Arc::clone(&world.clock)));
         let sink = Arc::clone(&events) as Arc<dyn EventSink>;
         let clock = Arc::new(TimeOfDay(Arc::clone(&world.clock)));
         // A sandbox leaves nothing behind, and finds nothing.
@@ -89,6 +97,8 @@ impl Lasting {
             keeper,
             vault,
             events,
+            hooks: Arc::default(),
+            leaving: Leaving::default(),
             http: http::Client::new(reach),
             tending: Mutex::default(),
         }

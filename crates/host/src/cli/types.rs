@@ -126,11 +126,20 @@ mod tests {
         let path = directory.path().join(".luarc.json");
         let wanted = postrider_lua_api::luarc(LIBRARY);
 
-        assert!(matches!(Settings::write(&path, &wanted), Ok(Settings::Written)));
+        assert!(matches!(
+            Settings::write(&path, &wanted),
+            Ok(Settings::Written)
+        ));
         assert!(matches!(Settings::write(&path, "other"), Ok(Settings::Fit)));
         fs::write(&path, "{ \"diagnostics.globals\": [] }").unwrap();
-        assert!(matches!(Settings::write(&path, &wanted), Ok(Settings::Foreign)));
-        assert_eq!(fs::read_to_string(&path).unwrap(), "{ \"diagnostics.globals\": [] }");
+        assert!(matches!(
+            Settings::write(&path, &wanted),
+            Ok(Settings::Foreign)
+        ));
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "{ \"diagnostics.globals\": [] }"
+        );
     }
 
     #[test]
