@@ -293,12 +293,10 @@ impl<'a> Walker<'a> {
             self.gathered.open = true;
         } else if !self.facts.globals.contains(&name) && !self.facts.open {
             self.gathered.leaked.insert(name.clone());
-            let seen = self.scopes.names();
-            let near = crate::nearest(&name, seen.iter().map(String::as_str)).map(str::to_owned);
             let message = format!(
                 "'{name:.60}' becomes a global of the whole script: declare it with 'local'"
             );
-            self.report(at, "script.global_assignment", message, near.as_deref());
+            self.report(at, "script.global_assignment", message, None);
         }
     }
 
