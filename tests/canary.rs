@@ -141,6 +141,7 @@ fn planted(provider: &OpenId, certificate: &Path, key: &Path) -> (Sandbox, Overh
         )
     };
     let mut config = format!("[vault]\npassphrase = {}\n", file("passphrase", PASSPHRASE));
+    config += "[scripts]\nrun = [\"/bin/cat\", \"/bin/false\", \"/bin/sleep\", \"/bin/true\"]\nfs = { write = [\".\"] }\n";
     let key = fs::read_to_string(key).unwrap();
     for account in [
         proved_by("secret", "client_secret = { vault = \"client\" }"),
@@ -406,6 +407,15 @@ end
 local secret = pr.secret.vault "client"
 print(secret)
 pr.log.info("secret", { secret = secret })
+print(pcall(pr.template.text, "{{ secret }}", { secret = secret }))
+print(pcall(pr.csv.encode, { { secret = secret } }))
+print(pcall(pr.json.encode, { secret = secret }))
+print(pcall(pr.fs.write, "secret", secret))
+print(pcall(pr.run, { "/bin/cat", secret }))
+print(pr.run { "/bin/true", stdin = secret, env = { SECRET = secret } })
+print(pr.run { "/bin/sleep", "600", stdin = secret, env = { SECRET = secret }, timeout = "10ms" })
+print(pr.run { "/bin/cat", stdin = secret, max_octets = 1 })
+print(pr.run { "/bin/false", stdin = secret, cwd = "/nonexistent" })
 error(secret)
 "#;
     write_private(&user.home.path().join("ask.lua"), script);
