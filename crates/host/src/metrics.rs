@@ -1,4 +1,4 @@
-//! What a long-running Postrider counts, as OpenMetrics.
+//! What a long-running Postrider counts, as `OpenMetrics`.
 //!
 //! Counting is a few atomic additions, so everybody counts, whether or not anybody looks. The
 //! number of series is bounded: names that scripts make up are counted together once there are
@@ -225,7 +225,7 @@ impl Metrics {
         self.0.reloads.get_or_create(&ResultLabel { result }).inc();
     }
 
-    /// All of it as OpenMetrics text, with how the daemon stands at this moment.
+    /// All of it as `OpenMetrics` text, with how the daemon stands at this moment.
     pub(crate) fn render(&self, status: &Status, tokens: &BTreeMap<String, usize>) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.

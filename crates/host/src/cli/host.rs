@@ -146,7 +146,7 @@ impl Host {
 fn heard<T>(answer: Result<T, Trouble>) -> Result<Option<T>, Failure> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
-        Err(Trouble::Failed(failure)) => Err(failure),
+        Err(Trouble::Failed(failure)) => Err(*failure),
         Err(Trouble::NotDone(why)) => {
             tracing::info!("works without the daemon: {why}");
             Ok(None)

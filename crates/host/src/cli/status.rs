@@ -71,7 +71,7 @@ pub(super) async fn reload(
     let client = daemon(settings).await.map_err(unavailable)?;
     let reloaded = client.reload().await.map_err(|trouble| match trouble {
         Trouble::NotDone(why) => unavailable(why),
-        Trouble::Failed(failure) => failure,
+        Trouble::Failed(failure) => *failure,
     })?;
     output.json(&reloaded);
     output.line(format!(
@@ -177,13 +177,14 @@ fn show_scripts(status: &Status, output: &Output) {
 /// `12: 10 fresh, 2 sign in`
 fn accounts(status: &Status, tokens: &BTreeMap<String, usize>) -> String {
     let total = status.accounts.len();
-    let states: Vec<String> = tokens
+    let in_each: Vec<String> = tokens
         .iter()
         .map(|(state, count)| format!("{count} {}", in_words(state)))
         .collect();
-    match states.is_empty() {
-        true => total.to_string(),
-        false => format!("{total}: {}", states.join(", ")),
+    if in_each.is_empty() {
+        total.to_string()
+    } else {
+        format!("{total}: {}", in_each.join(", "))
     }
 }
 

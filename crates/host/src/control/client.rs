@@ -50,7 +50,7 @@ pub(crate) enum Trouble {
     /// The daemon did not do it and never will: the command may.
     NotDone(String),
     /// The daemon's answer is that it failed; or nobody knows.
-    Failed(Failure),
+    Failed(Box<Failure>),
 }
 
 /// A daemon that is there and uses the same settings.
@@ -308,12 +308,12 @@ impl Client {
             Err(why) if !is_out_of_hand.load(Ordering::Acquire) => {
                 return Err(Trouble::NotDone(why));
             }
-            Err(why) => return Err(Trouble::Failed(unknown(account, &why))),
+            Err(why) => return Err(unknown(account, &why)),
         };
         let is_done = response.status() == StatusCode::OK;
         let body = timeout(KNOWN, to_bytes(response.into_body(), CAP)).await;
         let Ok(Ok(body)) = body else {
-            return Err(Trouble::Failed(unknown(account, "it broke off")));
+            return Err(unknown(account, "it broke off"));
         };
         let answer = if is_done {
             serde_json::from_slice(&body).map_err(|_| None)
@@ -321,8 +321,8 @@ impl Client {
             Err(serde_json::from_slice::<Refusal>(&body).ok())
         };
         answer.map_err(|refusal| match refusal {
-            Some(refusal) => Trouble::Failed(refusal.into()),
-            None => Trouble::Failed(unknown(account, "its answer is of another version")),
+            Some(refusal) => Trouble::Failed(Box::new(refusal.into())),
+            None => unknown(account, "its answer is of another version"),
         })
     }
 
@@ -354,13 +354,14 @@ impl Client {
 }
 
 /// What became of a message that the daemon took and said nothing of.
-fn unknown(account: &str, why: &str) -> Failure {
-    Failure::new(
+fn unknown(account: &str, why: &str) -> Trouble {
+    let failure = Failure::new(
         "smtp.unknown",
         format!("the daemon took the message and did not say what became of it: {why}"),
     )
     .with_account(account)
-    .with_remedy("look for it in the daemon's log before sending it again")
+    .with_remedy("look for it in the daemon's log before sending it again");
+    Trouble::Failed(Box::new(failure))
 }
 
 fn broke_off() -> Failure {
@@ -383,7 +384,7 @@ async fn refusal(response: Response<Body>) -> Trouble {
     match refusal.map(Failure::from) {
         // An older daemon, which does not know of this.
         Some(failure) if failure.code == "usage.no_such_path" => Trouble::NotDone(failure.message),
-        Some(failure) => Trouble::Failed(failure),
+        Some(failure) => Trouble::Failed(Box::new(failure)),
         None => Trouble::NotDone(format!("it answers with {status}")),
     }
 }

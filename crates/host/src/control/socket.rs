@@ -207,3 +207,78 @@ fn unusable(path: &Path, why: &str) -> Failure {
     Failure::new("config.socket", format!("the control socket: {why}"))
         .at(path.display().to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[tokio::test]
+    async fn the_socket_is_its_users_alone_and_goes_with_its_daemon() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("run/control.sock");
+        let listener = ControlListener::bind(&path).unwrap();
+
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(path.parent().unwrap()), 0o700);
+        assert!(!workshop(&path).exists());
+        let (connected, accepted) = tokio::join!(UnixStream::connect(&path), listener.accept());
+        assert!(is_trusted(&connected.unwrap()).unwrap());
+        assert!(accepted.unwrap().is_some());
+
+        drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn what_a_dead_daemon_left_is_replaced_and_a_live_one_is_not() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("control.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        fs::create_dir(workshop(&path)).unwrap();
+
+        let first = ControlListener::bind(&path).unwrap();
+        let failure = ControlListener::bind(&path).unwrap_err();
+        assert_eq!(failure.code, "serve.running");
+        assert!(UnixStream::connect(&path).await.is_ok());
+
+        drop(first);
+        ControlListener::bind(&path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_no_daemons_is_left_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("file");
+        fs::write(&file, "precious").unwrap();
+        assert_eq!(
+            ControlListener::bind(&file).unwrap_err().code,
+            "config.socket"
+        );
+        assert_eq!(fs::read(&file).unwrap(), b"precious");
+
+        let taken = home.path().join("taken");
+        let _other = std::os::unix::net::UnixListener::bind(&taken).unwrap();
+        assert_eq!(
+            ControlListener::bind(&taken).unwrap_err().code,
+            "config.socket"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_path_that_is_too_long_or_open_to_others_is_said() {
+        let home = tempfile::tempdir().unwrap();
+        let long = home.path().join("x".repeat(100)).join("control.sock");
+        let failure = ControlListener::bind(&long).unwrap_err();
+        assert!(failure.message.contains("too long"), "{failure}");
+
+        let open = home.path().join("open");
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+        let failure = ControlListener::bind(&open.join("control.sock")).unwrap_err();
+        assert!(failure.message.contains("others can write"), "{failure}");
+    }
+}

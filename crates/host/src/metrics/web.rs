@@ -22,7 +22,7 @@ use crate::control::Daemon;
 use crate::control::http::{self, Door};
 use crate::control::work;
 
-/// OpenMetrics' own type.
+/// The type of `OpenMetrics` text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Answers `GET /metrics` and `GET /healthz` until `stop` is there.
