@@ -148,10 +148,7 @@ fn on(
         other => return Err(args.wrong("handler", "a function", &other)),
     };
     args.end()?;
-    let known = || {
-        let events = api::EVENTS.iter().map(|event| event.name);
-        events.chain([BEFORE_SEND])
-    };
+    let known = || api::EVENTS.iter().map(|event| event.name);
     if !is_own(&name) && !known().any(|known| known == name) {
         if name.starts_with("app.") {
             return Err(not_own(&name));
@@ -371,7 +368,10 @@ async fn tell(invoker: Invoker, handler: Arc<Handler>, event: HostEvent) -> bool
     match told.await {
         Ok(told) => told.is_some(),
         Err(ScriptError { failure, .. }) => {
-            handler.failed(&failure);
+            // Not its own doing.
+            if failure.code != "script.ended" {
+                handler.failed(&failure);
+            }
             false
         }
     }

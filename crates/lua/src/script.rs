@@ -133,7 +133,11 @@ impl Script {
     async fn run_from(mut self, files: &Arc<Files>) -> Result<(), ScriptError> {
         let stop = self.until.take();
         let mut stop = stop.unwrap_or_else(|| pending().boxed());
-        let Assembled { mut stage, chunk, args } = self.assemble(files)?;
+        let Assembled {
+            mut stage,
+            chunk,
+            args,
+        } = self.assemble(files)?;
         let hearing = stage.handlers.listen(&stage.backend, &stage.invoker);
         let wall = stage.core.meter.limits().wall;
         let main = stage.actor.begin(stage.main(chunk, args, wall));
@@ -161,7 +165,11 @@ impl Script {
     }
 
     async fn load_from(self, files: Arc<Files>) -> Result<Loaded, ScriptError> {
-        let Assembled { mut stage, chunk, args } = self.assemble(&files)?;
+        let Assembled {
+            mut stage,
+            chunk,
+            args,
+        } = self.assemble(&files)?;
         let (invoker, handlers) = (stage.invoker.clone(), Arc::clone(&stage.handlers));
         let backend = Arc::clone(&stage.backend);
         let (loaded, loading) = oneshot::channel();

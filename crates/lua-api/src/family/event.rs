@@ -1,9 +1,22 @@
 //! Events, and what handles them.
 
-use crate::item::Type::{EventHandler, EventName, Integer, Number, Text};
-use crate::item::{Errors, Event, Family, Field, Handle, Item, Kind, Type, field, optional};
+use crate::item::Type::{
+    Any, AppEventName, Boolean, EventHandler, EventName, Integer, List, Number, Table, Text, Words,
+};
+use crate::item::{
+    ERR, Errors, Event, Family, Field, Handle, Item, Kind, Type, error, field, optional,
+};
 
 const ACCOUNT: Field = field("account", Text, "The account's name.");
+const AT: Field = field("at", Number, "When it happened.");
+const RECIPIENTS: Type = List(&Table);
+/// Why something failed, in three fields.
+const CODE: Field = field("code", Text, "Why, as in an error: stable.");
+const MESSAGE: Field = field("message", Text, "What happened.");
+const REMEDY: Field = optional("remedy", Text, "What to do about it.");
+const SCHEDULE: Field = optional("name", Text, "The schedule's name, if it has one.");
+const SCRIPT: Field = field("script", Text, "The script it is of.");
+const SCHEDULED_AT: Field = field("scheduled_at", Number, "The time it was to run at.");
 
 /// All that `pr.on` can wait for, besides `app.` and a word.
 pub const EVENTS: &[Event] = &[
@@ -15,6 +28,7 @@ pub const EVENTS: &[Event] = &[
             field("generation", Integer, "Which token of its grant it is."),
             field("expires_at", Number, "Until when it is good."),
             field("next_refresh", Number, "When it will be replaced."),
+            AT,
         ],
     },
     Event {
@@ -22,15 +36,16 @@ pub const EVENTS: &[Event] = &[
         doc: "An access token could not be fetched, for a reason that may pass by itself; it will be tried again.",
         payload: &[
             ACCOUNT,
-            field("code", Text, "Why, as in an error: stable."),
-            field("message", Text, "What happened."),
-            optional("remedy", Text, "What to do about it."),
+            CODE,
+            MESSAGE,
+            REMEDY,
             optional("retry_at", Number, "When it is tried again."),
             optional(
                 "usable_until",
                 Number,
                 "Until when mail still goes out, with the token there is; absent if there is none.",
             ),
+            AT,
         ],
     },
     Event {
@@ -46,6 +61,7 @@ pub const EVENTS: &[Event] = &[
             field("message", Text, "What the provider said."),
             field("since", Number, "Since when."),
             field("remedy", Text, "The command to run."),
+            AT,
         ],
     },
     Event {
@@ -59,6 +75,152 @@ pub const EVENTS: &[Event] = &[
                 "days",
                 Integer,
                 "Days until then, a begun one counted: 1 in its last hours, 0 or less once it is over.",
+            ),
+            AT,
+        ],
+    },
+    Event {
+        name: "send.accepted",
+        doc: "A server took a message, for all its recipients or for some of them.",
+        payload: &[
+            ACCOUNT,
+            field("message_id", Text, "The Message-ID."),
+            field(
+                "recipients",
+                RECIPIENTS,
+                "What became of each, as in a receipt.",
+            ),
+            field("complete", Boolean, "Whether it was taken for all of them."),
+            field("reply", Table, "What the server answered."),
+            AT,
+        ],
+    },
+    Event {
+        name: "send.failed",
+        doc: "A message was taken for nobody.",
+        payload: &[
+            ACCOUNT,
+            optional(
+                "message_id",
+                Text,
+                "The Message-ID, if it came to have one.",
+            ),
+            CODE,
+            MESSAGE,
+            REMEDY,
+            field("retryable", Boolean, "Whether the same may succeed later."),
+            optional("recipients", RECIPIENTS, "What became of each."),
+            AT,
+        ],
+    },
+    Event {
+        name: "account.changed",
+        doc: "The configuration was read anew, and an account is another, or new, or gone.",
+        payload: &[
+            ACCOUNT,
+            field(
+                "change",
+                Words(&["added", "changed", "removed"]),
+                "What came of it.",
+            ),
+            AT,
+        ],
+    },
+    Event {
+        name: "schedule.finished",
+        doc: "A schedule ran to its end.",
+        payload: &[
+            SCHEDULE,
+            SCRIPT,
+            SCHEDULED_AT,
+            field("took", Number, "Seconds."),
+            field(
+                "reason",
+                Words(&["tick", "missed", "manual", "retry"]),
+                "Why it ran.",
+            ),
+            AT,
+        ],
+    },
+    Event {
+        name: "schedule.failed",
+        doc: "A schedule's function raised an error, or a limit stopped it. The schedule goes on.",
+        payload: &[
+            SCHEDULE,
+            SCRIPT,
+            SCHEDULED_AT,
+            field("attempt", Integer, "Which attempt it was; counts from one."),
+            CODE,
+            MESSAGE,
+            optional("at_line", Text, "The line of the script."),
+            optional("retry_at", Number, "When it is tried again."),
+            AT,
+        ],
+    },
+    Event {
+        name: "schedule.missed",
+        doc: "A schedule was due while nothing ran, or while it still ran itself, and was not run for each time.",
+        payload: &[
+            SCHEDULE,
+            SCRIPT,
+            field("count", Integer, "How often."),
+            field("policy", Text, "Why, by which option of it."),
+            AT,
+        ],
+    },
+    Event {
+        name: "plugin.failed",
+        doc: "An account could not be set up because of its plugin.",
+        payload: &[
+            ACCOUNT,
+            field("plugin", Text, "The plugin's name."),
+            CODE,
+            MESSAGE,
+            AT,
+        ],
+    },
+    Event {
+        name: "reload.done",
+        doc: "The configuration and all scripts were loaded anew, and are in force.",
+        payload: &[
+            field("generation", Integer, "Counts from one."),
+            field("scripts", Integer, "How many there are."),
+            field("took", Number, "Seconds."),
+            AT,
+        ],
+    },
+    Event {
+        name: "reload.failed",
+        doc: "The configuration or a script is wrong, so that the old ones go on.",
+        payload: &[
+            MESSAGE,
+            field(
+                "files",
+                List(&Text),
+                "The files that are wrong, where that is known.",
+            ),
+            AT,
+        ],
+    },
+    Event {
+        name: "host.started",
+        doc: "The daemon is ready.",
+        payload: &[field("pid", Integer, "Its process."), AT],
+    },
+    Event {
+        name: "host.stopping",
+        doc: "The daemon ends. What handlers begin now has the time that is left.",
+        payload: &[AT],
+    },
+    Event {
+        name: "message.before_send",
+        doc: "A message is about to be sent, by whomever. This one is asked: its function may change the message, or refuse it.",
+        payload: &[
+            ACCOUNT,
+            field(
+                "...",
+                Any,
+                "The fields of `account:send`: lists of recipients are lists also where they were text.",
             ),
         ],
     },
@@ -91,13 +253,44 @@ pub(crate) const FAMILY: Family = Family {
                 waits: false,
                 errors: Errors::Never,
             },
-            doc: "Runs a function whenever something happens, while the script runs; at its end it waits, for 30 seconds at most, until what has happened is dealt with. Several handlers of one event begin in their order and run at the same time, each as a task of its own. What a handler raises is logged, and ends neither the others nor the script; one that takes longer than ten minutes is stopped. An event counts as heard if at least one handler ran to its end. A warning that came to light before there was a handler is told then.",
+            doc: r#"Runs a function whenever something happens, for as long as the script lives. Only while the script loads, from its own top level: never from a handler or a schedule.
+
+Several handlers of one event begin in their order and run at the same time, each as a call of its own with limits of its own. What a handler raises is logged and counted, and ends neither the others nor the script; one that takes longer than ten minutes is stopped. An event counts as heard if at least one handler ran to its end. A warning that came to light before there was a handler is told then. A script that ends of itself waits, for 30 seconds at most, until what has happened is dealt with.
+
+A handler of `message.before_send` is asked about every message before it is sent, and its sender waits for it. It returns nothing, and the message stays as it is; or a message, which is sent instead, with the fields of `account:send` and no others; or `false` and a reason, and the message is refused with the code `hook.refused`. Where there are several, each sees what the one before made of the message. One that raises, or takes longer than 30 seconds, refuses it with `hook.failed`, which may be tried again. What a hook itself sends passes by the hooks."#,
             since: "0.1",
             example: r#"pr.on("token.reauthorization_required", function(event)
   local hook = pr.secret.env "ALERT_WEBHOOK"
   local response = assert(pr.http.post(hook, { json = { text = event.account .. ": " .. event.remedy } }))
   assert(response.ok, "the webhook answered " .. response.status)
 end)"#,
+        },
+        Item {
+            name: "emit",
+            kind: Kind::Function {
+                params: &[
+                    field(
+                        "event",
+                        AppEventName,
+                        "Its name: `app.` and lower-case words, with dots between them.",
+                    ),
+                    optional(
+                        "payload",
+                        Table,
+                        "What handlers get: what JSON can say, up to a MiB of it.",
+                    ),
+                ],
+                returns: &[optional("ok", Type::True, "It is on its way."), ERR],
+                waits: false,
+                errors: Errors::Returned(&[&[error(
+                    "event.chain_limit",
+                    "handlers raise each other's events, for the 17th time in a row",
+                )]]),
+            },
+            doc: "Raises an event of your own. The handlers of all scripts hear it, this one's too; nobody waits for them. A payload without `at` gets the time.",
+            since: "0.1",
+            example: r#"pr.on("app.order.shipped", function(event) print(event.order) end)
+pr.emit("app.order.shipped", { order = 4711 })"#,
         },
         Item {
             name: "handler:off",

@@ -253,7 +253,8 @@ async fn whoever_begins_to_listen_is_told_what_nobody_heard() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_scripts_limits_hold_for_its_handlers() {
+async fn a_scripts_limits_hold_for_each_handler_alone() {
+    let log = Log::start();
     let limits = Limits {
         wall: Some(Duration::from_secs(5)),
         ..Limits::default()
@@ -268,13 +269,28 @@ async fn a_scripts_limits_hold_for_its_handlers() {
     )
     .await;
 
-    assert_eq!(
-        run.failed(),
-        ("the script took longer than its 5s", "script.lua:3")
-    );
+    assert!(run.lines().is_empty());
     run.host.settled().await;
     heard(&run, &[false]);
+    let stopped = |lines: &[serde_json::Value]| {
+        let fields = &lines[0]["fields"];
+        let at = fields["at"].as_str().unwrap();
+        (
+            fields["code"].as_str().unwrap().to_owned(),
+            fields["message"].as_str().unwrap().to_owned(),
+            at.split('/').next_back().unwrap().to_owned(),
+        )
+    };
+    assert_eq!(
+        stopped(&log.of_scripts()),
+        (
+            "script.time_limit".to_owned(),
+            "a handler failed: the handler of token.refreshed took longer than its 5s".to_owned(),
+            "script.lua:3".to_owned()
+        )
+    );
 
+    let log = Log::start();
     let limits = Limits {
         cpu: Duration::from_millis(50),
         ..Limits::default()
@@ -289,9 +305,15 @@ async fn a_scripts_limits_hold_for_its_handlers() {
     )
     .await;
 
+    assert!(run.lines().is_empty());
     assert_eq!(
-        run.failed(),
-        ("the script ran Lua for more than its 50ms", "script.lua:3")
+        stopped(&log.of_scripts()),
+        (
+            "script.cpu_limit".to_owned(),
+            "a handler failed: the handler of token.refreshed ran Lua for more than its 50ms"
+                .to_owned(),
+            "script.lua:3".to_owned()
+        )
     );
 }
 
