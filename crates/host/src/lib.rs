@@ -15,6 +15,8 @@ mod hidden;
 pub mod http;
 pub mod log;
 pub mod metrics;
+mod serve;
+mod signals;
 mod state;
 mod terminal;
 pub mod testing;

@@ -154,6 +154,8 @@ pub mod exit {
     pub const CONFIG: u8 = 78;
     /// Ctrl-C, as shells number it: 128 and the signal.
     pub const INTERRUPTED: u8 = 130;
+    /// `SIGTERM`, the same.
+    pub const TERMINATED: u8 = 143;
 }
 
 /// The form in which the command line says it: what, where, what to do.

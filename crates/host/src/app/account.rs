@@ -30,6 +30,7 @@ use crate::failure::{Failure, exit};
 use crate::lua::{
     AccountHandle, Activity, MessageHook as _, MessageHooks, SendRequest, Sent, Token,
 };
+use crate::metrics::Metrics;
 
 /// An account that is set up. Nothing is connected before the first send.
 pub struct Account {
@@ -50,6 +51,7 @@ pub(super) struct Around {
     pub(super) activity: Activity,
     pub(super) leaving: Leaving,
     pub(super) events: Arc<Events>,
+    pub(super) metrics: Metrics,
 }
 
 /// Held for reading by every account that takes leave of its server, so that the end of the
@@ -197,6 +199,7 @@ impl Account {
     /// What scripts hear of a message.
     fn tell(&self, message_id: Option<&str>, outcome: &Result<SendOutcome, Failure>) {
         let account = &self.settings.name;
+        self.around.metrics.send(account, outcome);
         let (event, payload) = match outcome {
             Ok(outcome) => (
                 "send.accepted",

@@ -13,21 +13,24 @@ use serde_json::{Value, json};
 use super::failures;
 use crate::failure::Failure;
 use crate::lua::{HostEvent, Listener, Listeners};
+use crate::metrics::Metrics;
 
 /// Passes what happens on to the scripts that listen.
 pub(super) struct Events {
     listeners: Listeners,
     clock: Arc<dyn Clock>,
+    metrics: Metrics,
     /// Accounts that are set up: a remedy names their settings.
     accounts: Mutex<HashMap<String, Settings>>,
 }
 
 impl Events {
     /// With nobody who listens.
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
         Self {
             listeners: Listeners::default(),
             clock,
+            metrics,
             accounts: Mutex::default(),
         }
     }
@@ -77,6 +80,11 @@ impl Events {
 
 impl EventSink for Events {
     fn emit<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, bool> {
+        match event {
+            Event::TokenRefreshed { .. } => self.metrics.refresh(true),
+            Event::TokenRefreshFailed { .. } => self.metrics.refresh(false),
+            _ => {}
+        }
         match in_words(event, |account, error| self.failure(account, error)) {
             Some((name, payload)) => self.listeners.hear(self.dated(name, payload)),
             None => ready(false).boxed(),

@@ -13,6 +13,7 @@ mod orphans;
 mod pace;
 pub mod plugins;
 pub mod sandbox;
+pub(crate) mod schedules;
 mod secrets;
 mod sign_in;
 mod standing;
@@ -21,7 +22,7 @@ mod world;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ use postrider_auth::{
 use postrider_config::{
     self as config, Config, Presets, Rotation, SandboxAddress, SecretRef, Surroundings,
 };
-use postrider_schedule::Clock;
+use postrider_schedule::{Clock, Draft};
 use postrider_smtp::tls;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -46,6 +47,7 @@ use self::world::Lasting;
 use crate::failure::Failure;
 use crate::http;
 use crate::lua::{AccountHandle, Activity, Backend, HostEvent, Listener, MessageHook, Permissions};
+use crate::metrics::Metrics;
 
 pub use account::{Account, RecipientOutcome, SendOutcome};
 pub use check::{CheckReport, CheckStage, Freshness};
@@ -92,6 +94,8 @@ struct Inner {
     accounts: Mutex<HashMap<String, Arc<Account>>>,
     /// Of every account that was set up, the last one of each name.
     credentials: Mutex<Credentials>,
+    /// What its scripts schedule.
+    draft: OnceLock<Draft>,
 }
 
 /// What the keeper is to tend.
@@ -192,6 +196,7 @@ impl App {
             lasting,
             tls: Mutex::default(),
             accounts: Mutex::default(),
+            draft: OnceLock::new(),
             credentials: Mutex::new(Credentials {
                 all: Vec::new(),
                 in_force,
@@ -234,6 +239,16 @@ impl App {
         for name in before.keys().filter(|name| !now.contains_key(*name)) {
             tell(name, "removed");
         }
+    }
+
+    /// Tells scripts of something.
+    pub(crate) fn announce(&self, name: &'static str, payload: Value) {
+        self.0.lasting.events.tell(name, payload);
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.lasting.metrics
     }
 
     /// The time of day.
@@ -428,6 +443,7 @@ impl App {
                     activity: app.0.lasting.world.activity.clone(),
                     leaving: Arc::clone(&app.0.lasting.leaving),
                     events: Arc::clone(&app.0.lasting.events),
+                    metrics: app.0.lasting.metrics.clone(),
                 },
             )
             .map(Arc::new)

@@ -2,12 +2,13 @@
 //! configuration.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use postrider_auth::{Clock as AuthClock, EventSink, Interaction, Keeper};
 use postrider_config::{Config, Presets, SandboxAddress};
-use postrider_schedule::{Clock, SystemClock};
+use postrider_schedule::{Clock, Scheduler, SystemClock};
 use secrecy::SecretString;
 
 use super::AppSettings;
@@ -16,8 +17,11 @@ use super::events::Events;
 use super::keeper::{self, Tending};
 use super::sandbox::Embedded;
 use super::vault::SharedVault;
+use crate::failure::Failure;
 use crate::http;
 use crate::lua::{Activity, MessageHooks};
+use crate::metrics::Metrics;
+use crate::state;
 use crate::terminal;
 
 /// What an app is set up with besides its configuration.
@@ -68,6 +72,9 @@ pub(super) struct Lasting {
     pub(super) vault: SharedVault,
     /// What scripts hear of.
     pub(super) events: Arc<Events>,
+    pub(super) metrics: Metrics,
+    /// Opened when it is first asked for.
+    pub(super) scheduler: OnceLock<Scheduler>,
     /// What scripts have to say about messages.
     pub(super) hooks: Arc<MessageHooks>,
     pub(super) leaving: Leaving,
@@ -79,7 +86,8 @@ pub(super) struct Lasting {
 
 impl Lasting {
     pub(super) fn new(settings: &AppSettings, config: &Config, world: World) -> Self {
-        let events = Arc::new(Events::new(Arc::clone(&world.clock)));
+        let metrics = Metrics::default();
+        let events = Arc::new(Events::new(Arc::clone(&world.clock), metrics.clone()));
         let sink = Arc::clone(&events) as Arc<dyn EventSink>;
         let clock = Arc::new(TimeOfDay(Arc::clone(&world.clock)));
         // A sandbox leaves nothing behind, and finds nothing.
@@ -97,11 +105,20 @@ impl Lasting {
             keeper,
             vault,
             events,
+            metrics,
+            scheduler: OnceLock::new(),
             hooks: Arc::default(),
             leaving: Leaving::default(),
             http: http::Client::new(reach),
             tending: Mutex::default(),
         }
+    }
+
+    /// The state directory, made if it is not there.
+    pub(super) fn state_dir(&self) -> Result<PathBuf, Failure> {
+        let directory = state::directory(self.settings.state_dir.as_deref())?;
+        state::prepare(&directory)?;
+        Ok(directory)
     }
 
     /// The time of day, as the keeper and plugins are told it.

@@ -15,6 +15,7 @@ mod run;
 mod sandbox;
 mod secret;
 mod send;
+mod serve;
 mod status;
 mod test;
 mod token;
@@ -100,6 +101,8 @@ pub struct Cli {
 enum Command {
     /// Run a Lua script to its end
     Run(run::Arguments),
+    /// The daemon: scripts, their schedules, fresh tokens
+    Serve(serve::Arguments),
     /// Send one message
     Send(Box<send::Arguments>),
     /// List, show and test accounts
@@ -162,6 +165,8 @@ impl Cli {
     pub fn log_level(&self) -> Result<Option<LogLevel>, Failure> {
         match (self.log, variable("POSTRIDER_LOG")) {
             (Some(level), _) => Ok(Some(level)),
+            // A daemon says what it does: nobody looks over its shoulder.
+            (None, None) if matches!(self.command, Command::Serve(_)) => Ok(Some(LogLevel::Info)),
             (None, None) => Ok(None),
             (None, Some(name)) => {
                 let name = name.to_string_lossy();
@@ -179,7 +184,10 @@ impl Cli {
     /// Whether the command does many things at a time; the others are done sooner on one
     /// thread.
     pub fn is_concurrent(&self) -> bool {
-        matches!(self.command, Command::Run(_) | Command::Sandbox(_))
+        matches!(
+            self.command,
+            Command::Run(_) | Command::Serve(_) | Command::Sandbox(_)
+        )
     }
 
     /// Whether JSON was asked for.
@@ -202,6 +210,7 @@ impl Cli {
         let alone = self.no_daemon;
         match self.command {
             Command::Run(arguments) => run::run(arguments, &settings, &output).await,
+            Command::Serve(arguments) => serve::run(arguments, &settings, &output).await,
             Command::Send(arguments) => {
                 send::run(*arguments, &Host::find(settings, alone).await, &output).await
             }

@@ -95,7 +95,10 @@ mod tests {
 
         assert_eq!(overdue.look(due("daily", 100), start), None);
         assert_eq!(overdue.look(due("daily", 100), after(59)), None);
-        assert_eq!(overdue.look(due("daily", 100), after(60)), Some("daily".to_owned()));
+        assert_eq!(
+            overdue.look(due("daily", 100), after(60)),
+            Some("daily".to_owned())
+        );
 
         // It ran, and is due again: it has its time again.
         assert_eq!(overdue.look(due("daily", 160), after(61)), None);

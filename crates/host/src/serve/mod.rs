@@ -111,7 +111,12 @@ pub(crate) async fn run(settings: &AppSettings) -> Result<Ended, Failure> {
     for helper in &helpers[..2] {
         helper.abort();
     }
-    let ending = Ending { server, scheduler, stopping, doors };
+    let ending = Ending {
+        server,
+        scheduler,
+        stopping,
+        doors,
+    };
     let ended = tokio::select! {
         () = ending.in_order(stop) => Ended::InOrder,
         again = signals.stop() => {
@@ -221,12 +226,15 @@ impl Ending {
         tracing::info!("no schedule runs any more");
         self.server.stop_scripts(deadline.for_calls()).await;
         tracing::info!("no script runs any more");
-        deadline.allow("answering the control socket", async {
-            let _ = self.doors.await;
-        })
-        .await;
+        deadline
+            .allow("answering the control socket", async {
+                let _ = self.doors.await;
+            })
+            .await;
         let app = self.server.current().app.clone();
-        deadline.allow("keeping tokens and taking leave of servers", app.close()).await;
+        deadline
+            .allow("keeping tokens and taking leave of servers", app.close())
+            .await;
         tracing::info!("tokens are kept, servers were taken leave of");
         tracing::info!("stopped");
     }

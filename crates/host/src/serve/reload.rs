@@ -77,7 +77,8 @@ impl Server {
     /// # Errors
     /// What is wrong with a script, with its place.
     pub(super) async fn start(app: &App, state_dir: &Path) -> Result<Self, Failure> {
-        let (prepared, watched) = generation::prepare(Origin::First(app), &Watched::default()).await;
+        let (prepared, watched) =
+            generation::prepare(Origin::First(app), &Watched::default()).await;
         let prepared = prepared.map_err(|refused| refused.failure)?;
         let first = prepared.take_effect(1, None);
         Ok(Self(Arc::new(Shared {
@@ -124,7 +125,10 @@ impl Server {
         let shared = &*self.0;
         let _one_at_a_time = shared.reloading.lock().await;
         if shared.is_stopping.load(Ordering::Relaxed) {
-            return Err(Failure::new("serve.stopping", "the daemon is shutting down"));
+            return Err(Failure::new(
+                "serve.stopping",
+                "the daemon is shutting down",
+            ));
         }
         tracing::info!("reloads: {cause}");
         shared.is_reloading.store(true, Ordering::Relaxed);
@@ -137,9 +141,10 @@ impl Server {
         *lock(&shared.watched) = watched;
         let outcome = match prepared {
             // What was begun before the end was asked for is not begun any more.
-            Ok(_) if shared.is_stopping.load(Ordering::Relaxed) => {
-                Err(Failure::new("serve.stopping", "the daemon is shutting down"))
-            }
+            Ok(_) if shared.is_stopping.load(Ordering::Relaxed) => Err(Failure::new(
+                "serve.stopping",
+                "the daemon is shutting down",
+            )),
             Ok(prepared) => Ok(self.swap(prepared, old, began)),
             Err(refused) => Err(self.keep(refused, &old)),
         };
@@ -199,7 +204,10 @@ impl Server {
         );
         self.note(old, false, message.clone());
         let files: Vec<String> = file.iter().map(|path| path.display().to_string()).collect();
-        self.announce("reload.failed", json!({ "message": message, "files": files }));
+        self.announce(
+            "reload.failed",
+            json!({ "message": message, "files": files }),
+        );
         failure
     }
 
