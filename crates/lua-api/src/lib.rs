@@ -35,8 +35,9 @@ mod suggest;
 
 pub use check::{Finding, Validators, check};
 pub use family::{
-    ATTACH_FIELDS, CSV_ENCODE_FIELDS, CSV_READ_FIELDS, EVENTS, FAMILIES, HANDLES, HTTP_GET_FIELDS,
-    HTTP_POST_FIELDS, ROTATE_FIELDS, RUN_FIELDS, SEND_FIELDS, item, items,
+    ATTACH_FIELDS, CRON_FIELDS, CSV_ENCODE_FIELDS, CSV_READ_FIELDS, EVENTS, FAMILIES, HANDLES,
+    HTTP_GET_FIELDS, HTTP_POST_FIELDS, RETRY_FIELDS, ROTATE_FIELDS, RUN_FIELDS, SCHEDULE_FIELDS,
+    SEND_FIELDS, item, items,
 };
 pub use item::{
     ERR, Error, Errors, Event, Family, Field, Handle, Item, Kind, Record, Type, error, field,

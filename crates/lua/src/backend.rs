@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use futures_util::future::{BoxFuture, join_all};
 use postrider_config::{ScriptSettings, SecretRef};
-use postrider_schedule::{Clock, SystemClock};
+use postrider_schedule::{Clock, Draft, SystemClock};
 use secrecy::SecretString;
 use serde_json::Value;
 
@@ -74,6 +74,12 @@ pub trait Backend: Send + Sync + 'static {
     /// From now on `hook` sees every message before it is sent, after those added before, for
     /// as long as whoever adds it keeps it.
     fn add_hook(&self, _hook: &Arc<dyn MessageHook>) {}
+
+    /// Where scripts put what they schedule: in force at once, or with their generation. None
+    /// where nothing can be scheduled.
+    fn draft(&self) -> Option<Draft> {
+        None
+    }
 
     /// What scripts may reach beyond their accounts.
     fn permissions(&self) -> Permissions {

@@ -22,12 +22,13 @@ use crate::call::{Registrar, is_stopped, suggestion};
 use crate::event::{self, Handlers};
 use crate::fault::{self, Fault, OUT_OF_MEMORY, ScriptError};
 use crate::meter::{Budget, Counted, Limit, Meter, Stop, Tick};
+use crate::schedule::Schedules;
 use crate::script::Files;
 use crate::sources::Sources;
 use crate::test::{self, TestMode};
 use crate::{
-    Failure, account, config, csv, env, fs, http, json, log, module, process, secret, task,
-    template, text, time,
+    Failure, account, config, csv, env, fs, http, json, log, module, process, schedule, secret,
+    task, template, text, time,
 };
 use postrider_lua_api as api;
 
@@ -54,6 +55,7 @@ pub(crate) struct World {
     /// The way into the script, for what calls it later.
     pub(crate) invoker: Invoker,
     pub(crate) handlers: Arc<Handlers>,
+    pub(crate) schedules: Arc<Schedules>,
     /// What the script consists of.
     pub(crate) files: Arc<Files>,
     /// Where it is a test file.
@@ -113,6 +115,7 @@ impl Core {
         lua.set_named_registry_value(fault::ERROR_METATABLE, error_metatable)?;
         lua.set_named_registry_value(account::INDEX, indexes.raw_get::<Function>("account")?)?;
         lua.set_named_registry_value(event::INDEX, indexes.raw_get::<Function>("handler")?)?;
+        lua.set_named_registry_value(schedule::INDEX, indexes.raw_get::<Function>("schedule")?)?;
         lua.set_named_registry_value(TASK, task)?;
         lua.set_globals(globals)?;
         lua.set_memory_limit(meter.limits().memory_octets)?;
@@ -287,6 +290,7 @@ fn register(api: &Registrar<'_>, world: &World, sources: &Arc<Sources>) -> mlua:
     json::register(api)?;
     log::register(api)?;
     process::register(api, backend)?;
+    schedule::register(api, world)?;
     test::register(api)?;
     secret::register(api)?;
     task::register(api, world)?;
@@ -501,6 +505,7 @@ mod tests {
             output: Arc::new(Mutex::new(std::io::sink())),
             invoker,
             handlers: Arc::default(),
+            schedules: Arc::new(Schedules::new(None)),
             files: Arc::default(),
             test: None,
         }
@@ -542,13 +547,16 @@ mod tests {
         assert_eq!(keys(&api.waiting), waiting);
         let mut ready = keys(&api.ready);
         // A property is a value to the script, and a function to us.
-        assert!(ready.remove("account.name"));
+        let properties = ["account.name", "schedule.name"].map(str::to_owned);
+        for property in &properties {
+            assert!(ready.remove(property), "{property}");
+        }
         assert_eq!(
             ready,
             described(&|kind| matches!(kind, Kind::Function { waits: false, .. }))
         );
         let mut values = keys(&values(&lua, &[]).unwrap());
-        values.insert("account.name".to_owned());
+        values.extend(properties);
         assert_eq!(values, described(&|kind| matches!(kind, Kind::Value(_))));
     }
 

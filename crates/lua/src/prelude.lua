@@ -358,7 +358,9 @@ local function namespace(name)
   })
 end
 
-local pr, methods, properties = namespace "pr", { account = {}, handler = {} }, { account = {}, handler = {} }
+local pr = namespace "pr"
+local methods = { account = {}, handler = {}, schedule = {} }
+local properties = { account = {}, handler = {}, schedule = {} }
 
 -- Puts `value` where its name says: `json.encode`, `account:send`, `account.name`.
 local function place(name, value)
@@ -435,4 +437,7 @@ end
 
 function err.__concat(a, b) return tostring(a) .. tostring(b) end
 
-return globals, task, { account = index_of "account", handler = index_of "handler" }, err
+local indexes = {}
+for object in next, methods do indexes[object] = index_of(object) end
+
+return globals, task, indexes, err

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt as _, pending};
+use futures_util::future::{BoxFuture, FutureExt as _, pending, select};
 use mlua::{MultiValue, Value};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
@@ -17,6 +18,7 @@ use crate::engine::{self, Core, Output, World};
 use crate::event::{Handlers, Hearing};
 use crate::fault::{self, ScriptError};
 use crate::meter::{Kind, Meter};
+use crate::schedule::Schedules;
 use crate::test::{self, TestMode};
 use crate::{Failure, Limits};
 
@@ -117,8 +119,8 @@ impl Script {
         self
     }
 
-    /// Runs the script to its end, with its handlers and hooks live from the start. It ends with
-    /// its last line, and once nothing is left that a schedule of it may do.
+    /// Runs the script to its end, with its handlers and hooks live from the start. It ends
+    /// with its last line, and once nothing that was scheduled will run any more.
     ///
     /// Dropping the future ends the script where it waits.
     ///
@@ -149,6 +151,11 @@ impl Script {
             }
         };
         let ended = stage.actor.meanwhile(playing).await;
+        if ended.is_ok() {
+            let schedules = Arc::clone(&stage.schedules);
+            let finished = pin!(schedules.finished());
+            stage.actor.meanwhile(select(finished, stop)).await;
+        }
         stage.wind_down(hearing).await;
         ended
     }
@@ -187,6 +194,7 @@ impl Script {
             }
             // Whoever drops the script does not wait for what it has begun.
             if let Ok(at_most) = stage.actor.meanwhile(orders).await {
+                stage.schedules.cancel();
                 stage.actor.close();
                 let _ = tokio::time::timeout(at_most, stage.actor.finish()).await;
             }
@@ -213,6 +221,7 @@ impl Script {
         let meter = Arc::new(Meter::new(self.limits));
         let (invoker, inbox) = Invoker::new(&name, &meter, self.backend.activity());
         let handlers = Arc::<Handlers>::default();
+        let schedules = Arc::new(Schedules::new(self.backend.draft()));
         let world = World {
             directory: self.path.parent().unwrap_or(Path::new("")).to_owned(),
             args: self.args.clone(),
@@ -220,6 +229,7 @@ impl Script {
             output: self.output,
             invoker: invoker.clone(),
             handlers: Arc::clone(&handlers),
+            schedules: Arc::clone(&schedules),
             files: Arc::clone(files),
             test: self.test.clone(),
         };
@@ -243,6 +253,7 @@ impl Script {
                 core,
                 invoker,
                 handlers,
+                schedules,
                 backend: self.backend,
             },
             chunk,
@@ -264,6 +275,7 @@ struct Stage {
     actor: Actor,
     invoker: Invoker,
     handlers: Arc<Handlers>,
+    schedules: Arc<Schedules>,
     backend: Arc<dyn Backend>,
 }
 
@@ -289,7 +301,11 @@ impl Stage {
 
     /// What handlers are still to hear, however the script ended.
     async fn wind_down(&mut self, hearing: Hearing) {
+        let schedules = Arc::clone(&self.schedules);
         let heard = async {
+            // Runs under way go on, and what comes of them is heard.
+            schedules.cancel();
+            self.actor.meanwhile(schedules.finished()).await;
             // Without a handler nobody hears what is still to come.
             if !self.handlers.is_empty() {
                 self.actor.meanwhile(self.backend.settle()).await;

@@ -122,6 +122,36 @@ impl Handle {
         state.find(self.set, &self.key)?.row.last.clone()
     }
 
+    /// Whether it runs no more, now or ever: it was cancelled, its time is over, or a later
+    /// generation has taken its place.
+    pub fn is_over(&self) -> bool {
+        let Some(scheduler) = self.scheduler() else {
+            return true;
+        };
+        let now = scheduler.now();
+        let mut state = scheduler.state();
+        if state.running(&self.key) > 0 {
+            return false;
+        }
+        match state.find(self.set, &self.key) {
+            Some(entry) => entry.set != self.set || entry.is_done(now),
+            None => true,
+        }
+    }
+
+    /// Waits until [`Self::is_over`].
+    pub async fn over(&self) {
+        while let Some(scheduler) = self.scheduler() {
+            let changed = scheduler.0.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.is_over() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     fn scheduler(&self) -> Option<Scheduler> {
         self.scheduler.upgrade().map(Scheduler)
     }

@@ -23,6 +23,7 @@ pub use csv::{CSV_ENCODE_FIELDS, CSV_READ_FIELDS};
 pub use event::EVENTS;
 pub use http::{HTTP_GET_FIELDS, HTTP_POST_FIELDS};
 pub use process::RUN_FIELDS;
+pub use schedule::{CRON_FIELDS, RETRY_FIELDS, SCHEDULE_FIELDS};
 
 use crate::item::{Family, Handle, Item};
 
@@ -51,6 +52,7 @@ pub const FAMILIES: &[Family] = &[
 pub const HANDLES: &[&Handle] = &[
     &account::ACCOUNT,
     &event::HANDLER,
+    &schedule::SCHEDULE,
     &secret::SECRET,
     &test::T,
     &test::CLOCK,
