@@ -1,6 +1,7 @@
 //! Project chores: `cargo xtask CHORE`.
 
 mod header;
+mod scripts;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,8 @@ cargo xtask CHORE
   check-header   the C header against the Rust side of the plugin ABI
   docs           write the generated reference pages under docs/
   bench [--json] round trips, messages per second and CPU against other senders
-  bench keeper   what 100,000 grants cost; another number if it follows";
+  bench keeper   what 100,000 grants cost; another number if it follows
+  bench scripts  what scripts cost: a daemon with 1 and with 100, a hook, calls into Lua";
 
 fn main() -> ExitCode {
     let mut arguments = env::args().skip(1);
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
         "docs" => docs(),
         "bench" => match rest.split_first() {
             Some((what, rest)) if what == "keeper" => bench_keeper(rest),
+            Some((what, _)) if what == "scripts" => bench_scripts(),
             _ => bench(&rest),
         },
         "help" | "--help" | "-h" => {
@@ -107,6 +110,11 @@ fn bench_keeper(arguments: &[String]) -> Result<(), String> {
             .env("POSTRIDER_KEEPER_GRANTS", grants))?;
     }
     Ok(())
+}
+
+fn bench_scripts() -> Result<(), String> {
+    build_release()?;
+    scripts::bench(&release_binary())
 }
 
 /// The host, then each plugin as a library of its own kind only: with an `rlib` beside it, Cargo
