@@ -12,7 +12,7 @@ use crate::entry::{Action, Waiting};
 use crate::job::{JobError, LeftOut, Outcome, Reason, Run, Schedule};
 use crate::row::{Ask, Claim, LEASE, PastRun, RetryDue, Row, interrupted, later};
 use crate::scheduler::{Key, Scheduler, UnderWay, wanted};
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::{Store, StoreError, StoreErrorKind};
 
 /// When a store that another process held is asked again.
 const STORE_AGAIN: Duration = Duration::from_secs(1);
@@ -51,16 +51,22 @@ impl Scheduler {
     pub async fn drain(&self, at_most: Duration) -> usize {
         self.state().stopping = true;
         let late = self.0.clock.sleep(at_most);
-        tokio::select! { () = self.idle() => return 0, () = late => {} }
         let mut ended = 0;
-        for run in &mut self.state().under_way {
-            if let Some(stop) = run.stop.take() {
-                ended += 1;
-                // It may just have ended.
-                let _ = stop.send(());
+        tokio::select! {
+            () = self.idle() => {}
+            () = late => {
+                for run in &mut self.state().under_way {
+                    if let Some(stop) = run.stop.take() {
+                        ended += 1;
+                        // It may just have ended.
+                        let _ = stop.send(());
+                    }
+                }
+                self.idle().await;
             }
         }
-        self.idle().await;
+        // The last moment to write what only memory knows.
+        self.recover(self.now()).await;
         ended
     }
 
@@ -82,6 +88,9 @@ impl Scheduler {
         let _one_at_a_time = self.0.driving.lock().await;
         loop {
             let now = self.now();
+            if self.0.store.again(now).is_some_and(|at| at <= now) {
+                self.recover(now).await;
+            }
             let mut left_out = Vec::new();
             let actions = self.decide(now, &mut left_out);
             self.tell(&left_out);
@@ -98,7 +107,7 @@ impl Scheduler {
             return None;
         }
         let state = &mut *state;
-        let mut wake = None;
+        let mut wake = self.0.store.again(now);
         for (key, entry) in &mut state.live {
             let running = state.under_way.iter().filter(|run| run.key == *key).count();
             wake = [wake, entry.wake(now, running)].into_iter().flatten().min();
@@ -310,12 +319,16 @@ impl Scheduler {
     async fn end(&self, key: Key, schedule: &Arc<Schedule>, past: PastRun) {
         let now = past.ended_at;
         let retry = self.retry_of(&key, &past);
-        let recorded = past.clone();
-        let changed = self
-            .change(&key, schedule, now, move |row| {
-                row.finish(recorded.clone(), retry)
-            })
-            .await;
+        let changed = loop {
+            let recorded = past.clone();
+            let finish = move |row: &mut Row| row.finish(recorded.clone(), retry);
+            match self.change(&key, schedule, now, finish).await {
+                Err(error) if error.kind == StoreErrorKind::Busy => {
+                    self.0.clock.sleep(STORE_AGAIN).await;
+                }
+                changed => break changed,
+            }
+        };
         {
             let mut state = self.state();
             state
@@ -358,7 +371,7 @@ impl Scheduler {
         };
         let holder = self.0.holder.clone();
         let plan = schedule.plan.clone();
-        let work = move |store: &dyn crate::store::Store| {
+        let work = move |store: &dyn Store| {
             let mut kept = None;
             store.change(&name, now, &mut |row| {
                 let row = row.get_or_insert_with(|| known.clone());
@@ -383,17 +396,28 @@ impl Scheduler {
                 }),
             }
         };
-        match done {
-            Ok(kept) => {
-                let (row, swept) = kept.unwrap_or_else(|| (wanted(schedule, now), Vec::new()));
-                for past in swept {
-                    self.0.sink.ended(&outcome(schedule, past, None));
-                }
-                Ok(row)
-            }
-            Err(error) => {
-                self.0.sink.trouble(&error.message);
-                Err(error)
+        let (row, swept) = done?.unwrap_or_else(|| (wanted(schedule, now), Vec::new()));
+        for past in swept {
+            self.0.sink.ended(&outcome(schedule, past, None));
+        }
+        Ok(row)
+    }
+
+    /// Tries a store that failed again.
+    async fn recover(&self, now: Timestamp) {
+        let store = Arc::clone(&self.0.store);
+        let written = if store.is_quick() {
+            store.recover(now)
+        } else {
+            let recover = move || store.recover(now);
+            tokio::task::spawn_blocking(recover)
+                .await
+                .unwrap_or_default()
+        };
+        let mut state = self.state();
+        for (name, row) in written {
+            if let Some(entry) = state.live.get_mut(&Key::Named(name)) {
+                entry.recovered(row, now);
             }
         }
     }

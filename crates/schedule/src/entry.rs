@@ -255,6 +255,14 @@ impl Entry {
         self.refreshed(row, now);
     }
 
+    /// The store failed and works again; it keeps `row` now. What it knew of before may be missed.
+    pub(crate) fn recovered(&mut self, row: Row, now: Timestamp) {
+        self.refreshed(row, now);
+        if self.queue.is_empty() {
+            self.considered = self.row.dealt_with(now);
+        }
+    }
+
     /// The store could not be asked: later.
     pub(crate) fn put_off(&mut self, until: Timestamp) {
         self.not_before = Some(until);

@@ -30,6 +30,7 @@ mod plan;
 mod row;
 mod scheduler;
 mod sqlite;
+mod standin;
 mod standing;
 mod store;
 mod zone;

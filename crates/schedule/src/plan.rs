@@ -26,21 +26,27 @@ pub enum Plan {
 }
 
 impl Plan {
-    /// The first slot after `after`, counted from `anchor`, which is when the plan was made.
+    /// The first slot after `after`, counted from `anchor`, which is when the plan was made. Slots
+    /// lie on whole microseconds: a store keeps them exactly.
     pub fn next(&self, after: Timestamp, anchor: Timestamp) -> Option<Timestamp> {
+        let anchor = anchor.as_microsecond();
+        let once = |at: i64| {
+            let at = Timestamp::from_microsecond(at).ok()?;
+            (at > after).then_some(at)
+        };
         match self {
             Self::Every(interval) => {
-                let interval = i128::try_from(interval.as_nanos()).ok()?.max(1);
-                let passed = after.as_nanosecond().saturating_sub(anchor.as_nanosecond());
+                let interval = i64::try_from(interval.as_micros()).ok()?.max(1);
+                let passed = after.as_microsecond().saturating_sub(anchor);
                 let intervals = passed.div_euclid(interval).max(0).checked_add(1)?;
                 let since = interval.checked_mul(intervals)?;
-                Timestamp::from_nanosecond(anchor.as_nanosecond().checked_add(since)?).ok()
+                Timestamp::from_microsecond(anchor.checked_add(since)?).ok()
             }
             Self::Cron(cron, zone) => cron.next(after, zone),
-            Self::At(at) => (*at > after).then_some(*at),
+            Self::At(at) => once(at.as_microsecond()),
             Self::After(span) => {
-                let at = anchor.checked_add(*span).ok()?;
-                (at > after).then_some(at)
+                let span = i64::try_from(span.as_micros()).ok()?;
+                once(anchor.checked_add(span)?)
             }
         }
     }
@@ -130,6 +136,26 @@ mod tests {
         let after = Plan::After(Duration::from_secs(30));
         assert_eq!(after.next(at(100), at(100)), Some(at(130)));
         assert_eq!(after.next(at(130), at(100)), None);
+    }
+
+    #[test]
+    fn what_a_store_would_round_comes_once() {
+        let precise = Timestamp::from_nanosecond(50_000_000_123_456_789).unwrap();
+        for plan in [
+            Plan::At(precise),
+            Plan::After(Duration::from_nanos(1_000_000_500)),
+        ] {
+            let slot = plan.next(at(0), at(0)).unwrap();
+            let kept = Timestamp::from_microsecond(slot.as_microsecond()).unwrap();
+            assert_eq!(plan.next(kept, at(0)), None, "{plan}");
+        }
+        let plan = Plan::Every(Duration::from_nanos(1_500_000_500));
+        let slot = plan.next(at(0), at(0)).unwrap();
+        let kept = Timestamp::from_microsecond(slot.as_microsecond()).unwrap();
+        assert_eq!(
+            plan.next(kept, at(0)),
+            Timestamp::from_millisecond(3000).ok()
+        );
     }
 
     #[test]

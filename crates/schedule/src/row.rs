@@ -321,21 +321,51 @@ impl Row {
         }
     }
 
-    /// What the scheduler did from memory while the store failed, `memory`, is not undone by
-    /// what the store remembers.
-    pub(crate) fn merge(&mut self, memory: &Self, since: &[PastRun]) {
-        self.fence = self.fence.max(memory.fence);
-        self.cursor = self.cursor.max(memory.cursor);
-        self.anchor = memory.anchor;
-        self.retry = memory.retry;
+    /// While the store failed `base` became `memory`, and `since` ended, the latest last: that is
+    /// so now, beside what others did meanwhile. Nothing is known of how it was before if there
+    /// is no base.
+    pub(crate) fn merge(&mut self, memory: &Self, base: Option<&Self>, since: &[PastRun]) {
+        let new = Self {
+            cursor: memory.anchor,
+            ..Self::new(&memory.script, &memory.plan, None, memory.anchor)
+        };
+        let base = base.unwrap_or(&new);
+        let is_new_plan = self.plan != memory.plan || self.zone != memory.zone;
+        if is_new_plan || memory.anchor != base.anchor {
+            self.plan.clone_from(&memory.plan);
+            self.zone.clone_from(&memory.zone);
+            self.anchor = memory.anchor;
+            self.cursor = memory.cursor;
+        } else if memory.cursor != base.cursor {
+            self.cursor = self.cursor.max(memory.cursor);
+        }
+        if is_new_plan || memory.retry != base.retry {
+            self.retry = memory.retry;
+        }
+        if memory.paused != base.paused {
+            self.paused = memory.paused;
+        }
+        self.script.clone_from(&memory.script);
+        self.next = memory.next;
+        self.seen = memory.seen;
+        self.runs += memory.runs.saturating_sub(base.runs);
+        self.failures = (self.failures + memory.failures).saturating_sub(base.failures);
         for run in &memory.open {
-            if !self.open.iter().any(|known| known.number == run.number) {
-                self.open.push(run.clone());
+            match self
+                .open
+                .iter_mut()
+                .find(|known| known.number == run.number)
+            {
+                Some(known) => known.renewed_at = known.renewed_at.max(run.renewed_at),
+                None if run.number > base.fence => self.open.push(run.clone()),
+                None => {}
             }
         }
+        self.fence = self.fence.max(memory.fence);
         for past in since {
             self.open.retain(|run| run.number != past.number);
-            self.record(past.clone());
+            self.ended.push(past.clone());
+            self.last = Some(past.clone());
         }
     }
 }

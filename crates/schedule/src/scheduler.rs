@@ -14,6 +14,7 @@ use crate::error::ScheduleError;
 use crate::job::{Schedule, Sink};
 use crate::plan::{Plan, SHORTEST};
 use crate::row::{PastRun, Row};
+use crate::standin::StandIn;
 use crate::standing::Standing;
 use crate::store::{MemoryStore, Store};
 
@@ -40,7 +41,7 @@ pub struct Scheduler(pub(crate) Arc<Shared>);
 
 pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Arc<StandIn>,
     /// Those without a name are kept here, so that there is one way for all.
     pub(crate) own: Arc<MemoryStore>,
     pub(crate) sink: Arc<dyn Sink>,
@@ -121,7 +122,7 @@ impl Scheduler {
         let random = RandomState::new().hash_one(0);
         Self(Arc::new(Shared {
             clock: settings.clock,
-            store: settings.store,
+            store: Arc::new(StandIn::new(settings.store, Arc::clone(&settings.sink))),
             own: Arc::new(MemoryStore::new()),
             sink: settings.sink,
             holder: format!("{}-{random:016x}", std::process::id()),
@@ -180,12 +181,15 @@ impl Scheduler {
         let now = self.now();
         let wanted = wanted(&schedule, now);
         let kept = match &schedule.options.name {
-            // What cannot be read now is dealt with when it is to be written.
-            Some(name) => self.0.store.load(name, now).ok().flatten(),
-            None => None,
+            Some(name) => self.0.store.load(name, now),
+            None => Ok(None),
         };
+        // What cannot be read now is dealt with when it is to be written.
+        let may_have_run = kept.is_err();
+        let kept = kept.ok().flatten();
         if let Plan::At(at) = schedule.plan
             && at <= now
+            && !may_have_run
             && kept.as_ref().is_none_or(|row| row.plan != wanted.plan)
         {
             return Err(ScheduleError::Past(at));
@@ -350,7 +354,7 @@ impl Scheduler {
 
     pub(crate) fn store_of(&self, key: &Key) -> Arc<dyn Store> {
         match key {
-            Key::Named(_) => Arc::clone(&self.0.store),
+            Key::Named(_) => Arc::clone(&self.0.store) as Arc<dyn Store>,
             Key::Unnamed(_) => Arc::clone(&self.0.own) as Arc<dyn Store>,
         }
     }

@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rusqlite::types::Type;
@@ -190,12 +190,6 @@ fn make(path: &Path) -> io::Result<()> {
 
 /// Sets the connection up, and the file if it is new.
 fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    let set_up = |connection: &Connection| {
-        connection.busy_timeout(PATIENCE)?;
-        // Where the file system cannot do it another mode stays, which is slower and as safe.
-        connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
-        connection.pragma_update(None, "synchronous", "full")
-    };
     set_up(connection).map_err(|error| trouble(path, &error))?;
     let version = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -224,6 +218,23 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
         ),
     };
     Err(about(path, kind, &what))
+}
+
+fn set_up(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(PATIENCE)?;
+    let began = Instant::now();
+    // Where the file system cannot do it another mode stays, which is slower and as safe. Of two
+    // that switch a new file at once one is refused without the patience asked for above.
+    while let Err(error) =
+        connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))
+    {
+        if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) || began.elapsed() > PATIENCE
+        {
+            return Err(error);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    connection.pragma_update(None, "synchronous", "full")
 }
 
 fn names(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<String>> {

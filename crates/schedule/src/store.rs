@@ -125,9 +125,11 @@ impl MemoryStore {
         self.lock().remove(name);
     }
 
-    /// Keeps `row` as it is.
+    /// Keeps `row` as it is, with no history.
     pub(crate) fn put(&self, name: &str, row: &Row) {
-        let row = row.clone();
+        let mut row = row.clone();
+        row.ended.clear();
+        row.ahead.clear();
         let history = VecDeque::new();
         self.lock().insert(name.to_owned(), Kept { row, history });
     }
