@@ -639,7 +639,8 @@ fn process_reply(table: &Table) -> Result<Scripted, Fault> {
 }
 
 fn looks(registrar: &Registrar<'_>, bench: &Arc<dyn Bench>) -> mlua::Result<()> {
-    let looks: [(&'static str, fn(&dyn Bench) -> serde_json::Value); 4] = [
+    type Look = fn(&dyn Bench) -> serde_json::Value;
+    let looks: [(&'static str, Look); 4] = [
         ("t.outbox", |bench| bench.outbox()),
         ("t.events", |bench| bench.events()),
         ("t.http.requests", |bench| bench.requests()),

@@ -48,7 +48,7 @@ pub(super) struct Arguments {
     /// Print TAP, the Test Anything Protocol
     #[arg(long, conflicts_with_all = ["json", "list"])]
     tap: bool,
-    /// Also write the results as JUnit XML
+    /// Also write the results as `JUnit` XML
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
     /// Only list the cases

@@ -12,7 +12,7 @@ const LINE_OCTETS: usize = 2_000;
 
 /// What is logged and printed. Clones are the same.
 #[derive(Clone, Default)]
-pub struct Log(Arc<Mutex<Lines>>);
+pub(super) struct Log(Arc<Mutex<Lines>>);
 
 #[derive(Default)]
 struct Lines {
@@ -27,7 +27,7 @@ impl Log {
         let lines = self.lock();
         let mut told = Vec::with_capacity(lines.whole.len() + 1);
         if lines.left_out > 0 {
-            told.push(format!("… {} lines before", lines.left_out));
+            told.push(format!("… and before: {}", lines.left_out));
         }
         told.extend(lines.whole.iter().cloned());
         if !lines.begun.is_empty() {
@@ -106,7 +106,8 @@ mod tests {
             writeln!(log, "{n}").unwrap();
         }
         let lines = log.lines();
-        assert_eq!(lines[0], "… 2 lines before");
+        assert_eq!(lines[0], "… and before: 1");
+        assert_eq!(lines[1], "b0");
         assert_eq!(lines.last().map(String::as_str), Some("999"));
     }
 }

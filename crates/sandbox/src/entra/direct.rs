@@ -39,8 +39,8 @@ impl Entra {
             mfa: true,
             expires: now.saturating_add(PATIENCE).unwrap_or(now),
         };
-        let response =
-            sign_in::agreed(self, &HeaderMap::new(), sign_in).map_err(|error| error.to_string())?;
+        let response = sign_in::agreed(self, &HeaderMap::new(), &sign_in)
+            .map_err(|error| error.to_string())?;
         let location = response.headers().get(header::LOCATION);
         location
             .and_then(|location| Url::parse(location.to_str().ok()?).ok())

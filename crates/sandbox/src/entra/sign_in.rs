@@ -179,15 +179,15 @@ pub(crate) async fn next(
 pub(super) fn agreed(
     entra: &Entra,
     headers: &HeaderMap,
-    sign_in: SignIn,
+    sign_in: &SignIn,
 ) -> Result<Response, Aadsts> {
     let scenario = entra.state.scenario();
-    let course = Course::new(entra, &scenario, &sign_in)?;
+    let course = Course::new(entra, &scenario, sign_in)?;
     let ctx = entra.state.handle();
     entra.store().sign_ins.insert(ctx.clone(), sign_in.clone());
-    Ok(match course.gate(&sign_in) {
-        Gate::Passed(user) => course.finish(entra, headers, &ctx, &sign_in, user),
-        Gate::Decision(user, _) => course.accept(entra, headers, &ctx, &sign_in, user, false),
+    Ok(match course.gate(sign_in) {
+        Gate::Passed(user) => course.finish(entra, headers, &ctx, sign_in, user),
+        Gate::Decision(user, _) => course.accept(entra, headers, &ctx, sign_in, user, false),
         Gate::Refused(error) | Gate::Returned(error) => return Err(error),
         Gate::Login | Gate::SecondStep(_) => return Err(Aadsts::new(50_058, &[])),
     })

@@ -1,4 +1,6 @@
-//! JUnit's XML, as CI servers read it.
+//! XML as JUnit writes it and CI servers read it.
+
+use std::fmt::Write as _;
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
@@ -51,11 +53,11 @@ fn explain(status: &mut TestCaseStatus, problem: &Problem, at: &str) {
     let mut text = format!("{place}: {}", failure.message);
     for key in ["expected", "got"] {
         if let Some(value) = failure.details.get(key).and_then(|value| value.as_str()) {
-            text.push_str(&format!("\n{key}: {value}"));
+            let _ = write!(text, "\n{key}: {value}");
         }
     }
     for line in &problem.trace {
-        text.push_str(&format!("\nfrom: {line}"));
+        let _ = write!(text, "\nfrom: {line}");
     }
     status.set_description(text);
 }

@@ -1,5 +1,7 @@
 //! For people: a line for each case, then everything about those that failed.
 
+use std::fmt::Write as _;
+
 use super::Reporter;
 use super::diff::diff;
 use crate::cli::output::Output;
@@ -113,10 +115,10 @@ impl Reporter for Pretty<'_> {
         }
         let mut summary = format!("\n{passed} passed");
         if failed > 0 {
-            summary.push_str(&format!(", {failed} failed"));
+            let _ = write!(summary, ", {failed} failed");
         }
         if broken > 0 {
-            summary.push_str(&format!(", {broken} broken"));
+            let _ = write!(summary, ", {broken} broken");
         }
         self.output.line(summary);
     }
