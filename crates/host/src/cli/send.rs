@@ -82,6 +82,8 @@ pub(super) async fn run(
     output: &Output,
 ) -> Result<ExitCode, Failure> {
     let account = arguments.account.clone();
+    // Nobody types a message for an account that is not there.
+    host.account(&account).await?;
     let request = tokio::task::spawn_blocking(move || request(arguments))
         .await
         .map_err(|_| Failure::new("internal", "reading the message was interrupted"))??;

@@ -1,0 +1,359 @@
+//! The control socket: real commands, a real daemon, and curl.
+#![allow(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
+
+mod support;
+
+use std::fs;
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use support::daemon::Daemon;
+use support::home::Home;
+use support::sandbox::{Sandbox, read_mail};
+use support::{Ended, find_program, run, run_with, skip, write_private};
+
+/// A daemon's home with the sandbox's accounts; the client secret is for the story to give away.
+fn home(sandbox: &Sandbox, more: &str) -> Home {
+    let home = Home::new(&config(sandbox, more));
+    fs::create_dir(home.path().join("scripts.d")).unwrap();
+    home
+}
+
+fn config(sandbox: &Sandbox, more: &str) -> String {
+    format!(
+        "[scripts]\ndir = \"scripts.d\"\n\n[serve]\nwatch = false\n\n{}\n{more}\n",
+        sandbox.config()
+    )
+}
+
+/// A daemon that alone has the client secret: what a command of its user gets done without it,
+/// the daemon did.
+fn only_the_daemon_knows(sandbox: &Sandbox, home: &Home) -> Daemon {
+    let (name, value) = sandbox.client_secret();
+    Daemon::started_by(home.postrider(["serve"]).env(name, value), home)
+}
+
+/// With what differs from one run to the next blotted out: numbers, and what stands in angle
+/// brackets.
+fn blotted(text: &str) -> String {
+    let mut blotted = String::new();
+    let mut inside = false;
+    for c in text.chars() {
+        match c {
+            '>' => inside = false,
+            _ if inside => continue,
+            '<' => inside = true,
+            '0'..='9' => {
+                if !blotted.ends_with('#') {
+                    blotted.push('#');
+                }
+                continue;
+            }
+            _ => {}
+        }
+        blotted.push(c);
+    }
+    blotted
+}
+
+#[test]
+fn a_command_says_the_same_through_the_daemon_and_alone() {
+    let sandbox = Sandbox::start();
+    let mut home = home(&sandbox, "");
+    home.set(sandbox.client_secret());
+    let daemon = Daemon::start(&home);
+    // So that both find the same.
+    home.token("sandbox");
+
+    let commands: [&[&str]; 14] = [
+        &["token", "sandbox"],
+        &["token", "sandbox", "--min-lifetime", "100000h"],
+        &["token", "sandbxo"],
+        &["token", "sandbox-person"],
+        &["account", "list"],
+        &["account", "show", "sandbox"],
+        &["account", "show", "a/../b?c#d %2e"],
+        &["account", "test", "sandbox", "--no-send"],
+        &["account", "test", "sandbox", "--to", "ops@contoso.com"],
+        &["account", "test", "sandbox-person", "--no-send"],
+        &["rotate", "sandbox"],
+        &["rotate", "sandbox", "--force"],
+        &["rotate", "--all"],
+        &["rotate", "sandbox", "nobody"],
+    ];
+    for command in commands {
+        for format in [&[][..], &["--json"]] {
+            let arguments = || command.iter().chain(format).copied();
+            let through = home.run(arguments());
+            let alone = home.run(arguments().chain(["--no-daemon"]));
+            same(command, &through, &alone);
+        }
+    }
+
+    for (to, input) in [
+        ("ops@contoso.com", "Grüße\n.\n"),
+        ("nobody at all", "refused here"),
+        ("ops@contoso.com", ""),
+    ] {
+        for format in [&[][..], &["--json"]] {
+            let send = ["send", "--account", "sandbox", "--subject", "ü", "--to", to];
+            let arguments = || send.iter().chain(format).copied();
+            let through = run_with(&mut home.postrider(arguments()), input);
+            let alone = home.postrider(arguments().chain(["--no-daemon"]));
+            let alone = run_with(&mut { alone }, input);
+            same(&send, &through, &alone);
+        }
+    }
+    daemon.terminate().expect_status(0);
+}
+
+#[track_caller]
+fn same(command: &[&str], through: &Ended, alone: &Ended) {
+    assert_eq!(through.status, alone.status, "{command:?} {through:?} {alone:?}");
+    assert_eq!(
+        (blotted(&through.stdout), blotted(&through.stderr)),
+        (blotted(&alone.stdout), blotted(&alone.stderr)),
+        "{command:?}"
+    );
+}
+
+#[test]
+fn the_daemon_does_the_work_where_it_runs_and_the_command_where_it_was_killed() {
+    let sandbox = Sandbox::start();
+    let mut home = home(&sandbox, "");
+    let daemon = only_the_daemon_knows(&sandbox, &home);
+
+    let file = home.path().join("attached.txt");
+    write_private(&file, "attached");
+    home.run(["rotate", "sandbox", "--force"]).expect_status(0);
+    home.run(["rotate", "sandbox", "--force", "--no-daemon"])
+        .expect_status(78);
+    let test = ["account", "test", "sandbox", "--to", "ops@contoso.com"];
+    home.run(test).expect_status(0);
+    home.run([
+        "send", "--account", "sandbox", "--to", "ops@contoso.com", "--text", "x", "--attach",
+        "attached.txt",
+    ])
+    .expect_status(0);
+    let mail = sandbox.mail("ops@contoso.com");
+    assert_eq!(mail.len(), 2);
+    assert!(mail.iter().any(|mail| read_mail(mail).contains("attached.txt")));
+    home.run(["status"]).expect_status(0);
+
+    daemon.kill();
+
+    // Its socket is there, and nobody listens.
+    assert!(home.state().join("control.sock").exists());
+    let ended = home.run(["rotate", "sandbox", "--force"]).expect_status(78);
+    assert!(ended.stderr.contains("SANDBOX_CLIENT_SECRET"), "{ended:?}");
+    home.run(["status"]).expect_status(69);
+    home.run(["reload"]).expect_status(69);
+    home.set(sandbox.client_secret());
+    home.run(["rotate", "sandbox", "--force"]).expect_status(0);
+    let ended = home.run(["--log", "info", "token", "sandbox"]);
+    // A daemon that is not there is nothing to speak of.
+    assert!(!ended.stderr.contains("daemon"), "{ended:?}");
+
+    // The next one takes its place.
+    let daemon = Daemon::start(&home);
+    home.run(["status"]).expect_status(0);
+    daemon.terminate().expect_status(0);
+    assert!(!home.state().join("control.sock").exists());
+}
+
+#[test]
+fn a_daemon_that_hangs_keeps_nobody_waiting() {
+    let sandbox = Sandbox::start();
+    let mut home = home(&sandbox, "");
+    home.set(sandbox.client_secret());
+    let daemon = Daemon::start(&home);
+    let token = home.token("sandbox");
+    daemon.signal(Signal::STOP);
+
+    let ended = home.run(["--log", "info", "token", "sandbox"]).expect_status(0);
+    assert_eq!(ended.token(), token);
+    assert!(ended.stderr.contains("it does not answer"), "{ended:?}");
+    let status = home.run(["status"]).expect_status(69);
+    assert!(status.stdout.contains("it does not answer"), "{status:?}");
+
+    daemon.signal(Signal::CONT);
+    home.run(["status"]).expect_status(0);
+    daemon.terminate().expect_status(0);
+}
+
+#[test]
+fn a_command_with_other_settings_works_alone() {
+    let sandbox = Sandbox::start();
+    let mut home = home(&sandbox, "");
+    home.set(sandbox.client_secret());
+    let daemon = Daemon::start(&home);
+    write_private(&home.path().join("other.toml"), config(&sandbox, ""));
+    let directory = home.path().join("here");
+    std::os::unix::fs::symlink(home.path(), &directory).unwrap();
+
+    let other = ["--log", "info", "--config", "other.toml", "account", "list"];
+    let ended = home.run(other).expect_status(0);
+    assert!(ended.stderr.contains("its configuration is"), "{ended:?}");
+    let status = home.run(["--config", "other.toml", "status"]).expect_status(69);
+    assert!(status.stdout.contains("its configuration is"), "{status:?}");
+
+    let elsewhere = ["--log", "info", "--state-dir", "elsewhere", "account", "list"];
+    let ended = home.run(elsewhere).expect_status(0);
+    assert!(!ended.stderr.contains("daemon"), "{ended:?}");
+
+    // The same file by another name.
+    let same = ["--config", "here/postrider.toml", "status"];
+    home.run(same).expect_status(0);
+    daemon.terminate().expect_status(0);
+}
+
+#[test]
+fn a_message_that_the_daemon_took_with_it_is_told_of_and_not_sent_again() {
+    let sandbox = Sandbox::start();
+    let gate = TcpListener::bind("127.0.0.1:0").unwrap();
+    let account = format!(
+        "[account.slow]\nusername = \"slow@example.org\"\n\
+         server = {{ host = \"localhost\", port = {}, tls = \"implicit\" }}\n\
+         auth = {{ plugin = \"basic\", password = {{ env = \"SLOW_PASSWORD\" }} }}\n",
+        gate.local_addr().unwrap().port()
+    );
+    let mut home = home(&sandbox, &account);
+    home.set(("SLOW_PASSWORD", "slow"));
+    let daemon = Daemon::start(&home);
+
+    let send = ["send", "--account", "slow", "--to", "a@example.org", "--text", "x"];
+    let mut send = home.postrider(send);
+    let send = send.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let (_connection, _) = gate.accept().unwrap();
+    daemon.kill();
+
+    let ended = send.unwrap().wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(76), "{said}");
+    assert!(said.contains("look for it in the daemon's log"), "{said}");
+    gate.set_nonblocking(true).unwrap();
+    assert!(gate.accept().is_err(), "it was sent again");
+}
+
+#[test]
+fn an_account_that_is_not_there_is_told_of_before_the_message_is_read() {
+    let sandbox = Sandbox::start();
+    let home = home(&sandbox, "");
+    for daemon in [None, Some(())] {
+        let daemon = daemon.map(|()| only_the_daemon_knows(&sandbox, &home));
+        let mut send = home.postrider(["send", "--account", "nobody", "--to", "a@example.org"]);
+        let mut send = send
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Nobody types anything, nor says that nothing will come.
+        let kept = send.stdin.take();
+
+        let mut said = String::new();
+        let mut stderr = send.stderr.take().unwrap();
+        stderr.read_to_string(&mut said).unwrap();
+
+        assert_eq!(send.wait().unwrap().code(), Some(78), "{said}");
+        assert!(said.contains("nobody"), "{said}");
+        drop((kept, daemon));
+    }
+}
+
+/// Asks with curl: the status, and the body as JSON.
+struct Curl<'a>(&'a Home);
+
+impl Curl<'_> {
+    #[track_caller]
+    fn ask(&self, arguments: &[&str], path: &str) -> (u16, Value) {
+        let ended = run(Command::new("curl")
+            .args(["--silent", "--show-error", "--unix-socket"])
+            .arg(self.0.state().join("control.sock"))
+            .args(["--write-out", "\n%{http_code}"])
+            .args(arguments)
+            .arg(format!("http://postrider{path}")))
+        .expect_status(0);
+        let (body, status) = ended.stdout.rsplit_once('\n').unwrap();
+        let body = serde_json::from_str(body).unwrap_or_else(|_| json!(body));
+        (status.parse().unwrap(), body)
+    }
+
+    #[track_caller]
+    fn get(&self, path: &str) -> Value {
+        let (status, body) = self.ask(&[], path);
+        assert_eq!(status, 200, "{path} {body}");
+        body
+    }
+
+    #[track_caller]
+    fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.ask(&["--data", &body.to_string()], path)
+    }
+
+    #[track_caller]
+    fn refused(&self, arguments: &[&str], path: &str, status: u16, code: &str) {
+        let (found, body) = self.ask(arguments, path);
+        assert_eq!((found, &body["error"]["code"]), (status, &json!(code)), "{body}");
+    }
+}
+
+#[test]
+fn curl_asks_for_everything() {
+    if find_program("curl").is_none() {
+        return skip("curl is not installed");
+    }
+    let sandbox = Sandbox::start();
+    let home = home(&sandbox, "");
+    let daemon = only_the_daemon_knows(&sandbox, &home);
+    let curl = Curl(&home);
+    let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(home.state().join("control.sock")), 0o600);
+    assert_eq!(mode(home.state()), 0o700);
+
+    let hello = curl.get("/v1/hello");
+    assert_eq!(hello["pid"], daemon.id());
+    let status = curl.get("/v1/status");
+    assert_eq!(status["state"], "running");
+    assert_eq!(status["generation"], 1);
+    let accounts = curl.get("/v1/accounts");
+    assert_eq!(accounts[0]["name"], "sandbox");
+    let shown = curl.get("/v1/accounts/sandbox");
+    assert!(shown.to_string().contains("SANDBOX_CLIENT_SECRET"), "{shown}");
+    assert!(!shown.to_string().contains(sandbox.client_secret().1));
+
+    let (status, token) = curl.ask(&["--request", "POST"], "/v1/accounts/sandbox/token");
+    assert_eq!((status, &token["token_type"]), (200, &json!("Bearer")));
+    assert_eq!(token["access_token"], home.token("sandbox"));
+    let (status, rotated) = curl.post("/v1/accounts/sandbox/rotate", &json!({ "force": true }));
+    assert_eq!((status, &rotated["outcome"]), (200, &json!("refreshed")));
+    let (status, checked) = curl.post("/v1/accounts/sandbox/check", &json!({}));
+    assert_eq!((status, &checked["check"]["ok"]), (200, &json!(true)));
+    let message = json!({
+        "account": "sandbox", "to": "ops@contoso.com", "subject": "curl", "text": "by hand",
+    });
+    let (status, sent) = curl.post("/v1/messages", &message);
+    assert_eq!((status, &sent["complete"]), (200, &json!(true)), "{sent}");
+    assert_eq!(sandbox.mail("ops@contoso.com").len(), 1);
+    let (status, reloaded) = curl.post("/v1/reload", &json!({}));
+    assert_eq!((status, &reloaded["generation"]), (200, &json!(2)));
+
+    let post = |body: &'static str| ["--data", body];
+    curl.refused(&[], "/v1/nothing", 404, "usage.no_such_path");
+    curl.refused(&post("{}"), "/v1/status", 405, "usage.method");
+    curl.refused(&[], "/v1/accounts/nobody", 404, "config.no_such_account");
+    let token = "/v1/accounts/sandbox/token";
+    curl.refused(&post("no JSON"), token, 400, "usage.request");
+    curl.refused(&post(r#"{"mni_lifetime": 1}"#), token, 400, "usage.request");
+    curl.refused(&post(r#"{"min_lifetime": -1}"#), token, 400, "usage.request");
+    let large = home.path().join("large");
+    write_private(&large, vec![b'1'; 100_000]);
+    let large = format!("@{}", large.display());
+    curl.refused(&["--data-binary", &large], token, 413, "usage.too_large");
+    let person = "/v1/accounts/sandbox-person/token";
+    curl.refused(&post("{}"), person, 409, "auth.sign_in_needed");
+    daemon.terminate().expect_status(0);
+}
