@@ -379,7 +379,12 @@ pub(crate) fn interrupted(why: &str) -> JobError {
     }
 }
 
-/// `span` after `time`, or the end of time.
+/// `span` after `time`, up to a whole microsecond, as all times are here; or the end of time.
 pub(crate) fn later(time: Timestamp, span: Duration) -> Timestamp {
-    time.checked_add(span).unwrap_or(Timestamp::MAX)
+    let exact = time.checked_add(span).unwrap_or(Timestamp::MAX);
+    let whole = Timestamp::from_microsecond(exact.as_microsecond()).unwrap_or(exact);
+    if whole >= exact {
+        return whole;
+    }
+    whole.checked_add(Duration::from_micros(1)).unwrap_or(exact)
 }

@@ -2,4 +2,8 @@
 
 mod support;
 
+mod clock_jumps;
+mod daylight_saving;
 mod failing_store;
+mod plans;
+mod policies;
