@@ -11,7 +11,6 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use serde_json::Value;
 use support::daemon::Daemon;
 use support::home::Home;
 use support::sandbox::{Sandbox, read_mail};
@@ -39,7 +38,10 @@ fn schedules(daemon: &Daemon) -> Vec<String> {
     let (status, answer) = daemon.ask("GET", "/v1/schedules");
     assert_eq!(status, 200, "{answer}");
     let list = answer.as_array().or(answer["schedules"].as_array());
-    let names = list.unwrap().iter().map(|one| one["name"].as_str().unwrap());
+    let names = list
+        .unwrap()
+        .iter()
+        .map(|one| one["name"].as_str().unwrap());
     names.map(str::to_owned).collect()
 }
 
@@ -114,7 +116,10 @@ fn it_is_ready_when_all_is_loaded_runs_schedules_and_ends_in_order() {
     assert_eq!(status["pid"], daemon.id(), "{status}");
     assert_eq!(status["generation"], 1, "{status}");
     assert_eq!(status["scripts"][0]["name"], "report.lua", "{status}");
-    assert!(status["scripts"][0]["calls"].as_u64() >= Some(2), "{status}");
+    assert!(
+        status["scripts"][0]["calls"].as_u64() >= Some(2),
+        "{status}"
+    );
     assert_eq!(status["schedules"]["total"], 1, "{status}");
 
     daemon.signal(Signal::TERM);
@@ -130,7 +135,9 @@ fn it_is_ready_when_all_is_loaded_runs_schedules_and_ends_in_order() {
         "servers were taken leave of",
         "\"stopped\"",
     ] {
-        let (_, after) = rest.split_once(step).unwrap_or_else(|| panic!("{step}: {}", ended.stderr));
+        let (_, after) = rest
+            .split_once(step)
+            .unwrap_or_else(|| panic!("{step}: {}", ended.stderr));
         rest = after;
     }
     assert!(!home.state().join("control.sock").exists());
@@ -160,10 +167,17 @@ fn a_reload_takes_all_of_the_new_or_nothing_of_it() {
 
     // The first script is right, the last is not: nothing of either is live.
     script(&home, "a.lua", &good(3));
-    let broken = script(&home, "z.lua", "local pr = require 'postrider'\n\nerror('not today')");
+    let broken = script(
+        &home,
+        "z.lua",
+        "local pr = require 'postrider'\n\nerror('not today')",
+    );
     let ready = daemon.hang_up();
     let reason = format!("{}:3: not today", broken.display());
-    assert!(ready.contains("generation 2") && ready.contains("not today"), "{ready}");
+    assert!(
+        ready.contains("generation 2") && ready.contains("not today"),
+        "{ready}"
+    );
     let status = daemon.status();
     assert_eq!(status["generation"], 2, "{status}");
     assert_eq!(status["last_reload"]["ok"], false, "{status}");
@@ -173,7 +187,10 @@ fn a_reload_takes_all_of_the_new_or_nothing_of_it() {
     run_now(&daemon, "ask");
     daemon.says("version 2");
     let (code, answer) = daemon.ask("POST", "/v1/reload");
-    assert!(code >= 400 && answer.to_string().contains("not today"), "{code} {answer}");
+    assert!(
+        code >= 400 && answer.to_string().contains("not today"),
+        "{code} {answer}"
+    );
 
     // A configuration that is none.
     fs::remove_file(&broken).unwrap();
@@ -204,7 +221,11 @@ fn a_reload_takes_all_of_the_new_or_nothing_of_it() {
 fn what_is_changed_is_picked_up_once_it_is_whole() {
     let home = home("");
     home.configure(&config("watch_interval = \"100ms\"", ""));
-    script(&home, "a.lua", "local pr = require 'postrider' require 'module'");
+    script(
+        &home,
+        "a.lua",
+        "local pr = require 'postrider' require 'module'",
+    );
     let module = script(&home, "module.lua", "return 1");
     fs::create_dir(home.path().join("lib")).unwrap();
     // A module is no script.
@@ -230,7 +251,10 @@ fn what_is_changed_is_picked_up_once_it_is_whole() {
     // A new script; the configuration itself.
     script(&home, "b.lua", "local pr = require 'postrider'");
     daemon.told("READY=1\nSTATUS=generation 4, 2 scripts");
-    home.configure(&config("watch_interval = \"100ms\"", "[plugins]\ndirs = []"));
+    home.configure(&config(
+        "watch_interval = \"100ms\"",
+        "[plugins]\ndirs = []",
+    ));
     daemon.told("READY=1\nSTATUS=generation 5");
 
     // A test beside the scripts, and a touch, change nothing.
@@ -314,7 +338,11 @@ fn a_call_under_way_ends_before_the_daemon_does() {
 
     let ended = daemon.end().expect_status(0);
     let (before, after) = ended.stderr.split_once("\"finished\"").unwrap();
-    assert!(!before.contains("no schedule runs any more"), "{}", ended.stderr);
+    assert!(
+        !before.contains("no schedule runs any more"),
+        "{}",
+        ended.stderr
+    );
     assert!(after.contains("\"stopped\""), "{}", ended.stderr);
 }
 
@@ -349,7 +377,11 @@ fn a_call_that_does_not_end_is_cut_off_in_time_and_a_second_signal_does_not_wait
 #[test]
 fn a_script_that_does_not_load_keeps_the_daemon_from_starting() {
     let home = home("");
-    let path = script(&home, "a.lua", "local pr = require 'postrider'\npr.evry('1h')");
+    let path = script(
+        &home,
+        "a.lua",
+        "local pr = require 'postrider'\npr.evry('1h')",
+    );
 
     for arguments in [&["serve"][..], &["serve", "--check"]] {
         let ended = home.run(arguments.iter().copied()).expect_status(65);
@@ -357,7 +389,11 @@ fn a_script_that_does_not_load_keeps_the_daemon_from_starting() {
         assert!(ended.stderr.contains(&place), "{}", ended.stderr);
     }
 
-    script(&home, "a.lua", "local pr = require 'postrider'\npr.log.warn('checked')");
+    script(
+        &home,
+        "a.lua",
+        "local pr = require 'postrider'\npr.log.warn('checked')",
+    );
     let ended = home.run(["serve", "--check"]).expect_status(0);
     assert_eq!(ended.stdout, "ok: 1 script\n");
     assert!(!home.state().join("serve.lock").exists());
@@ -377,7 +413,9 @@ fn the_watchdog_hears_of_life() {
 #[test]
 fn an_account_that_is_not_there_yet_keeps_nobody_else_from_working() {
     let sandbox = Sandbox::start();
-    let other = sandbox.config().replace("[account.sandbox]", "[account.other]");
+    let other = sandbox
+        .config()
+        .replace("[account.sandbox]", "[account.other]");
     let other = other.split("[account.sandbox-person").next().unwrap();
     let other = other.replace("SANDBOX_CLIENT_SECRET", "NOT_THERE");
     let other = other.split_once("[account.other]").unwrap().1;

@@ -122,7 +122,10 @@ impl Daemon {
         let lines = lines.lock().unwrap();
         let missing = |lines: &mut Vec<Value>| !lines.iter().any(|line| holds(line, part));
         let (lines, waited) = more.wait_timeout_while(lines, PATIENCE, missing).unwrap();
-        assert!(!waited.timed_out(), "it never logged \"{part}\", but {lines:#?}");
+        assert!(
+            !waited.timed_out(),
+            "it never logged \"{part}\", but {lines:#?}"
+        );
         let mut newest = lines.iter().rev();
         newest.find(|line| holds(line, part)).unwrap().clone()
     }

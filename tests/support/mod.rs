@@ -5,6 +5,7 @@
 pub(crate) mod browser;
 pub(crate) mod clock;
 pub(crate) mod crowd;
+pub(crate) mod daemon;
 pub(crate) mod home;
 pub(crate) mod http;
 pub(crate) mod needles;

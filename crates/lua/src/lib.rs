@@ -63,7 +63,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What one script may use.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Memory of the Lua state. 256 MiB: a few large attachments as Lua strings.
     pub memory_octets: usize,

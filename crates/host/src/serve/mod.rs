@@ -18,11 +18,14 @@ mod shutdown;
 mod systemd;
 mod watch;
 
+use std::future::pending;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use postrider_schedule::{Clock, Scheduler};
 use serde_json::json;
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch as flag};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -35,6 +38,7 @@ use self::shutdown::Deadline;
 use crate::app::{App, AppSettings};
 use crate::control::{self, ControlListener};
 use crate::failure::Failure;
+use crate::metrics;
 use crate::signals::{Signals, Stop, Told};
 use crate::state;
 
@@ -66,6 +70,10 @@ pub(crate) async fn run(settings: &AppSettings) -> Result<Ended, Failure> {
     );
     let socket = socket(&app, &state_dir);
     let listener = ControlListener::bind(&socket)?;
+    let scrapes = match app.config().serve.metrics {
+        Some(address) => Some(bind_metrics(address).await?),
+        None => None,
+    };
     app.keep_fresh();
 
     let starting = Server::start(&app, &state_dir);
@@ -77,11 +85,16 @@ pub(crate) async fn run(settings: &AppSettings) -> Result<Ended, Failure> {
         }
     };
     let (scheduler, clock) = (app.scheduler().clone(), Arc::clone(app.clock()));
+    let metrics = app.metrics().clone();
     drop(app);
 
     let (stopping, stopped) = flag::channel(false);
     let daemon = Arc::new(server.clone());
-    let doors = tokio::spawn(control::serve(listener, daemon, is_set(stopped.clone())));
+    if let Some(scrapes) = scrapes {
+        // To the very end: it is asked whether the daemon is stopping.
+        tokio::spawn(metrics::serve(scrapes, daemon.clone(), metrics, pending()));
+    }
+    let doors = tokio::spawn(control::serve(listener, daemon, is_set(stopped)));
     let mut running = tokio::spawn({
         let scheduler = scheduler.clone();
         async move { scheduler.run().await }
@@ -157,6 +170,22 @@ fn open(settings: &AppSettings) -> Result<App, Failure> {
 fn socket(app: &App, state_dir: &Path) -> PathBuf {
     let set = app.config().serve.socket.clone();
     set.unwrap_or_else(|| state_dir.join(control::SOCKET))
+}
+
+async fn bind_metrics(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let refused = |problem| {
+        Failure::new(
+            "config.metrics",
+            format!("metrics cannot be served on {address}: {problem}"),
+        )
+        .at("serve.metrics")
+        .with_remedy("name another address as metrics under [serve], or end what uses this one")
+    };
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    // Port 0 is any that is free.
+    let address = listener.local_addr().map_err(refused)?;
+    tracing::info!(%address, "serves metrics");
+    Ok(listener)
 }
 
 fn announce_ready(server: &Server, socket: &Path) {

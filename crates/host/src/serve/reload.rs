@@ -148,6 +148,7 @@ impl Server {
             Ok(prepared) => Ok(self.swap(prepared, old, began)),
             Err(refused) => Err(self.keep(refused, &old)),
         };
+        self.current().app.metrics().reload(outcome.is_ok());
         shared.is_reloading.store(false, Ordering::Relaxed);
         systemd::ready(&self.summary());
         outcome
@@ -232,11 +233,11 @@ impl Server {
             _ => String::new(),
         };
         format!(
-            "generation {}, {} scripts, {} schedules, {} accounts{failed}",
+            "generation {}, {}, {}, {}{failed}",
             current.number,
-            current.scripts().len(),
-            current.app.scheduler().list().len(),
-            current.app.config().accounts.len(),
+            counted(current.scripts().len(), "script"),
+            counted(current.app.scheduler().list().len(), "schedule"),
+            counted(current.app.config().accounts.len(), "account"),
         )
     }
 
@@ -304,6 +305,11 @@ fn restart_needed(fixed: &ServeSettings, now: &ServeSettings) -> Vec<String> {
     ];
     let changed = settings.into_iter().filter(|(_, changed)| *changed);
     changed.map(|(name, _)| name.to_owned()).collect()
+}
+
+fn counted(count: usize, what: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{s}")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

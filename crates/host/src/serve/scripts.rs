@@ -55,16 +55,25 @@ fn is_script(path: &Path) -> bool {
 pub(super) fn limits(settings: &ScriptSettings, file: &Path) -> Limits {
     let usual = Limits::default();
     let set = settings.limits_of(file);
+    let count = |set: Option<u32>, usual| {
+        set.map_or(usual, |count| usize::try_from(count).unwrap_or(usize::MAX))
+    };
     Limits {
         memory_octets: set.memory_octets.unwrap_or(usual.memory_octets),
         cpu: set.cpu.unwrap_or(usual.cpu),
         wall: set.timeout.or(usual.wall),
-        ..usual
+        calls: count(set.calls, usual.calls),
+        timers: count(set.timers, usual.timers),
+        load_timeout: set.load_timeout.unwrap_or(usual.load_timeout),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use postrider_config::ScriptLimits;
+
     use super::*;
 
     #[test]
@@ -94,6 +103,43 @@ mod tests {
 
         let names: Vec<_> = found.iter().map(|path| path.file_name().unwrap()).collect();
         assert_eq!(names, ["a.lua", "b.lua"]);
+    }
+
+    #[test]
+    fn a_script_has_the_limits_that_are_set_and_the_usual_ones_besides() {
+        let all = ScriptLimits {
+            memory_octets: Some(1 << 20),
+            calls: Some(3),
+            timers: Some(4),
+            load_timeout: Some(Duration::from_secs(5)),
+            ..ScriptLimits::default()
+        };
+        let own = ScriptLimits {
+            calls: Some(6),
+            timeout: Some(Duration::from_secs(7)),
+            ..ScriptLimits::default()
+        };
+        let settings = ScriptSettings {
+            limits: all,
+            limits_for: [("b.lua".to_owned(), own)].into(),
+            ..ScriptSettings::default()
+        };
+
+        let expected = Limits {
+            memory_octets: 1 << 20,
+            cpu: Limits::default().cpu,
+            wall: None,
+            calls: 3,
+            timers: 4,
+            load_timeout: Duration::from_secs(5),
+        };
+        assert_eq!(limits(&settings, Path::new("/a.lua")), expected);
+        let expected = Limits {
+            calls: 6,
+            wall: Some(Duration::from_secs(7)),
+            ..expected
+        };
+        assert_eq!(limits(&settings, Path::new("/b.lua")), expected);
     }
 
     #[test]

@@ -29,11 +29,6 @@ pub(super) fn stopping(at_most: Duration) {
     ]);
 }
 
-/// How it is, in a line.
-pub(super) fn status(text: &str) {
-    tell(&[NotifyState::Status(&line(text))]);
-}
-
 /// It is alive.
 pub(super) fn alive() {
     tell(&[NotifyState::Watchdog]);
