@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::future::{BoxFuture, FutureExt as _, pending};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::row::later;
 
@@ -23,11 +24,20 @@ pub trait Clock: Send + Sync {
     fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
         self.sleep_until(later(self.now(), span))
     }
+
+    /// Waits until the clock is set back: what is waited for may be another moment then. One that
+    /// cannot be set back waits for ever.
+    fn set_back(&self) -> BoxFuture<'static, ()> {
+        pending().boxed()
+    }
 }
 
 /// How long [`SystemClock`] waits before it looks at the time again: a clock that was set, or a
 /// machine that woke up, is noticed within this time.
 const LOOK_AGAIN: Duration = Duration::from_secs(20);
+
+/// How far the time may lag behind what has passed before the clock counts as set back.
+const LAG: Duration = Duration::from_secs(5);
 
 /// The system's clock.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,6 +66,19 @@ impl Clock for SystemClock {
     fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
         tokio::time::sleep(span).boxed()
     }
+
+    fn set_back(&self) -> BoxFuture<'static, ()> {
+        async {
+            loop {
+                let (time, began) = (Timestamp::now(), Instant::now());
+                tokio::time::sleep(LOOK_AGAIN).await;
+                if later(Timestamp::now(), LAG) < later(time, began.elapsed()) {
+                    return;
+                }
+            }
+        }
+        .boxed()
+    }
 }
 
 /// A clock that stands until somebody moves it. Clones are the same.
@@ -68,6 +91,8 @@ struct Manual {
     /// Tells sleepers of one moment apart, in the order they came.
     tickets: u64,
     sleepers: BTreeMap<(Timestamp, u64), oneshot::Sender<()>>,
+    /// Those who wait for it to be set back.
+    wary: Vec<oneshot::Sender<()>>,
 }
 
 impl ManualClock {
@@ -77,12 +102,18 @@ impl ManualClock {
             now,
             tickets: 0,
             sleepers: BTreeMap::new(),
+            wary: Vec::new(),
         })))
     }
 
     /// Sets it, forwards or back, and wakes everybody whose time has come, the earliest first.
     pub fn set(&self, now: Timestamp) {
         let mut manual = self.lock();
+        if now < manual.now {
+            for wary in std::mem::take(&mut manual.wary) {
+                let _ = wary.send(());
+            }
+        }
         manual.now = now;
         while let Some(first) = manual.sleepers.first_entry()
             && first.key().0 <= now
@@ -120,6 +151,14 @@ impl Clock for ManualClock {
         manual.sleepers.insert((at, ticket), wake);
         woken.map(|_| ()).boxed()
     }
+
+    fn set_back(&self) -> BoxFuture<'static, ()> {
+        let mut manual = self.lock();
+        manual.wary.retain(|wary| !wary.is_closed());
+        let (wake, woken) = oneshot::channel();
+        manual.wary.push(wake);
+        woken.map(|_| ()).boxed()
+    }
 }
 
 #[cfg(test)]
@@ -144,10 +183,28 @@ mod tests {
         assert_eq!(clock.next_wake(), None);
     }
 
+    #[tokio::test]
+    async fn a_clock_that_is_set_back_says_so_and_one_that_goes_on_does_not() {
+        let clock = ManualClock::new(at(100));
+        let mut set_back = clock.set_back();
+        clock.set(at(160));
+        assert!((&mut set_back).now_or_never().is_none());
+        clock.set(at(159));
+        assert!(set_back.now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_systems_clock_notices_that_it_lags_behind_the_time_that_has_passed() {
+        let began = Instant::now();
+        // The paused timers run fast, the system's time does not.
+        SystemClock.set_back().await;
+        assert_eq!(began.elapsed(), LOOK_AGAIN);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_systems_clock_looks_at_the_time_again_and_again() {
         let long = SystemClock.sleep_until(Timestamp::now() + Duration::from_hours(1));
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
 
         let ended = tokio::time::timeout(Duration::from_mins(5), long).await;
 

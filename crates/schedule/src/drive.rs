@@ -27,13 +27,14 @@ impl Scheduler {
                 // Whoever waited may have lost interest.
                 let _ = settler.send(());
             }
-            match wake {
-                Some(at) => {
-                    let sleep = self.0.clock.sleep_until(at);
-                    tokio::select! { () = woken => {}, () = sleep => {} }
+            let clock = &self.0.clock;
+            let due = async {
+                match wake {
+                    Some(at) => clock.sleep_until(at).await,
+                    None => std::future::pending().await,
                 }
-                None => woken.await,
-            }
+            };
+            tokio::select! { () = woken => {}, () = due => {}, () = clock.set_back() => {} }
         }
     }
 

@@ -59,7 +59,7 @@ pub(crate) struct Waiting {
 pub(crate) enum Action {
     /// The store is to know of the plan.
     Attach,
-    /// The clock was set back: the interval counts from now.
+    /// The clock was set back: slots and intervals count from now.
     StartAnew,
     /// Everything up to there is dealt with.
     Pass(Timestamp),
@@ -268,8 +268,12 @@ impl Entry {
         self.not_before = Some(until);
     }
 
-    /// Whether an interval has become longer than itself: then the clock was set back.
+    /// Whether the clock was set back, so that slots begin anew: it was far ahead before, or an
+    /// interval has become longer than itself.
     fn is_set_back(&mut self, now: Timestamp) -> bool {
+        if self.row.cursor > later(now, SET_BACK) {
+            return true;
+        }
         let (Plan::Every(span) | Plan::After(span)) = self.schedule.plan else {
             return false;
         };

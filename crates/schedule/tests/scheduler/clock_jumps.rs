@@ -87,6 +87,22 @@ fn an_interval_counts_from_the_time_a_clock_was_set_back_to() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_wakes_the_scheduler() {
+    let world = World::new();
+    let host = world.host();
+    host.scheduler
+        .add(host.work(Some("often"), Plan::Every(minutes(5))).schedule())
+        .unwrap();
+    world.pass(&[&host], minutes(91));
+
+    world.clock.set(time("2026-03-02T00:31:00Z"));
+    // Nobody asks it for anything: it must notice by itself.
+    host.breathe();
+
+    assert_eq!(world.clock.next_wake(), Some(time("2026-03-02T00:36:00Z")));
+}
+
+#[test]
 fn a_timer_ends_when_a_clock_was_set_back_before_its_start() {
     let world = World::new();
     let host = world.host();

@@ -132,11 +132,14 @@ impl Host {
         self.runtime.block_on(async {
             for _ in 0..4 {
                 self.scheduler.settle().await;
-                for _ in 0..8 {
-                    tokio::task::yield_now().await;
-                }
+                breathe().await;
             }
         });
+    }
+
+    /// Lets it do what it does unasked.
+    pub(crate) fn breathe(&self) {
+        self.runtime.block_on(breathe());
     }
 
     pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
@@ -163,6 +166,12 @@ impl Host {
             takes: Duration::ZERO,
             ends: Arc::new(|_| Ok(())),
         }
+    }
+}
+
+async fn breathe() {
+    for _ in 0..8 {
+        tokio::task::yield_now().await;
     }
 }
 
