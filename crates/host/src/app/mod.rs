@@ -241,6 +241,16 @@ impl App {
         }
     }
 
+    /// Nothing of it counts before [`App::begin`]: a daemon loads everything first.
+    pub(crate) fn hold(&self) {
+        self.lock_credentials().in_force = false;
+    }
+
+    /// From now on this first generation counts.
+    pub(crate) fn begin(&self) {
+        self.take_over_from(self);
+    }
+
     /// Tells scripts of something.
     pub(crate) fn announce(&self, name: &'static str, payload: Value) {
         self.0.lasting.events.tell(name, payload);
@@ -755,6 +765,10 @@ impl Backend for App {
 
     fn add_hook(&self, hook: &Arc<dyn MessageHook>) {
         self.0.lasting.hooks.add(hook);
+    }
+
+    fn draft(&self) -> Option<Draft> {
+        Some(App::draft(self).clone())
     }
 
     fn permissions(&self) -> Permissions {

@@ -1,22 +1,24 @@
 //! The schedules of this process: where they are kept, and who hears what comes of them.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use postrider_schedule::{
-    Draft, LeftOut, MemoryStore, Missed, Outcome, Scheduler, SchedulerSettings, Sink, Store,
-    WhyLeftOut,
+    Draft, LeftOut, MemoryStore, Missed, Outcome, PastRun, Row, Scheduler, SchedulerSettings, Sink,
+    SqliteStore, Store, StoreError, StoreErrorKind, WhyLeftOut,
 };
 use serde_json::json;
 
 use super::App;
 use super::events::Events;
 use super::world::Lasting;
+use crate::failure::Failure;
 use crate::metrics::Metrics;
+use crate::state;
 
 /// What schedules with a name are kept in, in the state directory.
-pub(crate) const FILE: &str = "schedules.db";
+const FILE: &str = "schedules.db";
 
 impl App {
     /// The schedules of all generations. The first call opens what they are kept in.
@@ -34,13 +36,16 @@ impl App {
         })
     }
 
-    /// What this generation's scripts schedule. That of the first one is in force from the start.
+    /// What this generation's scripts schedule. Where the generation is in force already, so is
+    /// the draft, and runs from here on.
     pub(crate) fn draft(&self) -> &Draft {
         self.0.draft.get_or_init(|| {
             let scheduler = self.scheduler();
             let draft = scheduler.generation();
             if self.lock_credentials().in_force {
                 scheduler.install(&draft);
+                let scheduler = scheduler.clone();
+                tokio::spawn(async move { scheduler.run().await });
             }
             draft
         })
@@ -50,12 +55,6 @@ impl App {
     pub(crate) fn install_schedules(&self) {
         self.scheduler().install(self.draft());
     }
-
-    /// Whether anything was ever scheduled or asked of the scheduler.
-    pub(crate) fn has_schedules(&self) -> bool {
-        let scheduler = self.0.lasting.scheduler.get();
-        scheduler.is_some_and(|scheduler| !scheduler.is_empty())
-    }
 }
 
 /// A sandbox leaves nothing behind.
@@ -63,27 +62,60 @@ fn store(lasting: &Lasting) -> Arc<dyn Store> {
     if lasting.world.confined_to.is_some() {
         return Arc::new(MemoryStore::new());
     }
-    let opened = lasting
-        .state_dir()
-        .map_err(|failure| failure.message)
-        .and_then(|dir| open(&dir));
-    match opened {
-        Ok(store) => store,
-        Err(why) => {
-            tracing::warn!(
-                "schedules are not kept: after a restart none is known to have run: {why}"
-            );
-            Arc::new(MemoryStore::new())
+    Arc::new(WhenNeeded {
+        given: lasting.settings.state_dir.clone(),
+        opened: OnceLock::new(),
+    })
+}
+
+/// What is kept in the state directory, which is made if it is not there.
+pub(crate) fn open(given: Option<&Path>) -> Result<SqliteStore, StoreError> {
+    let unusable = |failure: Failure| StoreError {
+        kind: StoreErrorKind::Io,
+        message: failure.message,
+    };
+    let directory = state::directory(given).map_err(unusable)?;
+    state::prepare(&directory).map_err(unusable)?;
+    SqliteStore::open(&directory.join(FILE))
+}
+
+/// The store, opened for the first schedule that has a name: a script without one leaves no file.
+struct WhenNeeded {
+    given: Option<PathBuf>,
+    opened: OnceLock<SqliteStore>,
+}
+
+impl WhenNeeded {
+    fn store(&self) -> Result<&SqliteStore, StoreError> {
+        if let Some(store) = self.opened.get() {
+            return Ok(store);
         }
+        let store = open(self.given.as_deref())?;
+        Ok(self.opened.get_or_init(|| store))
     }
 }
 
-/// What is kept in the state directory `dir`.
-///
-/// # Errors
-/// Why it cannot be opened, in words.
-pub(crate) fn open(_dir: &Path) -> Result<Arc<dyn Store>, String> {
-    Ok(Arc::new(MemoryStore::new()))
+impl Store for WhenNeeded {
+    fn load(&self, name: &str, now: Timestamp) -> Result<Option<Row>, StoreError> {
+        self.store()?.load(name, now)
+    }
+
+    fn all(&self, now: Timestamp) -> Result<Vec<(String, Row)>, StoreError> {
+        self.store()?.all(now)
+    }
+
+    fn change(
+        &self,
+        name: &str,
+        now: Timestamp,
+        change: &mut dyn FnMut(&mut Option<Row>),
+    ) -> Result<(), StoreError> {
+        self.store()?.change(name, now, change)
+    }
+
+    fn history(&self, name: &str, limit: usize) -> Result<Vec<PastRun>, StoreError> {
+        self.store()?.history(name, limit)
+    }
 }
 
 /// Tells the log, scripts and the metrics.

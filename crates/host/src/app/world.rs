@@ -2,7 +2,6 @@
 //! configuration.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
@@ -17,11 +16,9 @@ use super::events::Events;
 use super::keeper::{self, Tending};
 use super::sandbox::Embedded;
 use super::vault::SharedVault;
-use crate::failure::Failure;
 use crate::http;
 use crate::lua::{Activity, MessageHooks};
 use crate::metrics::Metrics;
-use crate::state;
 use crate::terminal;
 
 /// What an app is set up with besides its configuration.
@@ -112,13 +109,6 @@ impl Lasting {
             http: http::Client::new(reach),
             tending: Mutex::default(),
         }
-    }
-
-    /// The state directory, made if it is not there.
-    pub(super) fn state_dir(&self) -> Result<PathBuf, Failure> {
-        let directory = state::directory(self.settings.state_dir.as_deref())?;
-        state::prepare(&directory)?;
-        Ok(directory)
     }
 
     /// The time of day, as the keeper and plugins are told it.

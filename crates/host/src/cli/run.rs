@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use clap::Args;
 use postrider_sandbox::inbox::StoredMessage;
+use tokio::sync::oneshot;
 
 use super::output::Output;
 use crate::app::{App, AppSettings, sandbox::Embedded};
 use crate::failure::Failure;
-use crate::lua;
+use crate::lua::Script;
+use crate::signals::Signals;
 
 /// More messages than this are counted, not listed.
 const SHOWN: usize = 20;
@@ -57,13 +59,28 @@ pub(super) async fn run(
     };
     app.keep_fresh();
 
-    let outcome = lua::run(
-        &arguments.script,
-        &arguments.args,
-        Arc::new(app.clone()),
-        lua::Limits::default(),
-    )
-    .await;
+    let mut signals = Signals::to_stop()?;
+    let (stop, stopped) = oneshot::channel();
+    let script = Script::new(&arguments.script, Arc::new(app.clone()))
+        .args(&arguments.args)
+        .until(async move {
+            // Nobody says stop any more: then it ends by itself.
+            if stopped.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        });
+    let mut running = std::pin::pin!(script.run());
+    let (outcome, stopped_by) = tokio::select! {
+        outcome = &mut running => (outcome, None),
+        by = signals.stop() => {
+            // What is under way ends; a second signal does not wait for it.
+            let _ = stop.send(());
+            tokio::select! {
+                outcome = &mut running => (outcome, Some(by)),
+                again = signals.stop() => return Ok(ExitCode::from(again.exit_code())),
+            }
+        }
+    };
     app.close().await;
 
     if let Some(embedded) = embedded {
@@ -71,6 +88,7 @@ pub(super) async fn run(
         embedded.stop().await;
     }
     Ok(match outcome {
+        _ if let Some(by) = stopped_by => ExitCode::from(by.exit_code()),
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output.failure(&script_line_first(error.failure.clone()));

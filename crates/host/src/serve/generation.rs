@@ -212,8 +212,9 @@ impl Prepared {
         });
         let scripts = scripts.collect();
         self.app.install_schedules();
-        if let Some(old) = old {
-            self.app.take_over_from(&old.app);
+        match old {
+            Some(old) => self.app.take_over_from(&old.app),
+            None => self.app.begin(),
         }
         Generation {
             number,

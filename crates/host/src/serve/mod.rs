@@ -164,6 +164,7 @@ fn open(settings: &AppSettings) -> Result<App, Failure> {
         )
         .with_remedy("name one with --config, or create ./postrider.toml"));
     }
+    app.hold();
     Ok(app)
 }
 
