@@ -71,7 +71,7 @@ fn a_command_says_the_same_through_the_daemon_and_alone() {
 
     let commands: [&[&str]; 14] = [
         &["token", "sandbox"],
-        &["token", "sandbox", "--min-lifetime", "100000h"],
+        &["token", "sandbox", "--min-lifetime", "30m"],
         &["token", "sandbxo"],
         &["token", "sandbox-person"],
         &["account", "list"],
@@ -113,7 +113,10 @@ fn a_command_says_the_same_through_the_daemon_and_alone() {
 
 #[track_caller]
 fn same(command: &[&str], through: &Ended, alone: &Ended) {
-    assert_eq!(through.status, alone.status, "{command:?} {through:?} {alone:?}");
+    assert_eq!(
+        through.status, alone.status,
+        "{command:?} {through:?} {alone:?}"
+    );
     assert_eq!(
         (blotted(&through.stdout), blotted(&through.stderr)),
         (blotted(&alone.stdout), blotted(&alone.stderr)),
@@ -135,13 +138,23 @@ fn the_daemon_does_the_work_where_it_runs_and_the_command_where_it_was_killed() 
     let test = ["account", "test", "sandbox", "--to", "ops@contoso.com"];
     home.run(test).expect_status(0);
     home.run([
-        "send", "--account", "sandbox", "--to", "ops@contoso.com", "--text", "x", "--attach",
+        "send",
+        "--account",
+        "sandbox",
+        "--to",
+        "ops@contoso.com",
+        "--text",
+        "x",
+        "--attach",
         "attached.txt",
     ])
     .expect_status(0);
     let mail = sandbox.mail("ops@contoso.com");
     assert_eq!(mail.len(), 2);
-    assert!(mail.iter().any(|mail| read_mail(mail).contains("attached.txt")));
+    assert!(
+        mail.iter()
+            .any(|mail| read_mail(mail).contains("attached.txt"))
+    );
     home.run(["status"]).expect_status(0);
 
     daemon.kill();
@@ -174,7 +187,9 @@ fn a_daemon_that_hangs_keeps_nobody_waiting() {
     let token = home.token("sandbox");
     daemon.signal(Signal::STOP);
 
-    let ended = home.run(["--log", "info", "token", "sandbox"]).expect_status(0);
+    let ended = home
+        .run(["--log", "info", "token", "sandbox"])
+        .expect_status(0);
     assert_eq!(ended.token(), token);
     assert!(ended.stderr.contains("it does not answer"), "{ended:?}");
     let status = home.run(["status"]).expect_status(69);
@@ -198,10 +213,19 @@ fn a_command_with_other_settings_works_alone() {
     let other = ["--log", "info", "--config", "other.toml", "account", "list"];
     let ended = home.run(other).expect_status(0);
     assert!(ended.stderr.contains("its configuration is"), "{ended:?}");
-    let status = home.run(["--config", "other.toml", "status"]).expect_status(69);
+    let status = home
+        .run(["--config", "other.toml", "status"])
+        .expect_status(69);
     assert!(status.stdout.contains("its configuration is"), "{status:?}");
 
-    let elsewhere = ["--log", "info", "--state-dir", "elsewhere", "account", "list"];
+    let elsewhere = [
+        "--log",
+        "info",
+        "--state-dir",
+        "elsewhere",
+        "account",
+        "list",
+    ];
     let ended = home.run(elsewhere).expect_status(0);
     assert!(!ended.stderr.contains("daemon"), "{ended:?}");
 
@@ -225,7 +249,15 @@ fn a_message_that_the_daemon_took_with_it_is_told_of_and_not_sent_again() {
     home.set(("SLOW_PASSWORD", "slow"));
     let daemon = Daemon::start(&home);
 
-    let send = ["send", "--account", "slow", "--to", "a@example.org", "--text", "x"];
+    let send = [
+        "send",
+        "--account",
+        "slow",
+        "--to",
+        "a@example.org",
+        "--text",
+        "x",
+    ];
     let mut send = home.postrider(send);
     let send = send.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let (_connection, _) = gate.accept().unwrap();
@@ -297,7 +329,11 @@ impl Curl<'_> {
     #[track_caller]
     fn refused(&self, arguments: &[&str], path: &str, status: u16, code: &str) {
         let (found, body) = self.ask(arguments, path);
-        assert_eq!((found, &body["error"]["code"]), (status, &json!(code)), "{body}");
+        assert_eq!(
+            (found, &body["error"]["code"]),
+            (status, &json!(code)),
+            "{body}"
+        );
     }
 }
 
@@ -322,7 +358,10 @@ fn curl_asks_for_everything() {
     let accounts = curl.get("/v1/accounts");
     assert_eq!(accounts[0]["name"], "sandbox");
     let shown = curl.get("/v1/accounts/sandbox");
-    assert!(shown.to_string().contains("SANDBOX_CLIENT_SECRET"), "{shown}");
+    assert!(
+        shown.to_string().contains("SANDBOX_CLIENT_SECRET"),
+        "{shown}"
+    );
     assert!(!shown.to_string().contains(sandbox.client_secret().1));
 
     let (status, token) = curl.ask(&["--request", "POST"], "/v1/accounts/sandbox/token");
@@ -348,7 +387,12 @@ fn curl_asks_for_everything() {
     let token = "/v1/accounts/sandbox/token";
     curl.refused(&post("no JSON"), token, 400, "usage.request");
     curl.refused(&post(r#"{"mni_lifetime": 1}"#), token, 400, "usage.request");
-    curl.refused(&post(r#"{"min_lifetime": -1}"#), token, 400, "usage.request");
+    curl.refused(
+        &post(r#"{"min_lifetime": -1}"#),
+        token,
+        400,
+        "usage.request",
+    );
     let large = home.path().join("large");
     write_private(&large, vec![b'1'; 100_000]);
     let large = format!("@{}", large.display());

@@ -110,6 +110,7 @@ impl Failure {
                 | "vault.missing" | "vault.malformed" | "vault.transfer" => exit::DATAERR,
                 _ => exit::CONFIG,
             },
+            "schedule" if self.code == "schedule.unknown" => exit::NOINPUT,
             "csv" | "json" | "message" | "script" | "template" | "time" => exit::DATAERR,
             "file" => exit::NOINPUT,
             "auth" => exit::NOPERM,

@@ -226,6 +226,17 @@ impl Scheduler {
         Ok(Handle::new(self, set, key))
     }
 
+    /// Ends all schedules in force but `name`; false if there is none of that name.
+    pub fn keep_only(&self, name: &str) -> bool {
+        let key = Key::Named(name.to_owned());
+        let mut state = self.state();
+        state.live.retain(|other, _| *other == key);
+        let is_there = !state.live.is_empty();
+        drop(state);
+        self.nudge();
+        is_there
+    }
+
     /// All schedules in force, those with a name first.
     pub fn list(&self) -> Vec<Standing> {
         let now = self.now();

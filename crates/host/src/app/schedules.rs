@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::state;
 
 /// What schedules with a name are kept in, in the state directory.
-const FILE: &str = "schedules.db";
+pub(crate) const FILE: &str = "schedules.db";
 
 impl App {
     /// The schedules of all generations. The first call opens what they are kept in.

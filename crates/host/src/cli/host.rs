@@ -10,12 +10,14 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use crate::app::{App, AppSettings, SendOutcome};
+use crate::control::schedules::{Kept, RunReport, ScheduleStatus, Switch};
 use crate::control::work::{
     self, CheckAnswer, CheckRequest, Listed, Report, RotateRequest, TokenAnswer,
 };
 use crate::control::{Client, Trouble};
 use crate::failure::Failure;
 use crate::lua::SendRequest;
+use crate::serve;
 
 /// Whoever does the work.
 pub(super) struct Host {
@@ -127,6 +129,58 @@ impl Host {
         let count = names.len();
         let reports = work::rotate(app.clone(), names, request.force);
         Ok((count, reports.map(Ok).boxed()))
+    }
+
+    /// The schedules.
+    pub(super) async fn schedules(&self) -> Result<Vec<ScheduleStatus>, Failure> {
+        if let Some(daemon) = &self.daemon
+            && let Some(answer) = heard(daemon.schedules().await)?
+        {
+            return Ok(answer);
+        }
+        self.kept()?.list()
+    }
+
+    /// Pauses a schedule, or lets it go on.
+    pub(super) async fn switch_schedule(
+        &self,
+        name: &str,
+        switch: Switch,
+    ) -> Result<ScheduleStatus, Failure> {
+        if let Some(daemon) = &self.daemon
+            && let Some(answer) = heard(daemon.switch_schedule(name, switch).await)?
+        {
+            return Ok(answer);
+        }
+        self.kept()?.switch(name, switch)
+    }
+
+    /// The latest runs of a schedule, the latest first.
+    pub(super) async fn history(
+        &self,
+        name: &str,
+        limit: usize,
+    ) -> Result<Vec<RunReport>, Failure> {
+        if let Some(daemon) = &self.daemon
+            && let Some(answer) = heard(daemon.history(name, limit).await)?
+        {
+            return Ok(answer);
+        }
+        self.kept()?.history(name, limit)
+    }
+
+    /// Runs a schedule to its end.
+    pub(super) async fn run_schedule(&self, name: &str) -> Result<RunReport, Failure> {
+        if let Some(daemon) = &self.daemon
+            && let Some(answer) = heard(daemon.run_schedule(name).await)?
+        {
+            return Ok(answer);
+        }
+        serve::run_once(&self.settings, name).await
+    }
+
+    fn kept(&self) -> Result<Kept, Failure> {
+        Kept::open(self.settings.state_dir.as_deref())
     }
 
     /// Takes leave of every server that this process has talked to.

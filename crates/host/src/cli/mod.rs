@@ -13,6 +13,7 @@ mod plugin;
 mod rotate;
 mod run;
 mod sandbox;
+mod schedule;
 mod secret;
 mod send;
 mod serve;
@@ -133,6 +134,9 @@ enum Command {
     Plugin(plugin::Command),
     /// Run the offline Microsoft 365: Entra ID, Exchange, an inbox to look into
     Sandbox(sandbox::Arguments),
+    /// List the schedules of scripts, run, pause and resume them, and see how they went
+    #[command(subcommand)]
+    Schedule(schedule::Command),
     /// What the daemon does, and how its last reload went
     Status(status::StatusArguments),
     /// Have the daemon load its configuration and scripts anew
@@ -186,7 +190,10 @@ impl Cli {
     pub fn is_concurrent(&self) -> bool {
         matches!(
             self.command,
-            Command::Run(_) | Command::Serve(_) | Command::Sandbox(_)
+            Command::Run(_)
+                | Command::Serve(_)
+                | Command::Sandbox(_)
+                | Command::Schedule(schedule::Command::Run { .. })
         )
     }
 
@@ -234,6 +241,9 @@ impl Cli {
             Command::Test(arguments) => test::run(arguments, &settings, &output).await,
             Command::Plugin(command) => plugin::run(command, &settings, &output),
             Command::Sandbox(arguments) => sandbox::run(arguments, &settings, &output).await,
+            Command::Schedule(command) => {
+                schedule::run(command, &Host::find(settings, alone).await, &output).await
+            }
             Command::Status(arguments) => status::status(arguments, &settings, &output).await,
             Command::Reload(arguments) => status::reload(arguments, &settings, &output).await,
             Command::Completions { shell } => {

@@ -97,7 +97,11 @@ async fn daemon(settings: &AppSettings) -> Result<Client, String> {
 }
 
 fn show(standing: &Standing, output: &Output) {
-    let Standing { status, tokens } = standing;
+    let Standing {
+        status,
+        tokens,
+        next_runs,
+    } = standing;
     let now = SystemTime::now();
     let lived = now.duration_since(status.started_at.0).unwrap_or_default();
     output.line(format!(
@@ -124,6 +128,13 @@ fn show(standing: &Standing, output: &Output) {
     }
     output.line(format!("accounts     {}", accounts(status, tokens)));
     output.line(format!("schedules    {}", schedules(status)));
+    for (run, label) in next_runs.iter().zip(["next", "", "", "", ""]) {
+        output.line(format!(
+            "{label:<12} {} {}",
+            run.schedule,
+            when::relative(run.at, now)
+        ));
+    }
     output.line("");
     show_scripts(status, output);
     for account in status.accounts.iter().filter(|one| one.message.is_some()) {

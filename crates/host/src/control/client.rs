@@ -25,6 +25,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::message::MessageRequest;
+use super::schedules::{RunReport, ScheduleStatus, Switch};
 use super::work::{CheckAnswer, CheckRequest, Listed, Report, RotateRequest, TokenAnswer};
 use super::{API, Hello, Refusal, Reloaded, SOCKET, Standing, canonical, socket};
 use crate::app::{AppSettings, SendOutcome};
@@ -41,6 +42,8 @@ const ASKED: Duration = Duration::from_mins(5);
 /// How long a message may take, which may wait for its turn. Nothing is lost by giving up then but
 /// the answer.
 const SENT: Duration = Duration::from_hours(1);
+/// How long a run of a schedule may take; nothing is lost by giving up then but the answer.
+const RAN: Duration = Duration::from_hours(24);
 /// The largest answer.
 const CAP: usize = 64 * 1024 * 1024;
 
@@ -188,7 +191,8 @@ impl Client {
                 "the message is too large for it, or a file cannot be read".to_owned(),
             ));
         };
-        self.ask_once("/v1/messages", body, account).await
+        self.ask_once("/v1/messages", body, SENT, |why| unknown(account, why))
+            .await
     }
 
     /// The accounts and how they stand.
@@ -215,7 +219,8 @@ impl Client {
     /// Sends the test message, once.
     pub(crate) async fn send_test(&self, account: &str, to: &str) -> Result<SendOutcome, Trouble> {
         let body = json!({ "to": to }).to_string().into_bytes();
-        self.ask_once(&account_path(account, "test"), body, account)
+        let path = account_path(account, "test");
+        self.ask_once(&path, body, SENT, |why| unknown(account, why))
             .await
     }
 
@@ -245,6 +250,50 @@ impl Client {
             line.and_then(|line| serde_json::from_value(line).map_err(|_| broke_off()))
         });
         Ok((count, reports))
+    }
+
+    /// The schedules in force.
+    pub(crate) async fn schedules(&self) -> Result<Vec<ScheduleStatus>, Trouble> {
+        self.get("/v1/schedules").await
+    }
+
+    /// Pauses a schedule, or lets it go on.
+    pub(crate) async fn switch_schedule(
+        &self,
+        name: &str,
+        switch: Switch,
+    ) -> Result<ScheduleStatus, Trouble> {
+        let action = match switch {
+            Switch::Pause => "pause",
+            Switch::Resume => "resume",
+        };
+        self.post(&schedule_path(name, action), &json!({}), KNOWN)
+            .await
+    }
+
+    /// The latest runs of a schedule.
+    pub(crate) async fn history(
+        &self,
+        name: &str,
+        limit: usize,
+    ) -> Result<Vec<RunReport>, Trouble> {
+        let path = schedule_path(name, "history");
+        self.get(&format!("{path}?limit={limit}")).await
+    }
+
+    /// Runs a schedule to its end, once.
+    pub(crate) async fn run_schedule(&self, name: &str) -> Result<RunReport, Trouble> {
+        let body = json!({ "wait": true }).to_string().into_bytes();
+        let lost = |why: &str| {
+            let failure = Failure::new(
+                "schedule.lost",
+                format!("the daemon took the run and did not say what became of it: {why}"),
+            )
+            .with_remedy(format!("look: postrider schedule history {name}"));
+            Trouble::Failed(Box::new(failure))
+        };
+        self.ask_once(&schedule_path(name, "run"), body, RAN, lost)
+            .await
     }
 
     /// How the daemon stands.
@@ -293,27 +342,28 @@ impl Client {
         }
     }
 
-    /// Asks for a message to be sent. Once the request is out of hand and the answer is not
-    /// there, nobody knows.
-    async fn ask_once(
+    /// Asks for what must not be done twice. Once the request is out of hand and the answer is not
+    /// there, it is `lost`.
+    async fn ask_once<T: DeserializeOwned>(
         &self,
         path: &str,
         body: Vec<u8>,
-        account: &str,
-    ) -> Result<SendOutcome, Trouble> {
+        patience: Duration,
+        lost: impl Fn(&str) -> Trouble,
+    ) -> Result<T, Trouble> {
         let handed = Handed::new(body);
         let is_out_of_hand = Arc::clone(&handed.is_out_of_hand);
-        let response = match self.request(Method::POST, path, handed, SENT).await {
+        let response = match self.request(Method::POST, path, handed, patience).await {
             Ok(response) => response,
             Err(why) if !is_out_of_hand.load(Ordering::Acquire) => {
                 return Err(Trouble::NotDone(why));
             }
-            Err(why) => return Err(unknown(account, &why)),
+            Err(why) => return Err(lost(&why)),
         };
         let is_done = response.status() == StatusCode::OK;
         let body = timeout(KNOWN, to_bytes(response.into_body(), CAP)).await;
         let Ok(Ok(body)) = body else {
-            return Err(unknown(account, "it broke off"));
+            return Err(lost("it broke off"));
         };
         let answer = if is_done {
             serde_json::from_slice(&body).map_err(|_| None)
@@ -322,7 +372,7 @@ impl Client {
         };
         answer.map_err(|refusal| match refusal {
             Some(refusal) => Trouble::Failed(Box::new(refusal.into())),
-            None => unknown(account, "its answer is of another version"),
+            None => lost("its answer is of another version"),
         })
     }
 
@@ -415,6 +465,10 @@ fn lines(body: Body) -> impl Stream<Item = Result<Value, Failure>> {
 
 fn account_path(account: &str, action: &str) -> String {
     format!("/v1/accounts/{}/{action}", segment(account))
+}
+
+fn schedule_path(name: &str, action: &str) -> String {
+    format!("/v1/schedules/{}/{action}", segment(name))
 }
 
 /// A name as part of a path.

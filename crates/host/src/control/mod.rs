@@ -13,6 +13,7 @@ mod daemon;
 pub(crate) mod http;
 mod message;
 mod routes;
+pub(crate) mod schedules;
 mod socket;
 pub(crate) mod work;
 
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::app::Moment;
 use crate::failure::Failure;
 
 pub(crate) use client::{Client, Trouble, socket_path};
@@ -58,6 +60,18 @@ pub(crate) struct Standing {
     pub(crate) status: Status,
     /// How many accounts there are in each state of their credential.
     pub(crate) tokens: BTreeMap<String, usize>,
+    /// The schedules that run next, the soonest first.
+    #[serde(default)]
+    pub(crate) next_runs: Vec<NextRun>,
+}
+
+/// A schedule, and when it runs next.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NextRun {
+    /// Its name; its plan, where it has none.
+    pub(crate) schedule: String,
+    pub(crate) script: String,
+    pub(crate) at: Moment,
 }
 
 /// Answers on the socket until `stop` is there, then lets requests under way end.

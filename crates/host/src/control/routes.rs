@@ -10,13 +10,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::StreamExt as _;
+use postrider_schedule::HISTORY;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::message::{self, MessageRequest};
+use super::schedules::{self, ScheduleStatus, Switch};
 use super::work::{self, CheckRequest, RotateRequest};
-use super::{API, Daemon, Hello, Refusal, Standing, canonical};
+use super::{API, Daemon, Hello, NextRun, Refusal, Standing, canonical};
 use crate::failure::{Failure, exit};
 
 /// The largest request that carries no message.
@@ -25,8 +27,11 @@ const CAP: usize = 64 * 1024;
 /// How long a request's body may take to arrive.
 const ARRIVAL: Duration = Duration::from_secs(30);
 
-/// The longest `min_lifetime` that makes sense.
+/// The longest `min_lifetime` that makes sense: more is the same.
 const LONGEST_LIFETIME: Duration = Duration::from_hours(24 * 365);
+
+/// How many schedules the status names.
+const NEXT_RUNS: usize = 5;
 
 type Answer = Result<Response, Refused>;
 
@@ -52,6 +57,7 @@ fn status(failure: &Failure) -> StatusCode {
         "config.no_such_account" | "schedule.unknown" | "usage.no_such_path" => {
             StatusCode::NOT_FOUND
         }
+        "schedule.running" => StatusCode::CONFLICT,
         "usage.method" => StatusCode::METHOD_NOT_ALLOWED,
         "usage.too_large" => StatusCode::PAYLOAD_TOO_LARGE,
         "usage.too_slow" => StatusCode::REQUEST_TIMEOUT,
@@ -82,6 +88,11 @@ pub(super) fn router(daemon: Arc<dyn Daemon>) -> Router {
         .route("/v1/accounts/{name}/test", post(send_test))
         .route("/v1/rotate", post(rotate))
         .route("/v1/messages", post(send))
+        .route("/v1/schedules", get(all_schedules))
+        .route("/v1/schedules/{name}/run", post(run_schedule))
+        .route("/v1/schedules/{name}/pause", post(pause))
+        .route("/v1/schedules/{name}/resume", post(resume))
+        .route("/v1/schedules/{name}/history", get(history))
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
         .with_state(daemon)
@@ -101,11 +112,30 @@ async fn hello(State(daemon): Host) -> Json<Hello> {
 }
 
 async fn standing(State(daemon): Host) -> Json<Standing> {
-    let tokens = work::tokens_by_state(&daemon.app()).await;
+    let app = daemon.app();
+    let tokens = work::tokens_by_state(&app).await;
     Json(Standing {
         status: daemon.status(),
         tokens,
+        next_runs: next_runs(schedules::list(app.scheduler())),
     })
+}
+
+/// The few that are asked about.
+fn next_runs(list: Vec<ScheduleStatus>) -> Vec<NextRun> {
+    let mut next: Vec<NextRun> = list
+        .into_iter()
+        .filter_map(|one| {
+            Some(NextRun {
+                at: one.next?,
+                schedule: one.name.unwrap_or(one.plan),
+                script: one.script,
+            })
+        })
+        .collect();
+    next.sort_by_key(|run| run.at);
+    next.truncate(NEXT_RUNS);
+    next
 }
 
 async fn reload(State(daemon): Host) -> Answer {
@@ -135,14 +165,8 @@ struct TokenRequest {
 async fn token(State(daemon): Host, Path(name): Path<String>, request: Request) -> Answer {
     let request: TokenRequest = read(request, CAP).await?;
     let at_least = Duration::try_from_secs_f64(request.min_lifetime)
-        .ok()
-        .filter(|lifetime| *lifetime <= LONGEST_LIFETIME)
-        .ok_or_else(|| {
-            Failure::new(
-                "usage.request",
-                "\"min_lifetime\" is a number of seconds, up to a year",
-            )
-        })?;
+        .map_err(|_| Failure::new("usage.request", "\"min_lifetime\" is a number of seconds"))?
+        .min(LONGEST_LIFETIME);
     let app = daemon.app();
     let token = work::token(&app, &name, at_least).await?;
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(token)).into_response())
@@ -206,6 +230,57 @@ async fn send(State(daemon): Host, request: Request) -> Answer {
     let app = daemon.app();
     let sent = finish(async move { work::send(&app, &account, message).await }).await?;
     Ok(Json(sent).into_response())
+}
+
+async fn all_schedules(State(daemon): Host) -> Json<Vec<ScheduleStatus>> {
+    Json(schedules::list(daemon.app().scheduler()))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RunRequest {
+    /// Whether the answer is how it ended.
+    wait: bool,
+}
+
+/// Runs it, and goes on with that though whoever asked may leave.
+async fn run_schedule(State(daemon): Host, Path(name): Path<String>, request: Request) -> Answer {
+    let request: RunRequest = read(request, CAP).await?;
+    let app = daemon.app();
+    if request.wait {
+        let ran = schedules::run(app.scheduler(), &name).await?;
+        return Ok(Json(ran).into_response());
+    }
+    schedules::begin(app.scheduler(), &name)?;
+    let begun = Json(json!({ "schedule": name, "begun": true }));
+    Ok((StatusCode::ACCEPTED, begun).into_response())
+}
+
+async fn pause(State(daemon): Host, Path(name): Path<String>) -> Answer {
+    let standing = schedules::switch(daemon.app().scheduler(), &name, Switch::Pause)?;
+    Ok(Json(standing).into_response())
+}
+
+async fn resume(State(daemon): Host, Path(name): Path<String>) -> Answer {
+    let standing = schedules::switch(daemon.app().scheduler(), &name, Switch::Resume)?;
+    Ok(Json(standing).into_response())
+}
+
+/// `?limit=20`
+async fn history(State(daemon): Host, Path(name): Path<String>, uri: Uri) -> Answer {
+    let query = uri.query().unwrap_or_default().as_bytes();
+    let mut limit = HISTORY;
+    for (key, value) in url::form_urlencoded::parse(query) {
+        limit = match (&*key, value.parse()) {
+            ("limit", Ok(limit)) => limit,
+            _ => {
+                let why = "only \"limit\" can be asked for, a number";
+                return Err(Failure::new("usage.request", why).into());
+            }
+        };
+    }
+    let runs = schedules::history(daemon.app().scheduler(), &name, limit)?;
+    Ok(Json(runs).into_response())
 }
 
 /// Carries it out to its end, though whoever asked for it may leave: half a message is worse

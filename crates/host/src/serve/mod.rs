@@ -12,6 +12,7 @@ mod accounts;
 mod generation;
 mod heartbeat;
 mod lock;
+mod once;
 mod reload;
 mod scripts;
 mod shutdown;
@@ -41,6 +42,8 @@ use crate::failure::Failure;
 use crate::metrics;
 use crate::signals::{Signals, Stop, Told};
 use crate::state;
+
+pub(crate) use once::run_once;
 
 /// How a daemon ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
