@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use crate::entry::{Action, Waiting};
+use crate::entry::{Action, Entry, Waiting};
 use crate::job::{JobError, LeftOut, Outcome, Reason, Run, Schedule};
 use crate::row::{Ask, Claim, LEASE, PastRun, RetryDue, Row, interrupted, later};
 use crate::scheduler::{Key, Scheduler, UnderWay, wanted};
@@ -152,31 +152,36 @@ impl Scheduler {
                 let changed = self
                     .change(&key, &schedule, now, move |row| row.attach(&wanted))
                     .await;
-                self.refresh(&key, changed, now, false);
+                self.refresh(&key, changed, now, Entry::caught_up);
             }
             Action::Pass(slot) => {
                 let changed = self
                     .change(&key, &schedule, now, move |row| row.pass(slot, now))
                     .await;
-                self.refresh(&key, changed, now, false);
+                self.refresh(&key, changed, now, Entry::refreshed);
             }
             Action::StartAnew => {
                 let changed = self
                     .change(&key, &schedule, now, move |row| row.start_anew(now))
                     .await;
-                self.refresh(&key, changed, now, true);
+                self.refresh(&key, changed, now, Entry::started_anew);
             }
         }
     }
 
-    fn refresh(&self, key: &Key, changed: Result<Row, StoreError>, now: Timestamp, anew: bool) {
+    fn refresh(
+        &self,
+        key: &Key,
+        changed: Result<Row, StoreError>,
+        now: Timestamp,
+        refresh: fn(&mut Entry, Row, Timestamp),
+    ) {
         let mut state = self.state();
         let Some(entry) = state.live.get_mut(key) else {
             return;
         };
         match changed {
-            Ok(row) if anew => entry.started_anew(row, now),
-            Ok(row) => entry.refreshed(row, now),
+            Ok(row) => refresh(entry, row, now),
             Err(_) => entry.put_off(later(now, STORE_AGAIN)),
         }
     }
@@ -418,7 +423,7 @@ impl Scheduler {
         let mut state = self.state();
         for (name, row) in written {
             if let Some(entry) = state.live.get_mut(&Key::Named(name)) {
-                entry.recovered(row, now);
+                entry.caught_up(row, now);
             }
         }
     }

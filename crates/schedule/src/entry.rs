@@ -255,8 +255,9 @@ impl Entry {
         self.refreshed(row, now);
     }
 
-    /// The store failed and works again; it keeps `row` now. What it knew of before may be missed.
-    pub(crate) fn recovered(&mut self, row: Row, now: Timestamp) {
+    /// The store keeps `row` now, which may be older than was thought: it knew of the schedule
+    /// before this process did, or it failed meanwhile.
+    pub(crate) fn caught_up(&mut self, row: Row, now: Timestamp) {
         self.refreshed(row, now);
         if self.queue.is_empty() {
             self.considered = self.row.dealt_with(now);
@@ -341,7 +342,11 @@ impl Entry {
         }
         let on_time = now.duration_since(self.fires_at(latest)).unsigned_abs() <= GRACE;
         let tick = if on_time { due.pop_back() } else { None };
-        let missed = self.miss(&due, too_many, left_out);
+        // Nobody misses what was not to run.
+        let missed = match self.row.paused {
+            true => 0,
+            false => self.miss(&due, too_many, left_out),
+        };
         if let Some(slot) = tick {
             self.tick(slot, missed, running, left_out);
         }
@@ -428,7 +433,7 @@ impl Entry {
             self.queue.pop_back();
         }
         let overlap = self.schedule.options.overlap;
-        if overlap == Overlap::Skip && running > 0 && self.queue.is_empty() {
+        if overlap == Overlap::Skip && running > 0 {
             left_out.push(self.left_out(1, WhyLeftOut::Overlap, slot));
             return;
         }

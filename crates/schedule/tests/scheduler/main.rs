@@ -7,3 +7,5 @@ mod daylight_saving;
 mod failing_store;
 mod plans;
 mod policies;
+mod processes;
+mod reload;

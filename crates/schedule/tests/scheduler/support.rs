@@ -58,11 +58,17 @@ impl World {
         }
     }
 
+    /// A process that starts.
     pub(crate) fn host(&self) -> Host {
+        self.host_on(Arc::clone(&self.store) as Arc<dyn Store>)
+    }
+
+    /// A process that keeps its schedules in `store`.
+    pub(crate) fn host_on(&self, store: Arc<dyn Store>) -> Host {
         let log = Arc::new(Log::default());
         let scheduler = Scheduler::new(SchedulerSettings {
             clock: Arc::new(self.clock.clone()),
-            store: Arc::clone(&self.store) as Arc<dyn Store>,
+            store,
             sink: Arc::clone(&log) as Arc<dyn Sink>,
         });
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -133,6 +139,15 @@ impl Host {
             for _ in 0..4 {
                 self.scheduler.settle().await;
                 breathe().await;
+            }
+        });
+    }
+
+    /// Lets it do a part of what it could.
+    pub(crate) fn falter(&self, polls: u8) {
+        self.runtime.block_on(async {
+            for _ in 0..polls {
+                tokio::task::yield_now().await;
             }
         });
     }
@@ -326,6 +341,15 @@ impl Log {
             .iter()
             .map(|left_out| (left_out.count, left_out.why))
             .collect()
+    }
+
+    /// How many slots of `name` were left out.
+    pub(crate) fn left_out_of(&self, name: &str) -> u32 {
+        let left_out = self.left_out.lock().unwrap();
+        let of_it = left_out
+            .iter()
+            .filter(|left_out| left_out.name.as_deref() == Some(name));
+        of_it.map(|left_out| left_out.count).sum()
     }
 
     pub(crate) fn trouble(&self) -> Vec<String> {
