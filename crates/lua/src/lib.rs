@@ -38,6 +38,7 @@ pub mod request;
 mod schedule;
 mod script;
 mod secret;
+mod shell;
 mod sources;
 pub mod suggest;
 mod task;
@@ -56,6 +57,7 @@ pub use fault::ScriptError;
 pub use hook::{MessageHook, MessageHooks};
 pub use process::{Ended, Program};
 pub use script::{Loaded, Running, Script, Usage};
+pub use shell::{Shell, is_incomplete};
 pub use test::{Bench, Case, Scripted, TestMode};
 
 use std::path::Path;

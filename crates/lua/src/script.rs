@@ -12,13 +12,14 @@ use mlua::{MultiValue, Value};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
-use crate::actor::{Actor, Invoker};
+use crate::actor::{Actor, Callback, Invoker};
 use crate::backend::Backend;
 use crate::engine::{self, Core, Output, World};
 use crate::event::{Handlers, Hearing};
 use crate::fault::{self, ScriptError};
 use crate::meter::{Kind, Meter};
 use crate::schedule::Schedules;
+use crate::shell::{self, Shell};
 use crate::test::{self, TestMode};
 use crate::{Failure, Limits};
 
@@ -34,6 +35,8 @@ pub struct Script {
     output: Output,
     until: Option<BoxFuture<'static, ()>>,
     test: Option<TestMode>,
+    is_shell: bool,
+    text: Option<String>,
 }
 
 /// What a script has used since it was loaded.
@@ -81,6 +84,8 @@ impl Script {
             output: Arc::new(Mutex::new(std::io::stdout())),
             until: None,
             test: None,
+            is_shell: false,
+            text: None,
         }
     }
 
@@ -109,6 +114,13 @@ impl Script {
     #[must_use]
     pub fn test(mut self, mode: TestMode) -> Self {
         self.test = Some(mode);
+        self
+    }
+
+    /// With this text, whatever the file has, which need not be there.
+    #[must_use]
+    pub fn text(mut self, text: &str) -> Self {
+        self.text = Some(text.to_owned());
         self
     }
 
@@ -171,7 +183,20 @@ impl Script {
         loaded.map_err(|error| error.of_files(&files))
     }
 
+    /// Runs the script's own lines, and lets whoever asks run more in the same state: live from
+    /// the start.
+    ///
+    /// # Errors
+    /// What the script raised, or the limit it exceeded.
+    pub async fn shell(mut self) -> Result<Shell, ScriptError> {
+        self.is_shell = true;
+        let mut running = self.load().await?.start();
+        let evaluate = running.evaluate.take().ok_or_else(cancelled)?;
+        Ok(Shell::new(running, evaluate))
+    }
+
     async fn load_from(self, files: Arc<Files>) -> Result<Loaded, ScriptError> {
+        let is_shell = self.is_shell;
         let Assembled {
             mut stage,
             chunk,
@@ -179,6 +204,10 @@ impl Script {
         } = self.assemble(&files)?;
         let (invoker, handlers) = (stage.invoker.clone(), Arc::clone(&stage.handlers));
         let backend = Arc::clone(&stage.backend);
+        let evaluate = match is_shell {
+            true => Some(shell::evaluator(&stage.core.lua, &invoker)?),
+            false => None,
+        };
         let (loaded, loading) = oneshot::channel();
         let (order, orders) = oneshot::channel::<Duration>();
         let (ended, end) = oneshot::channel();
@@ -209,6 +238,7 @@ impl Script {
             handlers,
             backend,
             hearing: None,
+            evaluate,
             order,
             end,
         }))
@@ -216,8 +246,13 @@ impl Script {
 
     fn assemble(self, files: &Arc<Files>) -> Result<Assembled, ScriptError> {
         let name = self.path.display().to_string();
-        files.note(&self.path);
-        let source = read(&self.path)?;
+        let source = match self.text {
+            Some(text) => text.into_bytes(),
+            None => {
+                files.note(&self.path);
+                read(&self.path)?
+            }
+        };
         let meter = Arc::new(Meter::new(self.limits));
         let (invoker, inbox) = Invoker::new(&name, &meter, self.backend.activity());
         let handlers = Arc::<Handlers>::default();
@@ -354,6 +389,7 @@ pub struct Running {
     handlers: Arc<Handlers>,
     backend: Arc<dyn Backend>,
     hearing: Option<Hearing>,
+    evaluate: Option<Callback>,
     order: oneshot::Sender<Duration>,
     end: oneshot::Receiver<()>,
 }
@@ -367,6 +403,11 @@ impl Running {
     /// The script and what it required.
     pub fn files(&self) -> Vec<PathBuf> {
         self.files.all()
+    }
+
+    /// The way into it.
+    pub(crate) fn invoker(&self) -> &Invoker {
+        &self.invoker
     }
 
     /// What it has used so far.
