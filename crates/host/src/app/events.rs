@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use postrider_auth::{AuthError, Event, EventSink};
 use postrider_config::Account as Settings;
+use postrider_lua_api::EVENTS;
 use postrider_schedule::Clock;
 use serde_json::{Value, json};
 
@@ -53,6 +54,7 @@ impl Events {
     /// An event of now.
     fn dated(&self, name: &'static str, mut payload: Value) -> HostEvent {
         payload["at"] = seconds(self.clock.now().into()).into();
+        debug_assert_eq!(undescribed(name, &payload), None, "{name}");
         HostEvent::new(name, without_nulls(payload))
     }
 
@@ -162,6 +164,15 @@ fn in_words(
         ),
         _ => return None,
     })
+}
+
+/// A field of the payload that the reference does not know.
+fn undescribed<'a>(name: &str, payload: &'a Value) -> Option<&'a str> {
+    let event = EVENTS.iter().find(|event| event.name == name);
+    let known =
+        |key: &str| event.is_some_and(|event| event.payload.iter().any(|field| field.name == key));
+    let mut fields = payload.as_object()?.keys();
+    fields.find(|key| !known(key)).map(String::as_str)
 }
 
 /// A key that is absent is `nil` to a script.

@@ -139,7 +139,9 @@ impl Sink for Told {
         let (event, mut payload) = match result {
             Ok(()) => {
                 tracing::debug!(schedule = shown, script = outcome.script, "ran");
-                ("schedule.finished", json!({ "took": took.as_secs_f64() }))
+                let reason = outcome.reason.name();
+                let payload = json!({ "took": took.as_secs_f64(), "reason": reason });
+                ("schedule.finished", payload)
             }
             Err(error) => {
                 tracing::error!(
@@ -156,7 +158,7 @@ impl Sink for Told {
                     "attempt": outcome.attempt,
                     "code": error.code,
                     "message": error.message,
-                    "line": error.at,
+                    "at_line": error.at,
                     "retry_at": outcome.retry_at.map(seconds),
                 });
                 ("schedule.failed", payload)
@@ -164,9 +166,7 @@ impl Sink for Told {
         };
         payload["name"] = json!(name);
         payload["script"] = json!(outcome.script);
-        payload["plan"] = json!(outcome.plan);
         payload["scheduled_at"] = json!(seconds(outcome.scheduled_at));
-        payload["reason"] = json!(outcome.reason.name());
         self.events.tell(event, payload);
     }
 
@@ -189,7 +189,6 @@ impl Sink for Told {
             "script": left_out.script,
             "count": left_out.count,
             "policy": why,
-            "latest": seconds(left_out.latest),
         });
         self.events.tell("schedule.missed", payload);
     }

@@ -91,7 +91,7 @@ pub const EVENTS: &[Event] = &[
                 "What became of each, as in a receipt.",
             ),
             field("complete", Boolean, "Whether it was taken for all of them."),
-            field("reply", Table, "What the server answered."),
+            field("reply", Text, "What the server answered."),
             AT,
         ],
     },
