@@ -37,25 +37,22 @@ fn only_the_daemon_knows(sandbox: &Sandbox, home: &Home) -> Daemon {
     Daemon::started_by(home.postrider(["serve"]).env(name, value), home)
 }
 
-/// With what differs from one run to the next blotted out: numbers, and what stands in angle
-/// brackets.
+/// With what differs from one run to the next blotted out: words with a digit in them, and what
+/// stands in angle brackets.
 fn blotted(text: &str) -> String {
     let mut blotted = String::new();
-    let mut inside = false;
-    for c in text.chars() {
-        match c {
-            '>' => inside = false,
-            _ if inside => continue,
-            '<' => inside = true,
-            '0'..='9' => {
-                if !blotted.ends_with('#') {
-                    blotted.push('#');
-                }
-                continue;
-            }
-            _ => {}
-        }
-        blotted.push(c);
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let is_in_word = |c: char| c.is_ascii_alphanumeric();
+        let length = match c {
+            '<' => rest.find('>').unwrap_or(rest.len()),
+            _ if is_in_word(c) => rest.find(|c| !is_in_word(c)).unwrap_or(rest.len()),
+            _ => c.len_utf8(),
+        };
+        let (part, after) = rest.split_at(length);
+        let differs = c == '<' || part.contains(|c: char| c.is_ascii_digit());
+        blotted += if differs { "#" } else { part };
+        rest = after;
     }
     blotted
 }
@@ -400,4 +397,142 @@ fn curl_asks_for_everything() {
     let person = "/v1/accounts/sandbox-person/token";
     curl.refused(&post("{}"), person, 409, "auth.sign_in_needed");
     daemon.terminate().expect_status(0);
+}
+
+const SCHEDULES: &str = r#"
+local pr = require "postrider"
+pr.every("1h", function(run)
+    pr.fs.write("HOME/" .. run.name .. "-" .. run.reason, "ran")
+end, { name = "good", overlap = "allow" })
+pr.cron("0 8 * * mon-fri", function()
+    error("the report cannot be made")
+end, { name = "bad/one two", tz = "Europe/Paris" })
+pr.every("2h", function() end)
+"#;
+
+/// A home whose daemon has schedules: a good one, a bad one, and one without a name.
+fn with_schedules(sandbox: &Sandbox) -> Home {
+    let home = home(sandbox, "");
+    let file = home.path().join("postrider.toml");
+    let config = fs::read_to_string(&file).unwrap();
+    let fs = format!("[scripts]\nfs = {{ write = [{:?}] }}\n", home.path());
+    write_private(&file, config.replacen("[scripts]\n", &fs, 1));
+    let script = SCHEDULES.replace("HOME", &home.path().display().to_string());
+    write_private(&home.path().join("scripts.d/plan.lua"), script);
+    home
+}
+
+#[test]
+fn schedules_are_listed_run_paused_and_resumed_through_the_daemon() {
+    let sandbox = Sandbox::start();
+    let home = with_schedules(&sandbox);
+    let daemon = only_the_daemon_knows(&sandbox, &home);
+
+    let list = home.json(["schedule", "list"]);
+    let names: Vec<_> = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["name"])
+        .collect();
+    assert_eq!(names, [&json!("bad/one two"), &json!("good"), &Value::Null]);
+    assert_eq!(list[0]["zone"], "Europe/Paris");
+    assert_eq!(list[1]["plan"], "every 1h");
+    let listed = home.run(["schedule", "list"]).expect_status(0);
+    assert!(
+        listed.stdout.contains("0 8 * * mon-fri Europe/Paris"),
+        "{listed:?}"
+    );
+    let status = home.run(["status"]).expect_status(0);
+    assert!(status.stdout.contains("good in "), "{status:?}");
+
+    let ran = home.run(["schedule", "run", "good"]).expect_status(0);
+    assert!(ran.stdout.starts_with("ok good ran for "), "{ran:?}");
+    assert!(home.path().join("good-manual").exists());
+    let ran = home
+        .run(["schedule", "run", "bad/one two"])
+        .expect_status(1);
+    assert!(
+        ran.stderr.contains("plan.lua:7: the report cannot be made"),
+        "{ran:?}"
+    );
+    let ran = home
+        .run(["--json", "schedule", "run", "bad/one two"])
+        .expect_status(1);
+    assert_eq!(ran.json()["error"]["code"], "script.raised");
+    let unknown = home.run(["schedule", "run", "goof"]).expect_status(66);
+    assert!(
+        unknown.stderr.contains("did you mean \"good\"?"),
+        "{unknown:?}"
+    );
+    let listed = home.run(["schedule", "list"]).expect_status(0);
+    assert!(listed.stdout.contains("bad/one two: "), "{listed:?}");
+
+    let history = home.json(["schedule", "history", "bad/one two"]);
+    assert_eq!(history.as_array().unwrap().len(), 2);
+    assert_eq!(history[0]["reason"], "manual");
+    assert_eq!(history[0]["ok"], false);
+    let history = home.json(["schedule", "history", "bad/one two", "--limit", "1"]);
+    assert_eq!(history.as_array().unwrap().len(), 1);
+    home.run(["schedule", "history", "goof"]).expect_status(66);
+
+    home.run(["schedule", "pause", "good"]).expect_status(0);
+    assert_eq!(home.json(["schedule", "list"])[1]["paused"], true);
+    assert_eq!(daemon.status()["schedules"]["paused"], 1);
+    home.run(["schedule", "resume", "good"]).expect_status(0);
+    assert_eq!(home.json(["schedule", "list"])[1]["paused"], false);
+    home.run(["schedule", "pause", "goof"]).expect_status(66);
+    daemon.terminate().expect_status(0);
+}
+
+#[test]
+fn schedules_are_seen_and_run_without_a_daemon() {
+    let sandbox = Sandbox::start();
+    let mut home = with_schedules(&sandbox);
+    home.set(sandbox.client_secret());
+
+    // Looking leaves nothing behind.
+    assert_eq!(home.json(["schedule", "list"]), json!([]));
+    home.run(["schedule", "history", "good"]).expect_status(66);
+    assert!(!home.state().join("schedules.db").exists());
+
+    let ran = home.run(["schedule", "run", "good"]).expect_status(0);
+    assert!(ran.stdout.starts_with("ok good ran for "), "{ran:?}");
+    assert!(home.path().join("good-manual").exists());
+    let ran = home
+        .run(["schedule", "run", "bad/one two"])
+        .expect_status(1);
+    assert!(
+        ran.stderr.contains("plan.lua:7: the report cannot be made"),
+        "{ran:?}"
+    );
+    let unknown = home.run(["schedule", "run", "goof"]).expect_status(66);
+    assert!(
+        unknown.stderr.contains("did you mean \"good\"?"),
+        "{unknown:?}"
+    );
+
+    // What was done alone the daemon knows, and the other way round.
+    home.run(["schedule", "pause", "good"]).expect_status(0);
+    let alone = home.json(["schedule", "list", "--no-daemon"]);
+    let daemon = Daemon::start(&home);
+    let through = home.json(["schedule", "list"]);
+    assert_eq!(through[1]["paused"], true);
+    for (name, number) in [("bad/one two", 0), ("good", 1)] {
+        assert_eq!(alone[number]["name"], name);
+        assert_eq!(alone[number]["last"], through[number]["last"]);
+        let history = ["schedule", "history", name];
+        let [through, alone] = [&[][..], &["--no-daemon"]].map(|more| {
+            home.run(history.iter().chain(more).copied())
+                .expect_status(0)
+        });
+        assert_eq!(through.stdout, alone.stdout);
+        assert!(through.stdout.contains("manual"), "{through:?}");
+    }
+    daemon.terminate().expect_status(0);
+
+    // A script that is wrong is told of with its place.
+    write_private(&home.path().join("scripts.d/wrong.lua"), "local x =\n");
+    let wrong = home.run(["schedule", "run", "good"]).expect_status(65);
+    assert!(wrong.stderr.contains("wrong.lua:"), "{wrong:?}");
 }

@@ -19,6 +19,9 @@ use crate::state;
 /// How often it is looked whether a run has ended.
 const GLANCE: Duration = Duration::from_millis(50);
 
+/// Among how many of the latest runs the one that was asked for is: others may end meanwhile.
+const LATEST: usize = 10;
+
 /// How a schedule stands.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ScheduleStatus {
@@ -148,6 +151,7 @@ pub(crate) fn switch(
     name: &str,
     switch: Switch,
 ) -> Result<ScheduleStatus, Failure> {
+    standing(scheduler, name)?;
     match switch {
         Switch::Pause => scheduler.pause(name),
         Switch::Resume => scheduler.resume(name),
@@ -169,6 +173,7 @@ pub(crate) fn history(
 
 /// Begins a run of a schedule in force, beside its plan.
 pub(crate) fn begin(scheduler: &Scheduler, name: &str) -> Result<(), Failure> {
+    standing(scheduler, name)?;
     scheduler.run_now(name).map_err(refused)
 }
 
@@ -181,14 +186,11 @@ pub(crate) fn keep_only(scheduler: &Scheduler, name: &str) -> Result<(), Failure
 
 /// The same to its end.
 pub(crate) async fn run(scheduler: &Scheduler, name: &str) -> Result<RunReport, Failure> {
-    let latest = async || {
-        let runs = scheduler.history(name, 10).map_err(refused)?;
-        Ok::<_, Failure>(runs)
-    };
-    let before = latest().await?.first().map_or(0, |run| run.number);
+    let latest = || scheduler.history(name, LATEST).map_err(refused);
+    let before = latest()?.first().map_or(0, |run| run.number);
     begin(scheduler, name)?;
     loop {
-        let runs = latest().await?;
+        let runs = latest()?;
         let ours = |run: &PastRun| run.number > before && run.reason == Reason::Manual;
         if let Some(run) = runs.into_iter().find(ours) {
             return Ok(run.into());
