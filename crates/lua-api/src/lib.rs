@@ -26,6 +26,7 @@
 
 mod check;
 mod codes;
+mod complete;
 pub mod family;
 mod item;
 mod reference;
@@ -34,6 +35,7 @@ mod stubs;
 mod suggest;
 
 pub use check::{Finding, Validators, check};
+pub use complete::{complete, word};
 pub use family::{
     ATTACH_FIELDS, CRON_FIELDS, CSV_ENCODE_FIELDS, CSV_READ_FIELDS, EVENTS, FAMILIES, HANDLES,
     HTTP_GET_FIELDS, HTTP_POST_FIELDS, RETRY_FIELDS, ROTATE_FIELDS, RUN_FIELDS, SCHEDULE_FIELDS,
