@@ -10,6 +10,7 @@ mod login;
 mod logout;
 pub mod output;
 mod plugin;
+mod repl;
 mod rotate;
 mod run;
 mod sandbox;
@@ -102,6 +103,8 @@ pub struct Cli {
 enum Command {
     /// Run a Lua script to its end
     Run(run::Arguments),
+    /// Lua a line at a time; nothing is sent unless you say so
+    Repl(repl::Arguments),
     /// The daemon: scripts, their schedules, fresh tokens
     Serve(serve::Arguments),
     /// Send one message
@@ -191,6 +194,7 @@ impl Cli {
         matches!(
             self.command,
             Command::Run(_)
+                | Command::Repl(_)
                 | Command::Serve(_)
                 | Command::Sandbox(_)
                 | Command::Schedule(schedule::Command::Run { .. })
@@ -217,6 +221,7 @@ impl Cli {
         let alone = self.no_daemon;
         match self.command {
             Command::Run(arguments) => run::run(arguments, &settings, &output).await,
+            Command::Repl(arguments) => repl::run(arguments, &settings, &output).await,
             Command::Serve(arguments) => serve::run(arguments, &settings, &output).await,
             Command::Send(arguments) => {
                 send::run(*arguments, &Host::find(settings, alone).await, &output).await

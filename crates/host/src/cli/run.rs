@@ -127,7 +127,7 @@ fn show_inbox(messages: &[Arc<StoredMessage>], output: &Output) {
 }
 
 /// Whoever reads it wants to go to the line: it comes before anything else.
-fn script_line_first(mut failure: Failure) -> Failure {
+pub(super) fn script_line_first(mut failure: Failure) -> Failure {
     if let Some(account) = failure.account.take() {
         failure.message = format!("account \"{account}\": {}", failure.message);
     }
