@@ -3,15 +3,19 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use support::daemon::Daemon;
+use serde_json::{Value, json};
+use support::daemon::{Daemon, holds};
 use support::home::Home;
 use support::sandbox::{Sandbox, read_mail};
 use support::{find_program, root, run, skip, write_private};
@@ -49,6 +53,14 @@ fn schedules(daemon: &Daemon) -> Vec<String> {
 fn run_now(daemon: &Daemon, schedule: &str) {
     let (status, answer) = daemon.ask("POST", &format!("/v1/schedules/{schedule}/run"));
     assert!((200..300).contains(&status), "{status} {answer}");
+}
+
+/// The same, and waits until the run has ended.
+#[track_caller]
+fn run_to_its_end(daemon: &Daemon, schedule: &str) {
+    let path = format!("/v1/schedules/{schedule}/run");
+    let (status, answer) = daemon.tell(&path, &json!({ "wait": true }));
+    assert_eq!((status, &answer["ok"]), (200, &true.into()), "{answer}");
 }
 
 /// A server that takes one request and answers when it is told to.
@@ -192,6 +204,8 @@ fn a_reload_takes_all_of_the_new_or_nothing_of_it() {
         "{code} {answer}"
     );
 
+    daemon.told("READY=1");
+
     // A configuration that is none.
     fs::remove_file(&broken).unwrap();
     home.configure("[scripts]\ndirr = \"scripts.d\"");
@@ -266,6 +280,150 @@ fn what_is_changed_is_picked_up_once_it_is_whole() {
     daemon.terminate().expect_status(0);
 }
 
+/// How many times it is reloaded; at the first of these its memory is what it stays.
+const RELOADS: [u32; 2] = [100, 500];
+
+/// What it may hold more after the last of them, in octets: a generation that is not freed holds
+/// two Lua states.
+const GROWTH: u64 = 16 << 20;
+
+#[test]
+fn reloaded_500_times_under_load_nothing_is_lost_doubled_or_half_there() {
+    let home = home("");
+    generation_of_two(&home, 1);
+    let daemon = Daemon::start(&home);
+    let done = AtomicBool::new(false);
+    let mut memory = Vec::new();
+
+    let (looks, asked) = thread::scope(|scope| {
+        let looks = scope.spawn(|| until(&done, || look(&daemon)));
+        let asked = scope.spawn(|| until(&done, || run_to_its_end(&daemon, "ask")));
+        for number in 1..=RELOADS[1] {
+            generation_of_two(&home, number + 1);
+            let (status, answer) = daemon.ask("POST", "/v1/reload");
+            assert_eq!(
+                (status, &answer["generation"]),
+                (200, &(number + 1).into()),
+                "{answer}"
+            );
+            if number % 50 == 0 {
+                let broken = script(&home, "z.lua", "error 'half of it'");
+                let (status, answer) = daemon.ask("POST", "/v1/reload");
+                assert!(
+                    status >= 400 && holds(&answer, "half of it"),
+                    "{status} {answer}"
+                );
+                fs::remove_file(broken).unwrap();
+            }
+            if RELOADS.contains(&number) {
+                memory.push(daemon.memory());
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        (looks.join().unwrap(), asked.join().unwrap())
+    });
+
+    let failed = daemon.said("run failed");
+    assert!(failed.is_empty(), "{failed:#?}");
+    let ticks = ticks(&daemon);
+    let answers = answers(&daemon);
+    assert!(answers >= asked, "{asked} were asked, {answers} answered");
+    eprintln!(
+        "{looks} looks, {asked} runs asked for, {ticks} ticks, octets after {RELOADS:?}: {memory:?}"
+    );
+    let [early, late] = memory[..] else {
+        unreachable!()
+    };
+    assert!(late < early + GROWTH, "{early} octets became {late}");
+    daemon.terminate().expect_status(0);
+}
+
+/// How many ticks there were: one for each second, and none twice.
+fn ticks(daemon: &Daemon) -> usize {
+    let ticks = daemon.said("\"tick\"");
+    let at = |line: &Value| {
+        line["fields"]["at"]
+            .as_f64()
+            .or(line["at"].as_f64())
+            .unwrap()
+    };
+    let mut times: Vec<f64> = ticks.iter().map(at).collect();
+    times.sort_by(f64::total_cmp);
+    for pair in times.windows(2) {
+        assert!((pair[1] - pair[0] - 1.0).abs() < 1e-3, "{times:?}");
+    }
+    times.len()
+}
+
+/// How many asks were answered: each once by both scripts, of one generation.
+fn answers(daemon: &Daemon) -> u32 {
+    let mut answers = BTreeMap::<String, Vec<(String, u64)>>::new();
+    for line in daemon.said("\"answer\"") {
+        eprintln!("{line}");
+        let answer = answers.entry(line["ask"].to_string()).or_default();
+        let script = line["script"].as_str().unwrap().to_owned();
+        answer.push((script, line["generation"].as_u64().unwrap()));
+    }
+    for (ask, answer) in &mut answers {
+        answer.sort();
+        let number = answer[0].1;
+        assert_eq!(
+            *answer,
+            [("a".to_owned(), number), ("z".to_owned(), number)],
+            "{ask}"
+        );
+    }
+    u32::try_from(answers.len()).unwrap()
+}
+
+/// Two scripts that name their generation wherever they can be seen.
+fn generation_of_two(home: &Home, number: u32) {
+    let text = |letter: char, more: &str| {
+        format!(
+            "local pr = require 'postrider'
+             pr.on('app.ask', function(ask)
+                 pr.log.info('answer', {{ ask = ask.id, script = '{letter}', generation = {number} }})
+             end)
+             pr.every('1h', function() end, {{ name = '{letter}-{number}' }})
+             pr.cron('0 8 * * *', function() end, {{ name = '{letter}-daily', tz = 'Europe/Paris' }})
+             {more}"
+        )
+    };
+    let asking = "pr.every('1h', function(run)
+            pr.emit('app.ask', { id = pr.time.now() })
+        end, { name = 'ask', overlap = 'allow' })";
+    let ticking = "pr.every('1s', function(run)
+            pr.log.info('tick', { at = run.scheduled_at })
+        end, { name = 'tick', missed = 'all', overlap = 'queue' })";
+    script(home, "a.lua", &text('a', asking));
+    script(home, "z.lua", &text('z', ticking));
+}
+
+/// All schedules are those of one generation.
+fn look(daemon: &Daemon) {
+    let names = schedules(daemon);
+    let a = names
+        .iter()
+        .find_map(|name| name.strip_prefix("a-").filter(|n| *n != "daily"));
+    let number = a.unwrap_or_default();
+    let mut expected = ["a-daily", "z-daily", "ask", "tick"]
+        .map(str::to_owned)
+        .to_vec();
+    expected.extend([format!("a-{number}"), format!("z-{number}")]);
+    expected.sort();
+    assert_eq!(names, expected);
+}
+
+/// Does it again and again, and says how often.
+fn until(done: &AtomicBool, mut work: impl FnMut()) -> u32 {
+    let mut times = 0;
+    while !done.load(Ordering::Relaxed) {
+        work();
+        times += 1;
+    }
+    times
+}
+
 #[test]
 fn after_a_crash_the_next_one_goes_on() {
     let home = home("");
@@ -281,8 +439,8 @@ fn after_a_crash_the_next_one_goes_on() {
         list.unwrap()[0]["next"].clone()
     };
     let first = Daemon::start(&home);
-    run_now(&first, "hourly");
-    first.says("\"ran\"");
+    run_to_its_end(&first, "hourly");
+    assert_eq!(first.said("\"ran\"").len(), 1);
     let due = next(&first);
     assert!(due.is_string() || due.is_number(), "{due}");
     first.kill();
@@ -383,7 +541,7 @@ fn a_script_that_does_not_load_keeps_the_daemon_from_starting() {
         "local pr = require 'postrider'\npr.evry('1h')",
     );
 
-    for arguments in [&["serve"][..], &["serve", "--check"]] {
+    for arguments in [&["serve", "--check"][..], &["serve"]] {
         let ended = home.run(arguments.iter().copied()).expect_status(65);
         let place = format!("{}:2", path.display());
         assert!(ended.stderr.contains(&place), "{}", ended.stderr);
@@ -396,7 +554,10 @@ fn a_script_that_does_not_load_keeps_the_daemon_from_starting() {
     );
     let ended = home.run(["serve", "--check"]).expect_status(0);
     assert_eq!(ended.stdout, "ok: 1 script\n");
-    assert!(!home.state().join("serve.lock").exists());
+    // A daemon that runs is not in the way.
+    let daemon = Daemon::start(&home);
+    home.run(["serve", "--check"]).expect_status(0);
+    daemon.terminate().expect_status(0);
 }
 
 #[test]
@@ -411,25 +572,50 @@ fn the_watchdog_hears_of_life() {
 }
 
 #[test]
-fn an_account_that_is_not_there_yet_keeps_nobody_else_from_working() {
+fn an_account_whose_secret_is_not_there_yet_is_tried_again_and_keeps_nobody_from_working() {
     let sandbox = Sandbox::start();
-    let other = sandbox
-        .config()
-        .replace("[account.sandbox]", "[account.other]");
-    let other = other.split("[account.sandbox-person").next().unwrap();
-    let other = other.replace("SANDBOX_CLIENT_SECRET", "NOT_THERE");
-    let other = other.split_once("[account.other]").unwrap().1;
-    let mut home = home(&format!("{}\n[account.other]{other}", sandbox.config()));
+    let mut home = home(&with_an_account_more(sandbox.config()));
     home.set(sandbox.client_secret());
-    script(&home, "a.lua", "local pr = require 'postrider'");
+    script(&home, "a.lua", "require 'postrider'");
 
     let daemon = Daemon::start(&home);
+    let waiting = daemon.says("not set up, and tried again");
+    assert_eq!(waiting["account"], "later", "{waiting}");
+    assert!(holds(&waiting, "later.secret"), "{waiting}");
+    let standing = daemon.status()["accounts"].clone();
+    assert_eq!(standing[0]["name"], "later", "{standing}");
+    assert_eq!(standing[0]["state"], "failed", "{standing}");
+    assert!(holds(&standing[0]["message"], "later.secret"), "{standing}");
+    assert_eq!(standing[1]["name"], "sandbox", "{standing}");
+    let (status, answer) = daemon.ask("POST", "/v1/accounts/sandbox/token");
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(daemon.status()["accounts"][1]["state"], "ready");
 
-    daemon.says("set up");
-    let accounts = daemon.status()["accounts"].clone();
-    let accounts = accounts.as_array().unwrap();
-    assert!(accounts.len() >= 2, "{accounts:?}");
+    let secret = home.path().join("later.secret");
+    write_private(&secret, sandbox.client_secret().1);
+
+    let there = daemon.says("set up\"");
+    assert_eq!(there["account"], "later", "{there}");
+    assert_eq!(daemon.status()["accounts"][0]["state"], "ready");
+    let (status, answer) = daemon.ask("POST", "/v1/accounts/later/token");
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(
+        daemon.said("not set up, and tried again").len(),
+        1,
+        "said once"
+    );
     daemon.terminate().expect_status(0);
+}
+
+/// The sandbox's account again, as `later`: its secret is in a file that is not there.
+fn with_an_account_more(config: &str) -> String {
+    let mut config: toml_edit::DocumentMut = config.parse().unwrap();
+    let mut later = config["account"]["sandbox"].clone();
+    later["auth"]["client_secret"]["file"] = toml_edit::value("later.secret");
+    let secret = later["auth"]["client_secret"].as_inline_table_mut();
+    secret.unwrap().remove("env");
+    config["account"]["later"] = later;
+    config.to_string()
 }
 
 #[test]

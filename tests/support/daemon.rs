@@ -20,19 +20,36 @@ use super::home::Home;
 /// More than anything takes that is going to happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What the story itself tells in place of the manager's process table.
+const ENDED: &str = "ENDED";
+
 /// A running daemon.
 pub(crate) struct Daemon {
     process: Child,
     socket: PathBuf,
-    told: Receiver<String>,
+    told: Mutex<Receiver<String>>,
     log: Log,
 }
 
 /// The lines of its log, in JSON as they are written where no terminal is.
 #[derive(Clone)]
 struct Log {
-    lines: Arc<(Mutex<Vec<Value>>, Condvar)>,
+    lines: Arc<(Mutex<Lines>, Condvar)>,
     reading: Arc<Mutex<Option<JoinHandle<String>>>>,
+}
+
+#[derive(Default)]
+struct Lines {
+    lines: Vec<Value>,
+    /// Nothing follows.
+    ended: bool,
+}
+
+impl Lines {
+    /// The newest that holds `part`.
+    fn find(&self, part: &str) -> Option<&Value> {
+        self.lines.iter().rev().find(|line| holds(line, part))
+    }
 }
 
 impl Daemon {
@@ -73,11 +90,11 @@ impl Daemon {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let log = Log::read(&mut process);
+        let log = Log::read(&mut process, notify);
         Self {
             process,
             socket: home.state().join("control.sock"),
-            told,
+            told: Mutex::new(told),
             log,
         }
     }
@@ -91,12 +108,13 @@ impl Daemon {
     #[track_caller]
     pub(crate) fn told(&self, part: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
+        let told = self.told.lock().unwrap();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.told.recv_timeout(left) {
+            match told.recv_timeout(left) {
                 Ok(text) if text.contains(part) => return text,
-                Ok(_) => {}
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                Ok(text) if text != ENDED => {}
+                Ok(_) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                     panic!("it never told \"{part}\"; it logged {:#?}", self.lines())
                 }
             }
@@ -105,13 +123,13 @@ impl Daemon {
 
     /// The log so far.
     pub(crate) fn lines(&self) -> Vec<Value> {
-        self.log.lines.0.lock().unwrap().clone()
+        self.log.lines.0.lock().unwrap().lines.clone()
     }
 
     /// The messages of the log so far that hold `part`.
     pub(crate) fn said(&self, part: &str) -> Vec<Value> {
         let lines = self.log.lines.0.lock().unwrap();
-        let holding = lines.iter().filter(|line| holds(line, part));
+        let holding = lines.lines.iter().filter(|line| holds(line, part));
         holding.cloned().collect()
     }
 
@@ -119,15 +137,13 @@ impl Daemon {
     #[track_caller]
     pub(crate) fn says(&self, part: &str) -> Value {
         let (lines, more) = &*self.log.lines;
+        let missing = |log: &mut Lines| !log.ended && log.find(part).is_none();
         let lines = lines.lock().unwrap();
-        let missing = |lines: &mut Vec<Value>| !lines.iter().any(|line| holds(line, part));
-        let (lines, waited) = more.wait_timeout_while(lines, PATIENCE, missing).unwrap();
-        assert!(
-            !waited.timed_out(),
-            "it never logged \"{part}\", but {lines:#?}"
-        );
-        let mut newest = lines.iter().rev();
-        newest.find(|line| holds(line, part)).unwrap().clone()
+        let (log, _) = more.wait_timeout_while(lines, PATIENCE, missing).unwrap();
+        let Some(line) = log.find(part) else {
+            panic!("it never logged \"{part}\", but {:#?}", log.lines)
+        };
+        line.clone()
     }
 
     /// Sends it a signal.
@@ -147,7 +163,13 @@ impl Daemon {
     /// Asks on the control socket: the answer's status and body.
     #[track_caller]
     pub(crate) fn ask(&self, method: &str, path: &str) -> (u16, Value) {
-        ask(&self.socket, method, path)
+        ask(&self.socket, method, path, "")
+    }
+
+    /// The same with something to say.
+    #[track_caller]
+    pub(crate) fn tell(&self, path: &str, body: &Value) -> (u16, Value) {
+        ask(&self.socket, "POST", path, &body.to_string())
     }
 
     /// How it stands.
@@ -194,20 +216,26 @@ impl Drop for Daemon {
 }
 
 impl Log {
-    fn read(process: &mut Child) -> Self {
+    /// Reads it to its end, which is told at `notify` after all that the process told there.
+    fn read(process: &mut Child, notify: PathBuf) -> Self {
         let errors = BufReader::new(process.stderr.take().unwrap());
-        let lines = Arc::<(Mutex<Vec<Value>>, Condvar)>::default();
+        let lines = Arc::<(Mutex<Lines>, Condvar)>::default();
         let into = Arc::clone(&lines);
         let reading = thread::spawn(move || {
             let mut all = String::new();
             for line in errors.lines().map_while(Result::ok) {
                 let value = serde_json::from_str(&line);
                 let value = value.unwrap_or(line.clone().into());
-                into.0.lock().unwrap().push(value);
+                into.0.lock().unwrap().lines.push(value);
                 into.1.notify_all();
                 all += &line;
                 all.push('\n');
             }
+            into.0.lock().unwrap().ended = true;
+            into.1.notify_all();
+            // Nobody listens any more where the story is over.
+            let _ =
+                UnixDatagram::unbound().and_then(|socket| socket.send_to(ENDED.as_bytes(), notify));
             all
         });
         Self {
@@ -222,18 +250,21 @@ impl Log {
     }
 }
 
-fn holds(line: &Value, part: &str) -> bool {
+/// Whether a text with `part` in it is anywhere in the value.
+pub(crate) fn holds(line: &Value, part: &str) -> bool {
     line.to_string().contains(part)
 }
 
 /// A request on a control socket: the answer's status and body.
 #[track_caller]
-pub(crate) fn ask(socket: &Path, method: &str, path: &str) -> (u16, Value) {
+fn ask(socket: &Path, method: &str, path: &str, body: &str) -> (u16, Value) {
     let mut stream = UnixStream::connect(socket).unwrap();
     // HTTP/1.0: the answer ends with the connection.
     write!(
         stream,
-        "{method} {path} HTTP/1.0\r\nHost: postrider\r\nContent-Length: 0\r\n\r\n"
+        "{method} {path} HTTP/1.0\r\nHost: postrider\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
     )
     .unwrap();
     let mut answer = String::new();

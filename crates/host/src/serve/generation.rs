@@ -202,6 +202,8 @@ impl Prepared {
     /// Makes all of it live, in place of `old`. Nothing waits in between: no event reaches both,
     /// and no schedule is missing for a moment.
     pub(super) fn take_effect(self, number: u64, old: Option<&Generation>) -> Generation {
+        // Before the old scripts end, for theirs end with them.
+        self.app.install_schedules();
         if let Some(old) = old {
             let patience = old.app.config().serve.shutdown_timeout;
             old.begin_to_end(patience);
@@ -211,7 +213,6 @@ impl Prepared {
             state: Mutex::new(State::Live(loaded.start())),
         });
         let scripts = scripts.collect();
-        self.app.install_schedules();
         match old {
             Some(old) => self.app.take_over_from(&old.app),
             None => self.app.begin(),
