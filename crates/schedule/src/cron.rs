@@ -24,7 +24,7 @@ const LENGTH: usize = 200;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Cron {
     text: String,
-    pattern: croner::Cron,
+    pattern: Box<croner::Cron>,
     /// The hour field begins with `*`: follow the wall clock through each real hour.
     hourly: bool,
 }
@@ -97,7 +97,7 @@ impl Cron {
         Ok(Self {
             hourly: plain[1].starts_with('*'),
             text,
-            pattern,
+            pattern: Box::new(pattern),
         })
     }
 

@@ -94,6 +94,7 @@ impl Handle {
                 Some(draft) => draft.remove(&self.key),
                 None => state.live.remove(&self.key),
             };
+            scheduler.forget(&state, &self.key);
         }
         drop(state);
         scheduler.nudge();

@@ -329,7 +329,8 @@ impl Scheduler {
             let recorded = past.clone();
             let finish = move |row: &mut Row| row.finish(recorded.clone(), retry);
             match self.change(&key, schedule, now, finish).await {
-                Err(error) if error.kind == StoreErrorKind::Busy => {
+                // Who stops has no time: then it is for the next process to find it open.
+                Err(error) if error.kind == StoreErrorKind::Busy && !self.state().stopping => {
                     self.0.clock.sleep(STORE_AGAIN).await;
                 }
                 changed => break changed,
@@ -340,8 +341,10 @@ impl Scheduler {
             state
                 .under_way
                 .retain(|run| run.key != key || run.number != past.number);
-            if let (Ok(row), Some(entry)) = (changed, state.live.get_mut(&key)) {
-                entry.refreshed(row, now);
+            match (changed, state.live.get_mut(&key)) {
+                (Ok(row), Some(entry)) => entry.refreshed(row, now),
+                (Err(_), Some(_)) => {}
+                (_, None) => self.forget(&state, &key),
             }
         }
         self.0.sink.ended(&outcome(schedule, past, retry));

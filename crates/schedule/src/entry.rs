@@ -42,7 +42,14 @@ pub(crate) struct Entry {
     /// Another process runs it, or the store was busy: not before this.
     not_before: Option<Timestamp>,
     /// The next slot and when it begins; forgotten whenever it may be another.
-    pending: Option<Option<(Timestamp, Timestamp)>>,
+    pending: Pending,
+}
+
+/// The next slot and when it begins.
+#[derive(Clone, Copy)]
+enum Pending {
+    Unknown,
+    Known(Option<(Timestamp, Timestamp)>),
 }
 
 /// Something that is to run.
@@ -79,7 +86,7 @@ impl Entry {
             queue: VecDeque::new(),
             manual: VecDeque::new(),
             not_before: None,
-            pending: None,
+            pending: Pending::Unknown,
         }
     }
 
@@ -97,7 +104,7 @@ impl Entry {
             self.considered = self.row.dealt_with(now);
             self.attached = false;
         }
-        self.pending = None;
+        self.pending = Pending::Unknown;
     }
 
     /// What is to be done now, with so many runs under way in this process.
@@ -245,7 +252,7 @@ impl Entry {
         let dealt_with = self.row.dealt_with(now);
         self.considered = self.considered.max(dealt_with);
         self.queue.retain(|waiting| waiting.slot > dealt_with);
-        self.pending = None;
+        self.pending = Pending::Unknown;
     }
 
     /// The store keeps `row` now, and slots begin anew with it.
@@ -286,13 +293,14 @@ impl Entry {
     fn pending(&mut self, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
         if self.considered > later(now, SET_BACK) {
             self.considered = self.row.dealt_with(now).min(now);
-            self.pending = None;
+            self.pending = Pending::Unknown;
         }
-        if let Some(pending) = self.pending {
+        if let Pending::Known(pending) = self.pending {
             return pending;
         }
         let pending = self.slot_after(self.considered);
-        *self.pending.insert(pending)
+        self.pending = Pending::Known(pending);
+        pending
     }
 
     fn slot_after(&self, mut time: Timestamp) -> Option<(Timestamp, Timestamp)> {
@@ -335,7 +343,7 @@ impl Entry {
             return;
         };
         self.considered = latest;
-        self.pending = None;
+        self.pending = Pending::Unknown;
         if self.row.paused {
             // The store has the last word on that.
             self.queue.clear();
@@ -343,9 +351,10 @@ impl Entry {
         let on_time = now.duration_since(self.fires_at(latest)).unsigned_abs() <= GRACE;
         let tick = if on_time { due.pop_back() } else { None };
         // Nobody misses what was not to run.
-        let missed = match self.row.paused {
-            true => 0,
-            false => self.miss(&due, too_many, left_out),
+        let missed = if self.row.paused {
+            0
+        } else {
+            self.miss(&due, too_many, left_out)
         };
         if let Some(slot) = tick {
             self.tick(slot, missed, running, left_out);

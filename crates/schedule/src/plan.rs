@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn a_plan_reads_as_people_say_it() {
         let said = |plan: Plan| plan.to_string();
-        assert_eq!(said(Plan::Every(Duration::from_secs(5400))), "every 1h30m");
+        assert_eq!(said(Plan::Every(Duration::from_mins(90))), "every 1h30m");
         assert_eq!(
             said(Plan::Every(Duration::from_millis(86_401_500))),
             "every 1d1s500ms"

@@ -193,6 +193,10 @@ impl Row {
     pub(crate) fn start_anew(&mut self, now: Timestamp) {
         self.anchor = now;
         self.cursor = now;
+        // Its time may be days away now, and it has waited.
+        if let Some(due) = &mut self.retry {
+            due.at = due.at.min(now);
+        }
     }
 
     /// The slots after this one are still to come.
@@ -223,7 +227,8 @@ impl Row {
                 if self.paused {
                     return Claim::Paused;
                 }
-                let again = ask.by_the_clock && self.ahead.contains(&ask.slot);
+                let is_open = self.open.iter().any(|run| run.slot == ask.slot);
+                let again = ask.by_the_clock && (is_open || self.ahead.contains(&ask.slot));
                 if again || ask.slot <= self.dealt_with(ask.now) {
                     return Claim::Taken;
                 }

@@ -160,11 +160,7 @@ impl Scheduler {
             }
         }
         for key in old.keys() {
-            if let Key::Unnamed(_) = key
-                && state.running(key) == 0
-            {
-                self.0.own.forget(&key.row());
-            }
+            self.forget(&state, key);
         }
         drop(state);
         self.nudge();
@@ -348,6 +344,16 @@ impl Scheduler {
         }
     }
 
+    /// Keeps nothing of a schedule without a name that is not in force any more, when its last
+    /// run has ended.
+    pub(crate) fn forget(&self, state: &State, key: &Key) {
+        if let Key::Unnamed(_) = key
+            && state.running(key) == 0
+        {
+            self.0.own.forget(&key.row());
+        }
+    }
+
     /// The time, as precise as it is kept.
     pub(crate) fn now(&self) -> Timestamp {
         let now = self.0.clock.now();
@@ -407,4 +413,95 @@ fn check(schedule: &Schedule) -> Result<(), ScheduleError> {
         return refuse("a run is tried again a hundred times at most".to_owned());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use futures_util::future::BoxFuture;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::job::{Job, JobError, LeftOut, Outcome, Run};
+    use crate::options::Options;
+    use crate::row::later;
+    use crate::store::Store as _;
+
+    struct Nobody;
+
+    impl Sink for Nobody {
+        fn ended(&self, _: &Outcome) {}
+        fn left_out(&self, _: &LeftOut) {}
+        fn trouble(&self, _: &str) {}
+    }
+
+    struct Wait(ManualClock);
+
+    impl Job for Wait {
+        fn run(&self, _: Run) -> BoxFuture<'static, Result<(), JobError>> {
+            self.0.sleep(Duration::from_secs(5)).map(Ok).boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_of_schedules_without_a_name_that_are_gone() {
+        let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
+        let scheduler = Scheduler::new(SchedulerSettings {
+            clock: Arc::new(clock.clone()),
+            store: Arc::new(MemoryStore::new()),
+            sink: Arc::new(Nobody),
+        });
+        let driven = scheduler.clone();
+        let driver = tokio::spawn(async move { driven.run().await });
+        let schedule = |plan| Schedule {
+            plan,
+            options: Options::default(),
+            job: Arc::new(Wait(clock.clone())),
+            script: "a.lua".to_owned(),
+            at: "a.lua:1".to_owned(),
+        };
+        let kept = || scheduler.0.own.all(clock.now()).map(|rows| rows.len());
+        let pass = async |seconds: u64| {
+            clock.set(later(clock.now(), Duration::from_secs(seconds)));
+            for _ in 0..3 {
+                scheduler.settle().await;
+                tokio::task::yield_now().await;
+            }
+        };
+
+        // Cancelled at rest, cancelled during its run, ended, and replaced at rest and in a run.
+        let every = || schedule(Plan::Every(Duration::from_secs(10)));
+        let at_rest = scheduler.add(every()).unwrap();
+        pass(1).await;
+        assert_eq!(kept(), Ok(1));
+        assert!(at_rest.cancel());
+        assert_eq!(kept(), Ok(0));
+
+        let running = scheduler.add(every()).unwrap();
+        pass(11).await;
+        assert!(running.cancel());
+        assert_eq!(kept(), Ok(1));
+        pass(10).await;
+        assert_eq!(kept(), Ok(0));
+
+        scheduler
+            .add(schedule(Plan::After(Duration::from_secs(1))))
+            .unwrap();
+        pass(2).await;
+        assert_eq!(kept(), Ok(1));
+        pass(10).await;
+        assert_eq!(kept(), Ok(0));
+
+        scheduler.add(every()).unwrap();
+        pass(11).await;
+        scheduler.add(every()).unwrap();
+        pass(1).await;
+        assert_eq!(kept(), Ok(2));
+        scheduler.install(&scheduler.generation());
+        assert_eq!(kept(), Ok(1));
+        pass(10).await;
+        assert_eq!(kept(), Ok(0));
+        assert!(scheduler.state().under_way.is_empty());
+        driver.abort();
+    }
 }

@@ -4,6 +4,7 @@
 //! disk when it returns. Times are whole microseconds. What the rows mean is told at
 //! [`crate::row`].
 
+use std::cmp::Ordering;
 use std::fs::{OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -206,18 +207,18 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
             Ok(version)
         })
         .map_err(|error| trouble(path, &error))?;
-    let (kind, what) = match version {
-        VERSION => return Ok(()),
-        1.. => (
-            StoreErrorKind::Newer,
-            format!("a newer postrider wrote it (schema {version}, this one knows {VERSION})"),
-        ),
-        _ => (
-            StoreErrorKind::Corrupt,
-            "a database of something else".to_owned(),
-        ),
-    };
-    Err(about(path, kind, &what))
+    match version.cmp(&VERSION) {
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => {
+            let what =
+                format!("a newer postrider wrote it (schema {version}, this one knows {VERSION})");
+            Err(about(path, StoreErrorKind::Newer, &what))
+        }
+        Ordering::Less => {
+            let what = "a database of something else";
+            Err(about(path, StoreErrorKind::Corrupt, what))
+        }
+    }
 }
 
 fn set_up(connection: &Connection) -> rusqlite::Result<()> {

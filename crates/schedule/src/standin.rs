@@ -71,21 +71,17 @@ impl StandIn {
             return written;
         }
         for (name, base) in inner.changed.clone() {
-            match self.write_back(&inner.memory, &name, base, now) {
-                Ok(row) => {
-                    inner.changed.remove(&name);
-                    match row {
-                        Some(row) => {
-                            inner.memory.put(&name, &row);
-                            written.push((name, row));
-                        }
-                        None => inner.memory.forget(&name),
-                    }
+            let Ok(row) = self.write_back(&inner.memory, &name, base.as_ref(), now) else {
+                self.set_again(Some(later(now, AGAIN)));
+                return written;
+            };
+            inner.changed.remove(&name);
+            match row {
+                Some(row) => {
+                    inner.memory.put(&name, &row);
+                    written.push((name, row));
                 }
-                Err(_) => {
-                    self.set_again(Some(later(now, AGAIN)));
-                    return written;
-                }
+                None => inner.memory.forget(&name),
             }
         }
         self.set_again(None);
@@ -99,7 +95,7 @@ impl StandIn {
         &self,
         memory: &MemoryStore,
         name: &str,
-        base: Option<Row>,
+        base: Option<&Row>,
         now: Timestamp,
     ) -> Result<Option<Row>, StoreError> {
         let mine = memory.load(name, now)?;
@@ -108,7 +104,7 @@ impl StandIn {
         let mut written = None;
         self.store.change(name, now, &mut |row| {
             match (&mine, row.as_mut()) {
-                (Some(mine), Some(row)) => row.merge(mine, base.as_ref(), &since),
+                (Some(mine), Some(row)) => row.merge(mine, base, &since),
                 (Some(mine), None) => {
                     let ended = since.clone();
                     *row = Some(Row {

@@ -1,4 +1,5 @@
 //! The scheduler at work, on a clock that is moved by hand: every count is exact.
+#![allow(clippy::unwrap_used, reason = "a test's helpers may fail it")]
 
 mod support;
 
