@@ -1,7 +1,8 @@
 -- How a line of an interactive session is run, and its results shown. The names are taken before
 -- the session can change them.
 
-local getmetatable, next, select, tostring, type = getmetatable, next, select, tostring, type
+local getmetatable, next, rawget, rawset, require = getmetatable, next, rawget, rawset, require
+local select, tostring, type, globals = select, tostring, type, _G
 local find, format, gsub, rep = string.find, string.format, string.gsub, string.rep
 local concat, sort = table.concat, table.sort
 local math_type = math.type
@@ -69,4 +70,13 @@ local function results(...)
   return concat(shown, "\t")
 end
 
-return function(f) return results(f()) end
+local begun = false
+
+return function(f)
+  -- Not before: a script that forgets its `require` is to fail here as elsewhere.
+  if not begun then
+    begun = true
+    if rawget(globals, "pr") == nil then rawset(globals, "pr", require "postrider") end
+  end
+  return results(f())
+end

@@ -1,7 +1,8 @@
 //! A script that somebody talks to, a line at a time.
 //!
 //! Each line is a call of its own, within the script's limits, and may do what the script's own
-//! lines may: register handlers, plan schedules, wait. A line's locals end with it.
+//! lines may: register handlers, plan schedules, wait. A line's locals end with it. The global `pr`
+//! is the API, unless the script made something else of it.
 //!
 //! Not here: the terminal, history and completion.
 

@@ -122,18 +122,12 @@ async fn converse(
             return Ok(ExitCode::from(error.exit_code()));
         }
     };
-    if let Err(error) = shell.eval("pr = pr or require \"postrider\"").await {
-        complain(output, &error);
-    }
     let mut lines = Lines::open(settings, embedded.is_none())?;
     let mut failed = false;
     loop {
         let read;
         (lines, read) = lines.next().await?;
         let Some(source) = read else { break };
-        if source.trim().is_empty() {
-            continue;
-        }
         let ended = tokio::select! {
             ended = shell.eval(&source) => Some(ended),
             by = signals.stop() => {
