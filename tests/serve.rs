@@ -341,12 +341,7 @@ fn reloaded_500_times_under_load_nothing_is_lost_doubled_or_half_there() {
 /// How many ticks there were: one for each second, and none twice.
 fn ticks(daemon: &Daemon) -> usize {
     let ticks = daemon.said("\"tick\"");
-    let at = |line: &Value| {
-        line["fields"]["at"]
-            .as_f64()
-            .or(line["at"].as_f64())
-            .unwrap()
-    };
+    let at = |line: &Value| fields(line)["at"].as_f64().unwrap();
     let mut times: Vec<f64> = ticks.iter().map(at).collect();
     times.sort_by(f64::total_cmp);
     for pair in times.windows(2) {
@@ -359,7 +354,7 @@ fn ticks(daemon: &Daemon) -> usize {
 fn answers(daemon: &Daemon) -> u32 {
     let mut answers = BTreeMap::<String, Vec<(String, u64)>>::new();
     for line in daemon.said("\"answer\"") {
-        eprintln!("{line}");
+        let line = fields(&line);
         let answer = answers.entry(line["ask"].to_string()).or_default();
         let script = line["script"].as_str().unwrap().to_owned();
         answer.push((script, line["generation"].as_u64().unwrap()));
@@ -389,14 +384,23 @@ fn generation_of_two(home: &Home, number: u32) {
              {more}"
         )
     };
-    let asking = "pr.every('1h', function(run)
-            pr.emit('app.ask', { id = pr.time.now() })
-        end, { name = 'ask', overlap = 'allow' })";
+    let asking = format!(
+        "local asked = 0
+         pr.every('1h', function()
+             asked = asked + 1
+             pr.emit('app.ask', {{ id = '{number}/' .. asked }})
+         end, {{ name = 'ask', overlap = 'allow' }})"
+    );
     let ticking = "pr.every('1s', function(run)
             pr.log.info('tick', { at = run.scheduled_at })
         end, { name = 'tick', missed = 'all', overlap = 'queue' })";
-    script(home, "a.lua", &text('a', asking));
+    script(home, "a.lua", &text('a', &asking));
     script(home, "z.lua", &text('z', ticking));
+}
+
+/// What a script logged beside a message.
+fn fields(line: &Value) -> Value {
+    serde_json::from_str(line["fields"].as_str().unwrap()).unwrap()
 }
 
 /// All schedules are those of one generation.
