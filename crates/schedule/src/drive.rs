@@ -264,6 +264,7 @@ impl Scheduler {
             let result = scheduler
                 .see_through(&key, &schedule, run, number, stopped)
                 .await;
+            let result = result.map_err(bounded);
             let past = PastRun {
                 number,
                 scheduled_at: waiting.slot,
@@ -452,6 +453,22 @@ fn outcome(schedule: &Schedule, past: PastRun, retry: Option<RetryDue>) -> Outco
         result: past.result,
         retry_at: retry.map(|due| due.at),
     }
+}
+
+/// Histories are kept: what a job says at length is for its log.
+fn bounded(mut error: JobError) -> JobError {
+    let cut = |text: &mut String, most: usize| {
+        if let Some((end, _)) = text.char_indices().nth(most) {
+            text.truncate(end);
+            text.push('…');
+        }
+    };
+    cut(&mut error.code, 100);
+    cut(&mut error.message, 1000);
+    if let Some(at) = &mut error.at {
+        cut(at, 300);
+    }
+    error
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> JobError {

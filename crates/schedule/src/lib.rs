@@ -15,6 +15,10 @@
 //! kept in a [`Store`], and go on in the next generation, or after a restart, where they were. A
 //! plan that runs once does so once for its name.
 //!
+//! A store that fails stops nothing: schedules go on from memory, which is written when the
+//! store works again. Processes whose common store fails do not see each other meanwhile, and
+//! what a process that crashes then had done is unknown to the next one.
+//!
 //! Not here: what a job does. This crate knows no Lua and nothing else of the host.
 #![forbid(unsafe_code)]
 

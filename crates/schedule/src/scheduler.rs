@@ -425,7 +425,6 @@ mod tests {
     use crate::job::{Job, JobError, LeftOut, Outcome, Run};
     use crate::options::Options;
     use crate::row::later;
-    use crate::store::Store as _;
 
     struct Nobody;
 
@@ -451,8 +450,8 @@ mod tests {
             store: Arc::new(MemoryStore::new()),
             sink: Arc::new(Nobody),
         });
-        let driven = scheduler.clone();
-        let driver = tokio::spawn(async move { driven.run().await });
+        let clone = scheduler.clone();
+        let driver = tokio::spawn(async move { clone.run().await });
         let schedule = |plan| Schedule {
             plan,
             options: Options::default(),

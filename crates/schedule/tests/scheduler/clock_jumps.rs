@@ -1,6 +1,6 @@
 //! The clock is set by an hour either way, and the machine sleeps.
 
-use postrider_schedule::{Missed, Plan, Reason, WhyLeftOut};
+use postrider_schedule::{Missed, Overlap, Plan, Reason, WhyLeftOut};
 
 use crate::support::{World, cron, hours, minutes, seconds, time};
 
@@ -197,4 +197,44 @@ fn a_run_that_slept_with_the_machine_is_one_run() {
     let mut once = slots.clone();
     once.dedup();
     assert_eq!(slots, once);
+}
+
+#[test]
+fn a_retry_does_not_wait_for_days_when_the_clock_was_ahead_by_them() {
+    let world = World::new();
+    let host = world.host();
+    let mut work = host.work(Some("often"), Plan::Every(hours(1)));
+    work.options.retry.attempts = 1;
+    work.options.retry.backoff = minutes(10);
+    let work = work.ends(|run| {
+        if run.attempt == 1 {
+            Err(crate::support::failure("smtp.later"))
+        } else {
+            Ok(())
+        }
+    });
+    host.scheduler.add(work.schedule()).unwrap();
+    world.jump(&[&host], time("2026-04-02T00:00:00Z"));
+    world.pass(&[&host], seconds(1));
+    assert_eq!(host.log.codes(), ["smtp.later"]);
+
+    world.jump(&[&host], time("2026-03-02T00:30:00Z"));
+
+    assert_eq!(host.log.codes(), ["smtp.later", "ok"]);
+}
+
+#[test]
+fn a_slot_that_is_under_way_is_not_begun_beside_itself_when_the_clock_is_set_back() {
+    let world = World::new();
+    let host = world.host();
+    let work = host
+        .work(Some("wall"), cron("0 8 * * *", "UTC"))
+        .takes(hours(6));
+    host.scheduler
+        .add(work.overlap(Overlap::Allow).schedule())
+        .unwrap();
+    world.pass(&[&host], hours(8) + minutes(5));
+    world.jump(&[&host], time("2026-03-02T03:00:00Z"));
+    world.pass(&[&host], hours(6));
+    assert_eq!(host.log.count(), 1);
 }

@@ -1,7 +1,9 @@
 //! What becomes of slots while a run is under way, while nobody watched, while it is paused, and
 //! of runs that fail.
 
-use postrider_schedule::{Missed, Overlap, Plan, Reason, Retry, ScheduleError, WhyLeftOut};
+use postrider_schedule::{
+    Missed, Overlap, Plan, Reason, Retry, ScheduleError, StoreErrorKind, WhyLeftOut,
+};
 
 use crate::support::{Host, World, cron, failure, hours, minutes, seconds, time};
 
@@ -377,4 +379,65 @@ fn draining_waits_for_runs_and_ends_those_that_take_too_long() {
         assert_eq!(host.log.codes(), [codes]);
         assert_eq!(world.kept()[0].running, 0);
     }
+}
+
+#[test]
+fn what_was_to_run_once_while_nobody_watched_is_made_up_for() {
+    let world = World::new();
+    let make = |host: &Host| {
+        let work = host.work(Some("launch"), Plan::At(time("2026-03-02T10:00:00Z")));
+        host.scheduler.add(work.schedule()).unwrap();
+    };
+    let host = world.host();
+    make(&host);
+    world.pass(&[&host], hours(1));
+    drop(host);
+    world.clock.set(time("2026-03-02T12:00:00Z"));
+
+    let host = world.host();
+    make(&host);
+    world.pass(&[&host], hours(1));
+
+    assert_eq!(host.log.slots(), [36_000]);
+    assert_eq!(host.log.runs()[0].reason, Reason::Missed);
+    assert!(host.scheduler.is_empty());
+}
+
+#[test]
+fn a_long_message_is_cut_for_the_history() {
+    let world = World::new();
+    let host = world.host();
+    let work = host.work(Some("talks"), Plan::Every(minutes(1)));
+    let work = work.ends(|_| {
+        let mut error = failure("x");
+        error.message = "\u{e9}".repeat(1_000_000);
+        Err(error)
+    });
+    host.scheduler.add(work.schedule()).unwrap();
+    world.pass(&[&host], minutes(1));
+    let error = host.scheduler.history("talks", 1).unwrap()[0]
+        .result
+        .clone()
+        .unwrap_err();
+    assert_eq!(error.message.chars().count(), 1001);
+    assert!(error.message.ends_with('…'));
+}
+
+#[test]
+fn a_process_that_stops_does_not_wait_for_a_store_that_others_hold() {
+    let world = World::new();
+    let host = world.host();
+    let work = host
+        .work(Some("pulse"), Plan::Every(minutes(1)))
+        .takes(seconds(20));
+    host.scheduler.add(work.schedule()).unwrap();
+    world.pass(&[&host], seconds(65));
+    world.store.fail(Some(StoreErrorKind::Busy));
+    let drained = host.spawn({
+        let scheduler = host.scheduler.clone();
+        async move { scheduler.drain(seconds(5)).await }
+    });
+    world.pass(&[&host], seconds(5));
+    assert!(drained.is_finished());
+    assert_eq!(host.block_on(drained).unwrap(), 1);
 }

@@ -140,6 +140,37 @@ fn a_process_that_froze_during_a_run_does_not_lose_its_result() {
     assert_eq!((standing.runs, standing.failures), (2, 0));
 }
 
+#[test]
+fn schedules_are_kept_in_a_file_that_is_written_beside_the_driver() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("schedules.db");
+    let world = World::new();
+    for expected in [[60, 120], [180, 240]] {
+        let host = world.host_on(Arc::new(SqliteStore::open(&path).unwrap()));
+        let work = host.work(Some("pulse"), Plan::Every(minutes(1)));
+        host.scheduler.add(work.schedule()).unwrap();
+        host.settle();
+        for ended in 1..=2 {
+            world.clock.set(world.now() + minutes(1));
+            host.settle();
+            // Its end is written by another thread.
+            while host.log.outcomes().len() < ended {
+                host.breathe();
+            }
+        }
+        assert_eq!(host.log.slots(), expected);
+        assert_eq!(host.block_on(host.scheduler.drain(seconds(1))), 0);
+    }
+    let store = SqliteStore::open(&path).unwrap();
+    let slots: Vec<_> = store.history("pulse", 10).unwrap();
+    assert_eq!(slots.len(), 4);
+    assert!(
+        slots
+            .iter()
+            .all(|run| run.result.is_ok() && run.reason == Reason::Tick)
+    );
+}
+
 /// What happens to two processes.
 #[derive(Clone, Debug)]
 enum Step {
