@@ -460,7 +460,7 @@ impl Job for Task {
             Err(JobError {
                 code: failure.code,
                 message: failure.message,
-                at: failure.at.or(Some(task.at)),
+                at: failure.at,
             })
         }
         .boxed()
@@ -476,26 +476,43 @@ impl Task {
             let context = context(lua, &run)?;
             Ok(Some(MultiValue::from_iter([Value::Table(context)])))
         };
-        let finish = |_: &Lua, mut answer: MultiValue| {
+        let at = self.at.clone();
+        let finish = move |_: &Lua, mut answer: MultiValue| {
             let first = answer.pop_front().unwrap_or_default();
-            match answer.pop_front() {
-                None | Some(Value::Nil) => Ok(()),
-                Some(_) if !matches!(first, Value::Nil | Value::Boolean(false)) => Ok(()),
-                Some(error) => Err(Fault::Rethrown(error)),
+            let error = answer.pop_front().unwrap_or_default();
+            if error.is_nil() || !matches!(first, Value::Nil | Value::Boolean(false)) {
+                return Ok(());
             }
+            // A function that returns the answer of another one is gone by then: its line is ours.
+            if let Value::Table(error) = &error
+                && error.raw_get::<Value>("at")?.is_nil()
+            {
+                error.raw_set("at", at)?;
+            }
+            Err(Fault::Rethrown(error))
         };
         let called = self.invoker.perform(call, Box::new(give), Box::new(finish));
+        let called =
+            called.map(|ended| ended.map(drop).map_err(|error| self.placed(error.failure)));
         let Some(timeout) = self.timeout else {
-            return called.await.map(drop).map_err(|error| error.failure);
+            return called.await;
         };
         tokio::select! {
             biased;
-            ended = called => ended.map(drop).map_err(|error| error.failure),
+            ended = called => ended,
             () = self.clock.sleep(timeout) => {
                 let message = format!("{} took longer than its {timeout:?}", self.what);
                 Err(Failure::new("schedule.timeout", message).at(&self.at).retryable())
             }
         }
+    }
+
+    /// The failure, with the line of the schedule if it has none of its own.
+    fn placed(&self, mut failure: Failure) -> Failure {
+        if failure.at.as_deref().is_none_or(|at| at == "?") {
+            failure.at = Some(self.at.clone());
+        }
+        failure
     }
 
     /// Tells the script's `on_error`.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use postrider_config::{Presets, SecretRef, edit};
-use postrider_schedule::Clock;
+use postrider_schedule::{Clock, Draft};
 use secrecy::SecretString;
 use serde_json::Value;
 
@@ -87,6 +87,10 @@ impl Backend for World {
 
     fn add_hook(&self, hook: &Arc<dyn MessageHook>) {
         self.app().add_hook(hook);
+    }
+
+    fn draft(&self) -> Option<Draft> {
+        Backend::draft(&self.app())
     }
 
     /// What the configuration allows, and what the test gives.

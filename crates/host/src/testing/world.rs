@@ -13,9 +13,9 @@ use jiff::Timestamp;
 use postrider_auth::{Interaction, LoginMethod, Prompt, Secret};
 use postrider_config::{self as config, Config, Presets, SandboxAddress, SecretRef};
 use postrider_sandbox::Sandbox;
-use postrider_schedule::Clock as _;
+use postrider_schedule::{Clock as _, Standing};
 use secrecy::SecretString;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -397,15 +397,47 @@ impl World {
 
     /// How the schedule of that name stands.
     pub(super) fn standing(&self, name: &str) -> Result<Value, Failure> {
-        Err(Failure::new(
-            "schedule.unknown",
-            format!("no script has a schedule called \"{name}\""),
-        ))
+        let schedules = self.app().scheduler().list();
+        let named = |standing: &&Standing| standing.name.as_deref() == Some(name);
+        let Some(standing) = schedules.iter().find(named) else {
+            let known = schedules.iter().filter_map(|one| one.name.as_deref());
+            let message = format!("no script has a schedule called \"{name}\"");
+            let failure = Failure::new("schedule.unknown", message);
+            return Err(match crate::suggest::nearest(name, known) {
+                Some(nearest) => failure.with_remedy(format!("did you mean \"{nearest}\"?")),
+                None => failure,
+            });
+        };
+        let seconds = |at: Timestamp| at.as_duration().as_secs_f64();
+        let last = standing.last.as_ref().map(|last| {
+            let error = last.result.as_ref().err().map(
+                |error| json!({ "code": error.code, "message": error.message, "at": error.at }),
+            );
+            json!({
+                "at": seconds(last.started_at),
+                "took": last.took().as_secs_f64(),
+                "ok": last.result.is_ok(),
+                "error": error,
+            })
+        });
+        Ok(json!({
+            "name": standing.name,
+            "plan": standing.plan,
+            "tz": standing.zone,
+            "next": standing.next.map(seconds),
+            "last": last,
+            "paused": standing.paused,
+            "running": standing.running,
+            "runs": standing.runs,
+            "failures": standing.failures,
+        }))
     }
 
     /// Has it run now.
     pub(super) async fn run_now(&self, name: &str) -> Result<(), Failure> {
         self.standing(name)?;
+        let asked = self.app().scheduler().run_now(name);
+        asked.map_err(|error| Failure::new("schedule.running", error.to_string()))?;
         self.rest().await
     }
 

@@ -12,6 +12,7 @@ use postrider_lua::{
     MessageHooks, Script, ScriptError, SendRequest, Sent, Token,
 };
 use postrider_lua::{Failure, SmtpFailure, request as http};
+use postrider_schedule::{Clock, Draft, ManualClock, SystemClock};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
@@ -28,11 +29,17 @@ pub(crate) struct Host {
     pub(crate) listeners: Listeners,
     pub(crate) hooks: MessageHooks,
     pub(crate) activity: Activity,
+    /// In place of the system's.
+    pub(crate) clock: Mutex<Option<ManualClock>>,
+    /// Where schedules go.
+    pub(crate) draft: Mutex<Option<Draft>>,
     /// How often scripts wanted to hear what nobody heard before.
     pub(crate) reminders: AtomicUsize,
     /// Events on their way.
     raised: Mutex<Vec<Shared<BoxFuture<'static, ()>>>>,
     sending: AtomicUsize,
+    /// The threads on which sends were worked on.
+    pub(crate) sent_on: Mutex<Vec<String>>,
     /// The most sends that were under way at one time.
     pub(crate) most_sending: AtomicUsize,
 }
@@ -186,6 +193,8 @@ impl AccountHandle for Account {
     fn send(&self, message: SendRequest) -> BoxFuture<'_, Result<Sent, Failure>> {
         Box::pin(async move {
             let message = self.host.hooks.before_send(&self.name, message).await?;
+            let thread = std::thread::current().name().unwrap_or_default().to_owned();
+            self.host.sent_on.lock().unwrap().push(thread);
             let _sending = Sending::new(&self.host);
             tokio::time::sleep(Duration::from_millis(50)).await;
             if message.from.as_deref() == Some("ceo@contoso.com") {
@@ -361,6 +370,17 @@ impl Backend for Hands {
 
     fn add_hook(&self, hook: &Arc<dyn MessageHook>) {
         self.0.hooks.add(hook);
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        match &*self.0.clock.lock().unwrap() {
+            Some(clock) => Arc::new(clock.clone()),
+            None => Arc::new(SystemClock),
+        }
+    }
+
+    fn draft(&self) -> Option<Draft> {
+        self.0.draft.lock().unwrap().clone()
     }
 
     fn activity(&self) -> Activity {

@@ -9,4 +9,5 @@ mod library;
 mod limits;
 mod logged;
 mod requests;
+mod schedules;
 mod tasks;
