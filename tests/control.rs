@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read as _;
 use std::net::TcpListener;
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 use support::daemon::Daemon;
 use support::home::Home;
 use support::sandbox::{Sandbox, read_mail};
-use support::{Ended, find_program, run, run_with, skip, write_private};
+use support::{Ended, find_program, free_port, root, run, run_with, skip, write_private};
 
 /// A daemon's home with the sandbox's accounts; the client secret is for the story to give away.
 fn home(sandbox: &Sandbox, more: &str) -> Home {
@@ -535,4 +536,164 @@ fn schedules_are_seen_and_run_without_a_daemon() {
     write_private(&home.path().join("scripts.d/wrong.lua"), "local x =\n");
     let wrong = home.run(["schedule", "run", "good"]).expect_status(65);
     assert!(wrong.stderr.contains("wrong.lua:"), "{wrong:?}");
+}
+
+/// A scrape, as the reference parser reads it; or why that is not there.
+fn read_by_a_stranger(text: &str) -> Result<Vec<Value>, String> {
+    let peers = root().join("tests/peers");
+    let python = peers.join("venv/bin/python");
+    if !python.exists() {
+        return Err(
+            "prometheus-client is not installed (python3 -m venv tests/peers/venv, then \
+             tests/peers/venv/bin/pip install -r tests/peers/requirements.txt)"
+                .to_owned(),
+        );
+    }
+    let ended = run_with(Command::new(python).arg(peers.join("openmetrics.py")), text);
+    let ended = ended.expect_status(0);
+    Ok(ended.json().as_array().unwrap().clone())
+}
+
+/// The samples of a scrape, each as `name{label="value"}`: lines that are nothing else are a
+/// mistake, and so is a sample that comes twice or belongs to no family.
+fn samples(text: &str) -> BTreeMap<String, f64> {
+    let mut lines = text.lines();
+    assert_eq!(lines.next_back(), Some("# EOF"));
+    let mut family = "";
+    let mut families = BTreeSet::new();
+    let mut samples = BTreeMap::new();
+    for line in lines {
+        if let Some(comment) = line.strip_prefix("# ") {
+            let [keyword, name, _] = comment.splitn(3, ' ').collect::<Vec<_>>()[..] else {
+                panic!("{line}");
+            };
+            assert!(["HELP", "TYPE", "UNIT"].contains(&keyword), "{line}");
+            if name != family {
+                assert!(families.insert(name), "{name} comes twice");
+                family = name;
+            }
+            continue;
+        }
+        let (sample, value) = line.rsplit_once(' ').expect(line);
+        assert!(sample.starts_with(family), "{line} is not of {family}");
+        let value = value.parse().expect(line);
+        assert!(samples.insert(sample.to_owned(), value).is_none(), "{line}");
+    }
+    samples
+}
+
+#[test]
+fn what_the_daemon_counts_can_be_scraped_and_its_health_asked_for() {
+    if find_program("curl").is_none() {
+        return skip("curl is not installed");
+    }
+    let sandbox = Sandbox::start();
+    let home = with_schedules(&sandbox);
+    let file = home.path().join("postrider.toml");
+    let address = format!("127.0.0.1:{}", free_port());
+    let serve = format!("[serve]\nmetrics = \"{address}\"\n");
+    let config = fs::read_to_string(&file).unwrap();
+    write_private(&file, config.replacen("[serve]\n", &serve, 1));
+    let daemon = only_the_daemon_knows(&sandbox, &home);
+    let ask = |arguments: &[&str], path: &str| {
+        let mut curl = Command::new("curl");
+        let curl = curl.args(["--silent", "--show-error", "--write-out"]);
+        let curl = curl.arg("\n%{http_code} %{content_type}").args(arguments);
+        let ended = run(curl.arg(format!("http://{address}{path}"))).expect_status(0);
+        let (body, head) = ended.stdout.rsplit_once('\n').unwrap();
+        (body.to_owned(), head.to_owned())
+    };
+
+    let token = home.token("sandbox");
+    home.run(["rotate", "sandbox", "--force"]).expect_status(0);
+    let send = [
+        "send",
+        "--account",
+        "sandbox",
+        "--to",
+        "ops@contoso.com",
+        "--text",
+        "x",
+    ];
+    home.run(send).expect_status(0);
+    home.run(["schedule", "run", "good"]).expect_status(0);
+    home.run(["schedule", "run", "bad/one two"])
+        .expect_status(1);
+    home.run(["schedule", "pause", "good"]).expect_status(0);
+    home.run(["reload"]).expect_status(0);
+
+    let (text, head) = ask(&[], "/metrics");
+    assert!(
+        head.starts_with("200 application/openmetrics-text; version=1.0.0"),
+        "{head}"
+    );
+    let found = samples(&text);
+    for (sample, value) in [
+        (
+            r#"postrider_sends_total{account="sandbox",verdict="accepted"}"#,
+            1.0,
+        ),
+        (r#"postrider_refreshes_total{result="ok"}"#, 2.0),
+        (
+            r#"postrider_schedule_runs_total{schedule="good",result="ok"}"#,
+            1.0,
+        ),
+        (
+            r#"postrider_schedule_runs_total{schedule="bad/one two",result="failed"}"#,
+            1.0,
+        ),
+        (r#"postrider_reloads_total{result="ok"}"#, 1.0),
+        (r#"postrider_generation"#, 2.0),
+        (r#"postrider_schedules{state="all"}"#, 3.0),
+        (r#"postrider_schedules{state="paused"}"#, 1.0),
+        (r#"postrider_tokens{state="fresh"}"#, 1.0),
+    ] {
+        assert_eq!(found.get(sample), Some(&value), "{sample} in {text}");
+    }
+    let memory = found.get(r#"postrider_lua_memory_bytes{script="plan.lua"}"#);
+    assert!(memory.is_some_and(|octets| *octets > 1000.0), "{text}");
+    match read_by_a_stranger(&text) {
+        Ok(theirs) => {
+            assert_eq!(theirs.len(), found.len(), "{theirs:?}");
+            let sends = theirs
+                .iter()
+                .find(|one| one["name"] == "postrider_sends_total");
+            let sends = sends.unwrap();
+            assert_eq!(
+                (&sends["type"], sends["value"].as_f64()),
+                (&json!("counter"), Some(1.0))
+            );
+        }
+        Err(reason) => skip(&reason),
+    }
+
+    let (health, head) = ask(&[], "/healthz");
+    let health: Value = serde_json::from_str(&health).unwrap();
+    assert_eq!(
+        (head.as_str(), &health["ok"]),
+        ("200 application/json", &json!(true))
+    );
+    let (again, _) = ask(&["--header", "Host: localhost:1"], "/metrics");
+    assert!(!again.is_empty());
+    // A page in a browser, led here by a name of its own.
+    for host in [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+    ] {
+        for path in ["/metrics", "/healthz"] {
+            let (body, head) = ask(&["--header", &format!("Host: {host}")], path);
+            assert!(head.starts_with("421 "), "{host} {head} {body}");
+            assert!(!body.contains("postrider"), "{body}");
+        }
+    }
+    assert!(ask(&[], "/v1/status").1.starts_with("404 "));
+    assert!(ask(&["--data", "x"], "/metrics").1.starts_with("405 "));
+
+    let (_, secret) = sandbox.client_secret();
+    let status = home.run(["status", "--json"]).expect_status(0).stdout;
+    for said in [text, again, health.to_string(), status] {
+        assert!(!said.contains(secret) && !said.contains(&token), "{said}");
+    }
+    daemon.terminate().expect_status(0);
 }
