@@ -1,8 +1,13 @@
 //! A store that fails stops nothing, is not asked all the time, and loses nothing.
 
-use postrider_schedule::{Missed, Plan, Reason, Store as _, StoreErrorKind};
+use std::collections::BTreeSet;
 
-use crate::support::{World, hours, minutes, seconds, time};
+use postrider_schedule::{
+    Draft, HISTORY, Missed, Overlap, Plan, Reason, Store as _, StoreErrorKind,
+};
+use proptest::prelude::*;
+
+use crate::support::{START, World, hours, minutes, seconds, time};
 
 const TROUBLE: &str = "schedules.db: it fails; schedules go on from memory until it works again";
 const RECOVERED: &str = "the store of schedules works again";
@@ -208,4 +213,94 @@ fn what_another_process_did_meanwhile_stays() {
     assert_eq!(standing.runs, runs as u64);
     let history = world.store.history("pulse", 100).unwrap();
     assert_eq!(history.len(), runs);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Fail(bool),
+    Recover,
+    Pass(u64),
+    Jump(u64),
+    RunNow,
+    Pause(bool),
+    Reload,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => any::<bool>().prop_map(Step::Fail),
+        3 => Just(Step::Recover),
+        5 => (1..1500_u64).prop_map(Step::Pass),
+        1 => (1..5000_u64).prop_map(Step::Jump),
+        1 => Just(Step::RunNow),
+        1 => any::<bool>().prop_map(Step::Pause),
+        1 => Just(Step::Reload),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whenever_it_fails_and_recovers_no_slot_comes_twice_and_none_is_lost(
+        steps in proptest::collection::vec(step(), 1..40)
+    ) {
+        let world = World::new();
+        let host = world.host();
+        let make = |draft: &Draft| {
+            for name in ["all", "paused"] {
+                let work = host.work(Some(name), crate::support::cron("*/5 * * * *", "UTC"));
+                let work = work.takes(seconds(50)).missed(Missed::All).overlap(Overlap::Queue);
+                draft.add(work.schedule()).unwrap();
+            }
+        };
+        let draft = host.scheduler.generation();
+        make(&draft);
+        host.scheduler.install(&draft);
+        for step in &steps {
+            match step {
+                Step::Fail(true) => world.store.fail(Some(StoreErrorKind::Full)),
+                Step::Fail(false) => world.store.fail(Some(StoreErrorKind::Busy)),
+                Step::Recover => world.store.fail(None),
+                Step::Pass(span) => world.pass(&[&host], seconds(*span)),
+                Step::Jump(span) => world.jump(&[&host], world.now() + seconds(*span)),
+                Step::RunNow => drop(host.scheduler.run_now("paused")),
+                // A store that is busy refuses.
+                Step::Pause(true) => drop(host.scheduler.pause("paused")),
+                Step::Pause(false) => drop(host.scheduler.resume("paused")),
+                Step::Reload => {
+                    let draft = host.scheduler.generation();
+                    make(&draft);
+                    host.scheduler.install(&draft);
+                }
+            }
+        }
+        world.store.fail(None);
+        world.pass(&[&host], hours(3));
+
+        let runs = host.log.runs();
+        for name in ["all", "paused"] {
+            let by_plan = runs.iter().filter(|run| {
+                run.name.as_deref() == Some(name) && run.reason != Reason::Manual
+            });
+            let slots: Vec<_> = by_plan.map(|run| run.scheduled_at).collect();
+            let once: BTreeSet<_> = slots.iter().collect();
+            prop_assert_eq!(slots.len(), once.len(), "{}", name);
+            if name == "all" {
+                let passed = world.now().duration_since(time(START)).as_secs();
+                prop_assert_eq!(once.len(), usize::try_from(passed / 300).unwrap());
+            }
+        }
+        for standing in world.kept() {
+            let name = standing.name.as_deref();
+            let ended = host.log.outcomes().into_iter().filter(|run| run.name.as_deref() == name);
+            let ended = ended.count();
+            prop_assert_eq!(standing.runs, ended as u64, "{:?}", name);
+            let history = world.store.history(name.unwrap(), HISTORY).unwrap();
+            prop_assert_eq!(history.len(), ended.min(HISTORY));
+        }
+        let told = host.log.trouble();
+        prop_assert!(told.iter().zip([TROUBLE, RECOVERED].iter().cycle()).all(|(a, b)| a == b));
+        prop_assert!(told.len().is_multiple_of(2));
+    }
 }
