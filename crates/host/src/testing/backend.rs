@@ -7,14 +7,16 @@ use std::sync::Arc;
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use postrider_config::{Presets, SecretRef, edit};
 use postrider_schedule::{Clock, Draft};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 
 use super::world::World;
 use crate::app;
 use crate::failure::Failure;
 use crate::lua::request::{Request, Response};
-use crate::lua::{AccountHandle, Activity, Backend, HostEvent, Listener, MessageHook, Permissions};
+use crate::lua::{
+    AccountHandle, Activity, Backend, Ended, HostEvent, Listener, MessageHook, Permissions, Program,
+};
 
 impl Backend for World {
     fn account_from_config<'a>(
@@ -91,6 +93,29 @@ impl Backend for World {
 
     fn draft(&self) -> Option<Draft> {
         Backend::draft(&self.app())
+    }
+
+    /// Only what the test sets.
+    fn variable(&self, name: &str) -> Option<String> {
+        self.outside().env(name).map(str::to_owned)
+    }
+
+    /// Nothing is started: the test says how it ends.
+    fn run(&self, program: Program) -> BoxFuture<'_, Result<Ended, Failure>> {
+        let arguments = program.arguments.iter();
+        let arguments: Vec<String> = arguments
+            .map(|argument| argument.to_string_lossy().into_owned())
+            .collect();
+        let path = program.path.display().to_string();
+        let stdin = program.stdin.expose_secret();
+        let ended = self.outside().run(&path, &arguments, stdin);
+        let ended = ended.map(|ended| Ended {
+            status: Some(ended.status),
+            signal: None,
+            stdout: ended.stdout,
+            stderr: ended.stderr,
+        });
+        ready(ended).boxed()
     }
 
     /// What the configuration allows, and what the test gives.
