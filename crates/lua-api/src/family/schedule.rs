@@ -183,9 +183,9 @@ pub(crate) const FAMILY: Family = Family {
                 waits: false,
                 errors: Errors::Raised(&[REFUSED]),
             },
-            doc: r#"Runs a function again and again, first when the interval has passed once. Only while the script loads, from its own top level.
+            doc: r"Runs a function again and again, first when the interval has passed once. Only while the script loads, from its own top level.
 
-A run is a call of its own, with limits of its own. What it raises is logged and told as `schedule.failed`; the schedule goes on. Intervals do not drift: they count from when the schedule was first made, and with a `name` also across restarts."#,
+A run is a call of its own, with limits of its own. What it raises is logged and told as `schedule.failed`; the schedule goes on. Intervals do not drift: they count from when the schedule was first made, and with a `name` also across restarts.",
             since: "0.1",
             example: r#"local ops = pr.account "alerts"
 pr.every("5m", function(run)
@@ -209,9 +209,9 @@ end, { name = "health", timeout = "1m", retry = 2 })"#,
                 waits: false,
                 errors: Errors::Raised(&[REFUSED]),
             },
-            doc: r#"Runs a function when the wall clock says so. Only while the script loads, from its own top level.
+            doc: r"Runs a function when the wall clock says so. Only while the script loads, from its own top level.
 
-A time that the clocks skip when they are set forward is run when they have been; one that comes twice when they are set back is run the first time only. Where hours are `*` or a step, it runs as often as it says, by the time that passes."#,
+A time that the clocks skip when they are set forward is run when they have been; one that comes twice when they are set back is run the first time only. Where hours are `*` or a step, it runs as often as it says, by the time that passes.",
             since: "0.1",
             example: r#"local ops = pr.account "alerts"
 pr.cron("0 8 * * mon-fri", function()
