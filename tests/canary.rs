@@ -7,6 +7,8 @@ mod support;
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -16,11 +18,12 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use support::browser::Browser;
+use support::daemon::Daemon;
 use support::home::{Home, Login, PATIENCE};
 use support::needles::Needles;
 use support::openid::OpenId;
 use support::sandbox::{PERSON, Sandbox};
-use support::{Ended, cargo, files, find_program, run, run_with, skip, write_private};
+use support::{Ended, cargo, files, find_program, free_port, run, run_with, skip, write_private};
 
 const CLIENT_SECRET: &str = "Canary+Client/Secret=1&2%3 4";
 const WRONG_CLIENT_SECRET: &str = "Canary+Wrong/Client=Secret&5";
@@ -141,7 +144,11 @@ fn planted(provider: &OpenId, certificate: &Path, key: &Path) -> (Sandbox, Overh
         )
     };
     let mut config = format!("[vault]\npassphrase = {}\n", file("passphrase", PASSPHRASE));
-    config += "[scripts]\nrun = [\"/bin/cat\", \"/bin/false\", \"/bin/sleep\", \"/bin/true\"]\nfs = { write = [\".\"] }\n";
+    config += &format!(
+        "[serve]\nwatch = false\nmetrics = \"127.0.0.1:{}\"\n",
+        free_port()
+    );
+    config += "[scripts]\ndir = \"scripts.d\"\nrun = [\"/bin/cat\", \"/bin/false\", \"/bin/sleep\", \"/bin/true\"]\nfs = { write = [\".\"] }\n";
     let key = fs::read_to_string(key).unwrap();
     for account in [
         proved_by("secret", "client_secret = { vault = \"client\" }"),
@@ -188,6 +195,7 @@ fn planted(provider: &OpenId, certificate: &Path, key: &Path) -> (Sandbox, Overh
     config += "[account.person]";
     config += &person;
     home.configure(&config);
+    fs::create_dir(home.path().join("scripts.d")).unwrap();
 
     let overheard = Overheard {
         home,
@@ -252,6 +260,7 @@ fn no_secret_is_ever_said_or_kept_in_the_clear() {
     everything_works(&mut user);
     everything_fails(&mut user, &sandbox, &provider);
     scripts_ask(&mut user);
+    the_daemon_is_asked(&mut user, &sandbox);
     the_vault_is_moved(&mut user);
     user.run(&["logout", "openid"], "");
 
@@ -422,6 +431,88 @@ error(secret)
     for ended in user.run(&["run", "ask.lua"], "") {
         ended.expect_status(1);
     }
+}
+
+fn the_daemon_is_asked(user: &mut Overheard, sandbox: &Sandbox) {
+    let script = r#"
+local pr = require "postrider"
+local secret = pr.secret.vault "client"
+pr.every("1h", function()
+  print(secret)
+  pr.log.warn("scheduled", { secret = secret, status = pr.account("secret"):status() })
+  print(pr.account("wrong-secret"):rotate())
+  error(secret)
+end, { name = "leaky", on_error = function(failure) print(failure) end })
+pr.on("token.refreshed", function(event) print(event.account); error(secret) end)
+"#;
+    write_private(&user.home.path().join("scripts.d/leaky.lua"), script);
+    let mut command = user.home.postrider(["serve", "--log", "trace"]);
+    let daemon = Daemon::started_by(&mut command, &user.home);
+
+    for account in ["secret", "certificate", "person", "openid", "basic"] {
+        for ended in user.run(&["rotate", account, "--force"], "") {
+            ended.expect_status(0);
+        }
+        user.token(account);
+    }
+    for account in GOOD.into_iter().chain(BAD) {
+        user.run(&["account", "show", account], "");
+        user.run(&["account", "test", account], "");
+        user.run(&["rotate", account, "--force"], "");
+    }
+    let said = format!("the secret was {CLIENT_SECRET}");
+    for body in [
+        &said,
+        &json!({ "error": said, "error_description": said }).to_string(),
+    ] {
+        sandbox.break_tokens(json!({ "http": { "status": 400, "body": body } }));
+        user.run(&["rotate", "secret", "--force"], "");
+    }
+    sandbox.mend_tokens();
+    for ended in user.run(&["schedule", "run", "leaky"], "") {
+        assert_ne!(ended.status, 0);
+    }
+    for command in [
+        ["schedule", "list"].as_slice(),
+        &["schedule", "history", "leaky"],
+        &["account", "list"],
+        &["status"],
+        &["reload"],
+    ] {
+        for ended in user.run(command, "") {
+            ended.expect_status(0);
+        }
+    }
+    for (method, path) in [
+        ("GET", "/v1/hello"),
+        ("GET", "/v1/status"),
+        ("GET", "/v1/accounts"),
+        ("GET", "/v1/accounts/secret"),
+        ("GET", "/v1/schedules"),
+        ("GET", "/v1/schedules/leaky/history"),
+        ("POST", "/v1/accounts/secret/rotate"),
+        ("POST", "/v1/accounts/wrong-secret/rotate"),
+        ("POST", "/v1/accounts/wrong-password/check"),
+        ("POST", "/v1/schedules/leaky/pause"),
+    ] {
+        let (_, answer) = daemon.ask(method, path);
+        assert!(!answer.is_null(), "{path}");
+        user.hear(&format!("{method} {path}"), &answer.to_string());
+    }
+    let config = fs::read_to_string(user.home.path().join("postrider.toml")).unwrap();
+    let (_, address) = config.split_once("metrics = \"").unwrap();
+    let (address, _) = address.split_once('"').unwrap();
+    for path in ["metrics", "healthz"] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET /{path} HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+        user.hear(path, &answer);
+    }
+    let ended = daemon.terminate().expect_status(0);
+    assert!(ended.stderr.contains("leaky"), "{ended:?}");
+    user.overhear("serve", &ended, &[]);
 }
 
 fn the_vault_is_moved(user: &mut Overheard) {
