@@ -131,7 +131,8 @@ impl Handle {
         };
         let now = scheduler.now();
         let mut state = scheduler.state();
-        if state.running(&self.key) > 0 {
+        let mut runs = state.under_way.iter();
+        if runs.any(|run| run.set == self.set && run.key == self.key) {
             return false;
         }
         match state.find(self.set, &self.key) {

@@ -187,8 +187,8 @@ impl Scheduler {
     }
 
     async fn claim(&self, key: Key, schedule: Arc<Schedule>, waiting: Waiting, now: Timestamp) {
-        let (alone, by_the_clock) = match self.state().live.get(&key) {
-            Some(entry) => (entry.is_alone(), entry.goes_by_the_clock()),
+        let (alone, by_the_clock, set) = match self.state().live.get(&key) {
+            Some(entry) => (entry.is_alone(), entry.goes_by_the_clock(), entry.set),
             None => return,
         };
         let ask = Ask {
@@ -226,15 +226,29 @@ impl Scheduler {
                 (Ok(row), Some(entry)) => {
                     entry.claimed(waiting, claim, row, now, &mut left_out);
                     // A new generation may have come meanwhile.
-                    Some(Arc::clone(&entry.schedule))
+                    Some((Arc::clone(&entry.schedule), entry.set))
                 }
                 // It was withdrawn while the store was asked: this is its last run.
-                (Ok(_), None) => Some(schedule),
+                (Ok(_), None) => Some((schedule, set)),
             }
+            .and_then(|(schedule, set)| match claim {
+                // In the same breath: its generation is not over while the run is under way.
+                Claim::Mine(number) => {
+                    let (stop, stopped) = oneshot::channel();
+                    state.under_way.push(UnderWay {
+                        key: key.clone(),
+                        set,
+                        number,
+                        stop: Some(stop),
+                    });
+                    Some((schedule, number, stopped))
+                }
+                _ => None,
+            })
         };
         self.tell(&left_out);
-        if let (Claim::Mine(number), Some(schedule)) = (claim, begun) {
-            self.begin(key, schedule, waiting, number, now);
+        if let Some((schedule, number, stopped)) = begun {
+            self.begin(key, schedule, waiting, (number, stopped), now);
         }
     }
 
@@ -243,15 +257,9 @@ impl Scheduler {
         key: Key,
         schedule: Arc<Schedule>,
         waiting: Waiting,
-        number: u64,
+        (number, stopped): (u64, oneshot::Receiver<()>),
         now: Timestamp,
     ) {
-        let (stop, stopped) = oneshot::channel();
-        self.state().under_way.push(UnderWay {
-            key: key.clone(),
-            number,
-            stop: Some(stop),
-        });
         let run = Run {
             name: schedule.options.name.clone(),
             scheduled_at: waiting.slot,

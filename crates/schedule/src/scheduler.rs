@@ -90,6 +90,8 @@ pub(crate) struct State {
 /// A run under way in this process.
 pub(crate) struct UnderWay {
     pub(crate) key: Key,
+    /// The generation whose run it is.
+    pub(crate) set: u64,
     pub(crate) number: u64,
     /// Ends it early.
     pub(crate) stop: Option<oneshot::Sender<()>>,
