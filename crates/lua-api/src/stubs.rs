@@ -338,6 +338,13 @@ mod tests {
     }
 
     #[test]
+    fn the_stubs_are_lua() {
+        let page = stubs();
+        let parsed = full_moon::parse_fallible(&page, full_moon::LuaVersion::lua54());
+        assert!(parsed.errors().is_empty(), "{:?}", parsed.errors());
+    }
+
+    #[test]
     fn what_is_switched_off_is_told_anew() {
         let page = stubs();
         for (library, names) in crate::STANDARD {
