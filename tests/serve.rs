@@ -335,7 +335,9 @@ fn reloaded_500_times_under_load_nothing_is_lost_doubled_or_half_there() {
         unreachable!()
     };
     assert!(late < early + GROWTH, "{early} octets became {late}");
-    daemon.terminate().expect_status(0);
+    let asked = Instant::now();
+    let ended = daemon.terminate().expect_status(0);
+    assert!(asked.elapsed() < PROMPT, "{}", ended.stderr);
 }
 
 /// How many ticks there were: one for each second, and none twice.
@@ -370,6 +372,9 @@ fn answers(daemon: &Daemon) -> u32 {
     }
     u32::try_from(answers.len()).unwrap()
 }
+
+/// Nothing is under way that the end would wait for: less than it waits then.
+const PROMPT: Duration = Duration::from_secs(20);
 
 /// Two scripts that name their generation wherever they can be seen.
 fn generation_of_two(home: &Home, number: u32) {

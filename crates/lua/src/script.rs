@@ -223,9 +223,15 @@ impl Script {
             }
             // Whoever drops the script does not wait for what it has begun.
             if let Ok(at_most) = stage.actor.meanwhile(orders).await {
-                stage.schedules.cancel();
-                stage.actor.close();
-                let _ = tokio::time::timeout(at_most, stage.actor.finish()).await;
+                let ending = async {
+                    stage.schedules.cancel();
+                    // A run that was begun and has not called yet is let in.
+                    let schedules = Arc::clone(&stage.schedules);
+                    stage.actor.meanwhile(schedules.finished()).await;
+                    stage.actor.close();
+                    stage.actor.finish().await;
+                };
+                let _ = tokio::time::timeout(at_most, ending).await;
             }
             drop(stage);
             let _ = ended.send(());
