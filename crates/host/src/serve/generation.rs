@@ -97,7 +97,7 @@ pub(super) async fn prepare(
     let mut read = BTreeSet::new();
     let outcome = load(origin, &mut before, &mut settings, &mut read).await;
     let watch = match &outcome {
-        Ok(_) => before.only(read),
+        Ok(_) => before.only(&read),
         // What mends it may be anywhere.
         Err(_) => before.and(read),
     };

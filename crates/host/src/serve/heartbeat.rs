@@ -35,15 +35,16 @@ pub(super) async fn keep(
             let answered = main_loop.send(ask).await.is_ok() && answer.await.is_ok();
             (answered, due.await)
         };
-        match timeout(every, all).await {
-            Ok((true, Ok(due))) => match overdue.look(due, Instant::now()) {
+        if let Ok((true, Ok(due))) = timeout(every, all).await {
+            match overdue.look(due, Instant::now()) {
                 None => systemd::alive(),
                 Some(name) => tracing::error!(
                     schedule = name,
                     "it is long due and does not run: the scheduler stands still"
                 ),
-            },
-            _ => tracing::error!("the daemon does not answer itself"),
+            }
+        } else {
+            tracing::error!("the daemon does not answer itself");
         }
         sleep(every).await;
     }

@@ -1,4 +1,4 @@
-//! What the service manager is told, if one listens (`$NOTIFY_SOCKET`): sd_notify(3).
+//! What the service manager is told, if one listens (`$NOTIFY_SOCKET`): `sd_notify(3)`.
 
 use std::time::Duration;
 

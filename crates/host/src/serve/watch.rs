@@ -84,7 +84,7 @@ impl Before {
     pub(super) fn also(&mut self, files: impl IntoIterator<Item = PathBuf>) {
         for path in files {
             if !self.watch.known.contains_key(&path) {
-                self.watch.take_down(path);
+                self.watch.take_down(&path);
             }
         }
     }
@@ -98,7 +98,7 @@ impl Before {
             }
             let changed = fs::metadata(&path).and_then(|found| found.modified());
             let settled = changed.is_ok_and(|at| at + TICK < self.since);
-            watch.take_down(path.clone());
+            watch.take_down(&path);
             if !settled {
                 // Which state of it was loaded, nobody knows: it is loaded again.
                 watch.known.insert(path.clone(), None);
@@ -109,7 +109,7 @@ impl Before {
     }
 
     /// The watch over what loading read, and nothing else.
-    pub(super) fn only(self, read: BTreeSet<PathBuf>) -> Watch {
+    pub(super) fn only(self, read: &BTreeSet<PathBuf>) -> Watch {
         let mut watch = self.and(read.iter().cloned());
         watch.known.retain(|path, _| read.contains(path));
         watch.contents.retain(|path, _| read.contains(path));
@@ -118,10 +118,10 @@ impl Before {
 }
 
 impl Watch {
-    fn take_down(&mut self, path: PathBuf) {
+    fn take_down(&mut self, path: &Path) {
         // The stamp first: what changes between the two is seen at the next look.
-        self.known.insert(path.clone(), Stamp::of(&path));
-        self.contents.insert(path.clone(), content(&path));
+        self.known.insert(path.to_owned(), Stamp::of(path));
+        self.contents.insert(path.to_owned(), content(path));
     }
 
     /// The files.

@@ -72,6 +72,10 @@ impl Clock for TestClock {
     fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
         self.sleep_until(self.now().checked_add(span).unwrap_or(Timestamp::MAX))
     }
+
+    fn set_back(&self) -> BoxFuture<'static, ()> {
+        self.manual.set_back()
+    }
 }
 
 /// The sandbox outlives the worlds: its time is that of the world it is in.

@@ -222,12 +222,12 @@ impl Runner {
 /// A real clock: the runtime's own goes where the test moves it. Dropping the sender ends it.
 fn timer(span: Duration) -> (mpsc::Sender<()>, oneshot::Receiver<()>) {
     let (cancel, ended) = mpsc::channel();
-    let (ring, rung) = oneshot::channel();
+    let (ring, bell) = oneshot::channel();
     std::thread::spawn(move || {
         if ended.recv_timeout(span) == Err(mpsc::RecvTimeoutError::Timeout) {
             // The case may have ended meanwhile.
             let _ = ring.send(());
         }
     });
-    (cancel, rung)
+    (cancel, bell)
 }

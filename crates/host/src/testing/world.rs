@@ -54,7 +54,7 @@ client_secret = { env = "ALERTS_CLIENT_SECRET" }
 
 /// The world of one case. Clones are the same.
 #[derive(Clone)]
-pub struct World(Arc<Inner>);
+pub(super) struct World(Arc<Inner>);
 
 pub(super) struct Inner {
     stage: Arc<Stage>,
@@ -149,7 +149,9 @@ impl World {
             .map_err(|error| Failure::new("file.failed", format!("{}: {error}", file.display())))?;
         // What the test has scripted so far still holds; who was there before does not.
         let mut scenario = redirect::empty();
-        scenario.faults = self.sandbox().state().scenario().faults.clone();
+        scenario
+            .faults
+            .clone_from(&self.sandbox().state().scenario().faults);
         for account in config.accounts.values_mut() {
             self.take_in(account, &mut scenario);
         }

@@ -253,11 +253,11 @@ pub(crate) const FAMILY: Family = Family {
                 waits: false,
                 errors: Errors::Never,
             },
-            doc: r#"Runs a function whenever something happens, for as long as the script lives. Only while the script loads, from its own top level: never from a handler or a schedule.
+            doc: r"Runs a function whenever something happens, for as long as the script lives. Only while the script loads, from its own top level: never from a handler or a schedule.
 
 Several handlers of one event begin in their order and run at the same time, each as a call of its own with limits of its own. What a handler raises is logged and counted, and ends neither the others nor the script; one that takes longer than ten minutes is stopped. An event counts as heard if at least one handler ran to its end. A warning that came to light before there was a handler is told then. A script that ends of itself waits, for 30 seconds at most, until what has happened is dealt with.
 
-A handler of `message.before_send` is asked about every message before it is sent, and its sender waits for it. It returns nothing, and the message stays as it is; or a message, which is sent instead, with the fields of `account:send` and no others; or `false` and a reason, and the message is refused with the code `hook.refused`. Where there are several, each sees what the one before made of the message. One that raises, or takes longer than 30 seconds, refuses it with `hook.failed`, which may be tried again. What a hook itself sends passes by the hooks."#,
+A handler of `message.before_send` is asked about every message before it is sent, and its sender waits for it. It returns nothing, and the message stays as it is; or a message, which is sent instead, with the fields of `account:send` and no others; or `false` and a reason, and the message is refused with the code `hook.refused`. Where there are several, each sees what the one before made of the message. One that raises, or takes longer than 30 seconds, refuses it with `hook.failed`, which may be tried again. What a hook itself sends passes by the hooks.",
             since: "0.1",
             example: r#"pr.on("token.reauthorization_required", function(event)
   local hook = pr.secret.env "ALERT_WEBHOOK"

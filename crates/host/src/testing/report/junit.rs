@@ -1,4 +1,4 @@
-//! XML as JUnit writes it and CI servers read it.
+//! XML as `JUnit` writes it and CI servers read it.
 
 use std::fmt::Write as _;
 
