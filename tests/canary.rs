@@ -144,10 +144,9 @@ fn planted(provider: &OpenId, certificate: &Path, key: &Path) -> (Sandbox, Overh
         )
     };
     let mut config = format!("[vault]\npassphrase = {}\n", file("passphrase", PASSPHRASE));
-    config += &format!(
-        "[serve]\nwatch = false\nmetrics = \"127.0.0.1:{}\"\n",
-        free_port()
-    );
+    let port = free_port();
+    config += "[serve]\nwatch = false\n";
+    let _ = writeln!(config, "metrics = \"127.0.0.1:{port}\"");
     config += "[scripts]\ndir = \"scripts.d\"\nrun = [\"/bin/cat\", \"/bin/false\", \"/bin/sleep\", \"/bin/true\"]\nfs = { write = [\".\"] }\n";
     let key = fs::read_to_string(key).unwrap();
     for account in [

@@ -10,7 +10,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 use serde_json::{Value, json};
 use support::daemon::Daemon;
 use support::home::Home;
@@ -184,6 +184,10 @@ fn a_daemon_that_hangs_keeps_nobody_waiting() {
     let daemon = Daemon::start(&home);
     let token = home.token("sandbox");
     daemon.signal(Signal::STOP);
+    // Some of its threads go on for a moment.
+    let process = Pid::from_raw(i32::try_from(daemon.id()).unwrap());
+    let stopped = waitpid(process, WaitOptions::UNTRACED).unwrap().unwrap();
+    assert!(stopped.1.stopped(), "{stopped:?}");
 
     let ended = home
         .run(["--log", "info", "token", "sandbox"])
@@ -416,7 +420,10 @@ fn with_schedules(sandbox: &Sandbox) -> Home {
     let home = home(sandbox, "");
     let file = home.path().join("postrider.toml");
     let config = fs::read_to_string(&file).unwrap();
-    let fs = format!("[scripts]\nfs = {{ write = [{:?}] }}\n", home.path());
+    let fs = format!(
+        "[scripts]\nfs = {{ write = [\"{}\"] }}\n",
+        home.path().display()
+    );
     write_private(&file, config.replacen("[scripts]\n", &fs, 1));
     let script = SCHEDULES.replace("HOME", &home.path().display().to_string());
     write_private(&home.path().join("scripts.d/plan.lua"), script);
@@ -582,27 +589,41 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
     samples
 }
 
+/// Where a daemon's metrics are.
+struct Scraped(String);
+
+impl Scraped {
+    /// A home with schedules, and metrics at a port of its own.
+    fn home(sandbox: &Sandbox) -> (Home, Self) {
+        let home = with_schedules(sandbox);
+        let file = home.path().join("postrider.toml");
+        let address = format!("127.0.0.1:{}", free_port());
+        let serve = format!("[serve]\nmetrics = \"{address}\"\n");
+        let config = fs::read_to_string(&file).unwrap();
+        write_private(&file, config.replacen("[serve]\n", &serve, 1));
+        (home, Self(address))
+    }
+
+    /// Asks with curl: the body, then the status and the type.
+    #[track_caller]
+    fn ask(&self, arguments: &[&str], path: &str) -> (String, String) {
+        let mut curl = Command::new("curl");
+        let curl = curl.args(["--silent", "--show-error", "--write-out"]);
+        let curl = curl.arg("\n%{http_code} %{content_type}").args(arguments);
+        let ended = run(curl.arg(format!("http://{}{path}", self.0))).expect_status(0);
+        let (body, head) = ended.stdout.rsplit_once('\n').unwrap();
+        (body.to_owned(), head.to_owned())
+    }
+}
+
 #[test]
-fn what_the_daemon_counts_can_be_scraped_and_its_health_asked_for() {
+fn what_the_daemon_counts_can_be_scraped() {
     if find_program("curl").is_none() {
         return skip("curl is not installed");
     }
     let sandbox = Sandbox::start();
-    let home = with_schedules(&sandbox);
-    let file = home.path().join("postrider.toml");
-    let address = format!("127.0.0.1:{}", free_port());
-    let serve = format!("[serve]\nmetrics = \"{address}\"\n");
-    let config = fs::read_to_string(&file).unwrap();
-    write_private(&file, config.replacen("[serve]\n", &serve, 1));
+    let (home, scraped) = Scraped::home(&sandbox);
     let daemon = only_the_daemon_knows(&sandbox, &home);
-    let ask = |arguments: &[&str], path: &str| {
-        let mut curl = Command::new("curl");
-        let curl = curl.args(["--silent", "--show-error", "--write-out"]);
-        let curl = curl.arg("\n%{http_code} %{content_type}").args(arguments);
-        let ended = run(curl.arg(format!("http://{address}{path}"))).expect_status(0);
-        let (body, head) = ended.stdout.rsplit_once('\n').unwrap();
-        (body.to_owned(), head.to_owned())
-    };
 
     let token = home.token("sandbox");
     home.run(["rotate", "sandbox", "--force"]).expect_status(0);
@@ -622,7 +643,7 @@ fn what_the_daemon_counts_can_be_scraped_and_its_health_asked_for() {
     home.run(["schedule", "pause", "good"]).expect_status(0);
     home.run(["reload"]).expect_status(0);
 
-    let (text, head) = ask(&[], "/metrics");
+    let (text, head) = scraped.ask(&[], "/metrics");
     assert!(
         head.starts_with("200 application/openmetrics-text; version=1.0.0"),
         "{head}"
@@ -643,7 +664,7 @@ fn what_the_daemon_counts_can_be_scraped_and_its_health_asked_for() {
             1.0,
         ),
         (r#"postrider_reloads_total{result="ok"}"#, 1.0),
-        (r#"postrider_generation"#, 2.0),
+        ("postrider_generation", 2.0),
         (r#"postrider_schedules{state="all"}"#, 3.0),
         (r#"postrider_schedules{state="paused"}"#, 1.0),
         (r#"postrider_tokens{state="fresh"}"#, 1.0),
@@ -667,13 +688,30 @@ fn what_the_daemon_counts_can_be_scraped_and_its_health_asked_for() {
         Err(reason) => skip(&reason),
     }
 
-    let (health, head) = ask(&[], "/healthz");
+    let (_, secret) = sandbox.client_secret();
+    let status = home.run(["status", "--json"]).expect_status(0).stdout;
+    for said in [text, status] {
+        assert!(!said.contains(secret) && !said.contains(&token), "{said}");
+    }
+    daemon.terminate().expect_status(0);
+}
+
+#[test]
+fn its_health_is_told_to_who_asks_by_the_address() {
+    if find_program("curl").is_none() {
+        return skip("curl is not installed");
+    }
+    let sandbox = Sandbox::start();
+    let (home, scraped) = Scraped::home(&sandbox);
+    let daemon = only_the_daemon_knows(&sandbox, &home);
+
+    let (health, head) = scraped.ask(&[], "/healthz");
     let health: Value = serde_json::from_str(&health).unwrap();
     assert_eq!(
         (head.as_str(), &health["ok"]),
         ("200 application/json", &json!(true))
     );
-    let (again, _) = ask(&["--header", "Host: localhost:1"], "/metrics");
+    let (again, _) = scraped.ask(&["--header", "Host: localhost:1"], "/metrics");
     assert!(!again.is_empty());
     // A page in a browser, led here by a name of its own.
     for host in [
@@ -682,18 +720,17 @@ fn what_the_daemon_counts_can_be_scraped_and_its_health_asked_for() {
         "localhost.evil.example",
     ] {
         for path in ["/metrics", "/healthz"] {
-            let (body, head) = ask(&["--header", &format!("Host: {host}")], path);
+            let (body, head) = scraped.ask(&["--header", &format!("Host: {host}")], path);
             assert!(head.starts_with("421 "), "{host} {head} {body}");
             assert!(!body.contains("postrider"), "{body}");
         }
     }
-    assert!(ask(&[], "/v1/status").1.starts_with("404 "));
-    assert!(ask(&["--data", "x"], "/metrics").1.starts_with("405 "));
-
-    let (_, secret) = sandbox.client_secret();
-    let status = home.run(["status", "--json"]).expect_status(0).stdout;
-    for said in [text, again, health.to_string(), status] {
-        assert!(!said.contains(secret) && !said.contains(&token), "{said}");
-    }
+    assert!(scraped.ask(&[], "/v1/status").1.starts_with("404 "));
+    assert!(
+        scraped
+            .ask(&["--data", "x"], "/metrics")
+            .1
+            .starts_with("405 ")
+    );
     daemon.terminate().expect_status(0);
 }

@@ -271,13 +271,11 @@ async fn history(State(daemon): Host, Path(name): Path<String>, uri: Uri) -> Ans
     let query = uri.query().unwrap_or_default().as_bytes();
     let mut limit = HISTORY;
     for (key, value) in url::form_urlencoded::parse(query) {
-        limit = match (&*key, value.parse()) {
-            ("limit", Ok(limit)) => limit,
-            _ => {
-                let why = "only \"limit\" can be asked for, a number";
-                return Err(Failure::new("usage.request", why).into());
-            }
+        let ("limit", Ok(count)) = (&*key, value.parse()) else {
+            let why = "only \"limit\" can be asked for, a number";
+            return Err(Failure::new("usage.request", why).into());
         };
+        limit = count;
     }
     let runs = schedules::history(daemon.app().scheduler(), &name, limit)?;
     Ok(Json(runs).into_response())
