@@ -581,7 +581,7 @@ fn the_watchdog_hears_of_life() {
 }
 
 #[test]
-fn an_account_whose_secret_is_not_there_yet_is_tried_again_and_keeps_nobody_from_working() {
+fn an_account_whose_files_are_not_there_yet_is_tried_again_and_keeps_nobody_from_working() {
     let sandbox = Sandbox::start();
     let mut home = home(&with_an_account_more(sandbox.config()));
     home.set(sandbox.client_secret());
@@ -590,36 +590,44 @@ fn an_account_whose_secret_is_not_there_yet_is_tried_again_and_keeps_nobody_from
     let daemon = Daemon::start(&home);
     let waiting = daemon.says("not set up, and tried again");
     assert_eq!(waiting["account"], "later", "{waiting}");
-    assert!(holds(&waiting, "later.secret"), "{waiting}");
-    let standing = daemon.status()["accounts"].clone();
-    assert_eq!(standing[0]["name"], "later", "{standing}");
-    assert_eq!(standing[0]["state"], "failed", "{standing}");
-    assert!(holds(&standing[0]["message"], "later.secret"), "{standing}");
-    assert_eq!(standing[1]["name"], "sandbox", "{standing}");
+    let later = || daemon.status()["accounts"][0].clone();
+    let standing = later();
+    assert_eq!(
+        (&standing["name"], &standing["state"]),
+        (&"later".into(), &"failed".into())
+    );
+    assert!(standing["message"].as_str().is_some(), "{standing}");
     let (status, answer) = daemon.ask("POST", "/v1/accounts/sandbox/token");
     assert_eq!(status, 200, "{answer}");
-    assert_eq!(daemon.status()["accounts"][1]["state"], "ready");
 
-    let secret = home.path().join("later.secret");
-    write_private(&secret, sandbox.client_secret().1);
-
+    // Its authority: the account is there, and can sign in no sooner than its secret is.
+    fs::copy(sandbox.ca_file(), home.path().join("later.pem")).unwrap();
     let there = daemon.says("set up\"");
     assert_eq!(there["account"], "later", "{there}");
-    assert_eq!(daemon.status()["accounts"][0]["state"], "ready");
-    let (status, answer) = daemon.ask("POST", "/v1/accounts/later/token");
-    assert_eq!(status, 200, "{answer}");
+    assert_eq!(later()["state"], "ready");
     assert_eq!(
         daemon.said("not set up, and tried again").len(),
         1,
         "said once"
     );
+    let (status, answer) = daemon.ask("POST", "/v1/accounts/later/token");
+    assert!(
+        status >= 400 && holds(&answer, "later.secret"),
+        "{status} {answer}"
+    );
+
+    write_private(&home.path().join("later.secret"), sandbox.client_secret().1);
+    let (status, answer) = daemon.ask("POST", "/v1/accounts/later/token");
+    assert_eq!(status, 200, "{answer}");
     daemon.terminate().expect_status(0);
 }
 
-/// The sandbox's account again, as `later`: its secret is in a file that is not there.
+/// The sandbox's account again, as `later`: its secret and its authority are in files that are
+/// not there.
 fn with_an_account_more(config: &str) -> String {
     let mut config: toml_edit::DocumentMut = config.parse().unwrap();
     let mut later = config["account"]["sandbox"].clone();
+    later["ca_file"] = toml_edit::value("later.pem");
     later["auth"]["client_secret"]["file"] = toml_edit::value("later.secret");
     let secret = later["auth"]["client_secret"].as_inline_table_mut();
     secret.unwrap().remove("env");
