@@ -6,7 +6,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -633,6 +633,47 @@ fn with_an_account_more(config: &str) -> String {
     secret.unwrap().remove("env");
     config["account"]["later"] = later;
     config.to_string()
+}
+
+#[test]
+fn metrics_are_served_where_the_configuration_says_and_count_reloads() {
+    let home = home("");
+    home.configure(&config("watch = false\nmetrics = \"127.0.0.1:0\"", ""));
+    let broken = script(&home, "a.lua", "require 'postrider'");
+    let daemon = Daemon::start(&home);
+    let address = daemon.says("serves metrics")["address"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+
+    daemon.hang_up();
+    write_private(&broken, "error 'not today'");
+    daemon.hang_up();
+
+    let text = scrape(&address, "/metrics");
+    for line in [
+        "reloads_total{result=\"ok\"} 1",
+        "reloads_total{result=\"failed\"} 1",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(scrape(&address, "/healthz").starts_with("HTTP/1.1 200"));
+
+    // Somebody else has the address.
+    let other = Home::new(&config(&format!("metrics = \"{address}\""), ""));
+    fs::create_dir(other.path().join("scripts.d")).unwrap();
+    let ended = other.run(["serve"]).expect_status(78);
+    assert!(ended.stderr.contains(&address), "{}", ended.stderr);
+    daemon.terminate().expect_status(0);
+}
+
+fn scrape(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 #[test]
