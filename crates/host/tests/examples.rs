@@ -146,9 +146,10 @@ fn failed_cases(examples: &[Example], beside: &[&str]) -> Vec<String> {
     let mut failed = Vec::new();
     for example in examples.iter().filter(|example| example.is_case()) {
         let file = directory.path().join("example_test.lua");
-        let given = match example.source.contains("require \"postrider\"") {
-            true => "",
-            false => "local pr = require \"postrider\"; ",
+        let given = if example.source.contains("require \"postrider\"") {
+            ""
+        } else {
+            "local pr = require \"postrider\"; "
         };
         fs::write(&file, format!("{given}{}", example.source)).unwrap();
         let result = runner.run_file(&file, |_| {});

@@ -204,10 +204,8 @@ impl Script {
         } = self.assemble(&files)?;
         let (invoker, handlers) = (stage.invoker.clone(), Arc::clone(&stage.handlers));
         let backend = Arc::clone(&stage.backend);
-        let evaluate = match is_shell {
-            true => Some(shell::evaluator(&stage.core.lua, &invoker)?),
-            false => None,
-        };
+        let evaluate = is_shell.then(|| shell::evaluator(&stage.core.lua, &invoker));
+        let evaluate = evaluate.transpose()?;
         let (loaded, loading) = oneshot::channel();
         let (order, orders) = oneshot::channel::<Duration>();
         let (ended, end) = oneshot::channel();
@@ -252,12 +250,11 @@ impl Script {
 
     fn assemble(self, files: &Arc<Files>) -> Result<Assembled, ScriptError> {
         let name = self.path.display().to_string();
-        let source = match self.text {
-            Some(text) => text.into_bytes(),
-            None => {
-                files.note(&self.path);
-                read(&self.path)?
-            }
+        let source = if let Some(text) = self.text {
+            text.into_bytes()
+        } else {
+            files.note(&self.path);
+            read(&self.path)?
         };
         let meter = Arc::new(Meter::new(self.limits));
         let (invoker, inbox) = Invoker::new(&name, &meter, self.backend.activity());
