@@ -141,7 +141,6 @@ fn it_is_ready_when_all_is_loaded_runs_schedules_and_ends_in_order() {
     for step in [
         "ready: generation 1",
         "SIGTERM: stops, within 30s",
-        "it is stopping",
         "no schedule runs any more",
         "no script runs any more",
         "servers were taken leave of",
@@ -152,6 +151,9 @@ fn it_is_ready_when_all_is_loaded_runs_schedules_and_ends_in_order() {
             .unwrap_or_else(|| panic!("{step}: {}", ended.stderr));
         rest = after;
     }
+    // A handler of the end is no schedule, and waits for none.
+    let (before, _) = ended.stderr.split_once("no script runs").unwrap();
+    assert!(before.contains("it is stopping"), "{}", ended.stderr);
     assert!(!home.state().join("control.sock").exists());
 }
 

@@ -18,7 +18,7 @@ use super::Ended;
 use super::home::Home;
 
 /// More than anything takes that is going to happen.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What the story itself tells in place of the manager's process table.
 const ENDED: &str = "ENDED";
