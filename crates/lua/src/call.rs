@@ -3,11 +3,14 @@
 //! Every function registered here has a descriptor in [`postrider_lua_api`]; the prelude raises its
 //! faults as plain Lua errors.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 use mlua::{IntoLuaMulti, Lua, LuaString, MultiValue, Table, Value};
+use tokio::task::JoinHandle;
 
 use crate::fault::{self, Fault};
 use crate::json;
@@ -22,6 +25,28 @@ pub(crate) struct Registrar<'a> {
     pub(crate) ready: Table,
     /// By name: what waits.
     pub(crate) waiting: Table,
+}
+
+/// Work on another thread, which is given up with this.
+struct Elsewhere(JoinHandle<Result<Reply, Fault>>);
+
+impl Future for Elsewhere {
+    type Output = Result<Reply, Fault>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|ended| {
+            ended.unwrap_or_else(|_| {
+                let message = "the operation broke off inside the host";
+                Err(Fault::failed(Failure::new("internal", message)))
+            })
+        })
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// What a function that waited answers.
@@ -73,8 +98,20 @@ impl Registrar<'_> {
         self.ready.raw_set(name, function)
     }
 
-    /// Adds a function that waits. It reads its arguments at once and answers later.
+    /// Adds a function that waits. It reads its arguments at once and answers later. What it does
+    /// is done on the host's threads: a script that holds its own holds up no connection or lock
+    /// that others wait for.
     pub(crate) fn add_waiting<F>(&self, name: &'static str, function: F) -> mlua::Result<()>
+    where
+        F: Fn(&Lua, Args) -> Result<Work, Fault> + Send + 'static,
+    {
+        self.add_waiting_here(name, move |lua, args| {
+            Ok(Elsewhere(tokio::spawn(function(lua, args)?)).boxed())
+        })
+    }
+
+    /// The same for what runs Lua itself, or is not worth the way.
+    pub(crate) fn add_waiting_here<F>(&self, name: &'static str, function: F) -> mlua::Result<()>
     where
         F: Fn(&Lua, Args) -> Result<Work, Fault> + Send + 'static,
     {

@@ -9,6 +9,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -18,7 +19,7 @@ use mlua::{Function, HookTriggers, Lua, LuaOptions, MultiValue, StdLib, Table, V
 
 use crate::actor::Invoker;
 use crate::backend::Backend;
-use crate::call::{Registrar, is_stopped, suggestion};
+use crate::call::{Registrar, suggestion};
 use crate::event::{self, Handlers};
 use crate::fault::{self, Fault, OUT_OF_MEMORY, ScriptError};
 use crate::meter::{Budget, Counted, Limit, Meter, Stop, Tick};
@@ -37,10 +38,14 @@ const HOOK_EVERY: u32 = 4000;
 /// What a script that used up its memory gets, so that it can be said where.
 const RESERVE_OCTETS: usize = 1 << 20;
 
+/// How often a task looks whether another has loaded a module.
+const NAP: Duration = Duration::from_millis(2);
+
 /// Where the prelude's `task` is kept.
 const TASK: &str = "postrider.task";
 
 const PRELUDE: &str = include_str!("prelude.lua");
+const TABLES: &str = include_str!("tables.lua");
 
 /// Where a script's `print` goes.
 pub(crate) type Output = Arc<Mutex<dyn Write + Send>>;
@@ -252,22 +257,58 @@ async fn until_stopped(
 /// Looks at the clock every few thousand instructions.
 fn hook(lua: &Lua, meter: &Arc<Meter>) -> mlua::Result<()> {
     let meter = Arc::clone(meter);
+    let disarm: Function = lua
+        .load(DISARM)
+        .set_name("=[postrider]")
+        .set_mode(ChunkMode::Text)
+        .eval()?;
     let triggers = HookTriggers::new().every_nth_instruction(HOOK_EVERY);
     lua.set_global_hook(triggers, move |lua, frame| {
         let was_stopped = meter.is_stopped();
         match meter.tick(|| fault::here(lua)) {
             // Between a future that is pending and the yield that says so, a pause would use
             // up the wake-up of that future.
-            Tick::Pause if !is_ours(frame) => Ok(VmState::Yield),
+            Tick::Pause if !is_ours(frame) => match meter.pause() {
+                true => Ok(VmState::Yield),
+                false => {
+                    let _ = disarm.call::<()>(());
+                    Err(mlua::Error::runtime(UNPAUSABLE))
+                }
+            },
             Tick::Go | Tick::Pause => Ok(VmState::Continue),
-            // A stopped script is left where it stands: an error from a hook runs the frame's
-            // `<close>` variables, with no hook to end them. Still running means that it could
-            // not yield, inside C.
-            Tick::Stop if was_stopped => Err(mlua::Error::runtime("stopped")),
+            // A stopped call is left where it stands. Still running means that it could not
+            // yield, inside C; only an error ends that.
+            Tick::Stop if was_stopped => {
+                let _ = disarm.call::<()>(());
+                Err(mlua::Error::runtime("stopped"))
+            }
             Tick::Stop => Ok(VmState::Yield),
         }
     })
 }
+
+/// What Lua gets that is called by C and does not come to an end.
+const UNPAUSABLE: &str =
+    "too much work where Lua cannot be paused, such as in the handler of xpcall";
+
+/// mlua closes a frame's `<close>` variables before it raises a hook's error there, with hooks
+/// off: a `__close` that does not end would never end. So they get another one.
+const DISARM: &str = r#"
+    local getlocal, setlocal, metatable_of = debug.getlocal, debug.setlocal, debug.getmetatable
+    local rawget, type = rawget, type
+    local harmless = setmetatable({}, { __close = function() end })
+    return function()
+      local i = 1
+      repeat
+        local name, value = getlocal(2, i)
+        local metatable = metatable_of(value)
+        if type(metatable) == "table" and rawget(metatable, "__close") ~= nil then
+          setlocal(2, i, harmless)
+        end
+        i = i + 1
+      until not name
+    end
+"#;
 
 /// Whether a frame belongs to the prelude or to mlua's polling, and not to the script.
 fn is_ours(frame: &Debug<'_>) -> bool {
@@ -334,6 +375,11 @@ pub(crate) fn start(
     .boxed())
 }
 
+/// A call, for the prelude to ask whether it is under way.
+struct UnderWay(Arc<Budget>);
+
+impl mlua::UserData for UnderWay {}
+
 /// A state with the libraries the prelude picks from.
 #[allow(
     unsafe_code,
@@ -391,9 +437,29 @@ fn support(
     table.raw_set("library", library)?;
     table.raw_set("pending", Lua::poll_pending())?;
     table.raw_set("out_of_memory", OUT_OF_MEMORY)?;
+    table.raw_set("unpausable", UNPAUSABLE)?;
     let metered = Arc::clone(meter);
-    let stopped = lua.create_function(move |lua, ()| Ok(is_stopped(lua, &metered)))?;
-    table.raw_set("stopped", stopped)?;
+    let tick = lua.create_function(move |lua, ()| {
+        Ok(match metered.tick(|| fault::here(lua)) {
+            Tick::Go => None,
+            Tick::Pause => Some(false),
+            Tick::Stop => Some(true),
+        })
+    })?;
+    table.raw_set("tick", tick)?;
+    let tables = lua
+        .load(TABLES)
+        // Not `is_ours`: there is nothing in it that a pause would disturb.
+        .set_name("=[postrider.tables]")
+        .set_mode(ChunkMode::Text)
+        .into_function()?;
+    table.raw_set("tables", tables)?;
+    let metered = Arc::clone(meter);
+    let call = lua.create_function(move |_, ()| Ok(metered.current().map(UnderWay)))?;
+    table.raw_set("call", call)?;
+    let is_under_way =
+        lua.create_function(|_, call: mlua::UserDataRef<UnderWay>| Ok(!call.0.is_over()))?;
+    table.raw_set("is_under_way", is_under_way)?;
     let reserve = meter.limits().memory_octets.saturating_add(RESERVE_OCTETS);
     let relax = lua.create_function(move |lua, ()| lua.set_memory_limit(reserve).map(drop))?;
     table.raw_set("relax", relax)?;
@@ -418,6 +484,11 @@ fn support(
         Ok(())
     })?;
     table.raw_set("pause", pause)?;
+    let nap = lua.create_async_function(|_, ()| async {
+        tokio::time::sleep(NAP).await;
+        Ok(())
+    })?;
+    table.raw_set("nap", nap)?;
     Ok(table)
 }
 

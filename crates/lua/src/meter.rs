@@ -19,6 +19,9 @@ use crate::fault::Fault;
 
 /// How long Lua runs before it lets other tasks run.
 const SLICE: Duration = Duration::from_millis(1);
+/// How often Lua may be told to pause in one turn: where C called it, it cannot, and goes on for
+/// thousands of instructions each time. Tens of milliseconds in all.
+const PAUSES: u32 = 200;
 
 /// The clock of one script.
 pub(crate) struct Meter {
@@ -33,11 +36,13 @@ struct State {
     running_since: Option<Instant>,
     /// When the present turn began; pauses are reckoned from there.
     turn_since: Option<Instant>,
+    /// How often Lua was to pause in the present turn, and went on.
+    pauses: u32,
     /// How many tasks are being polled, each within the one before.
     depth: usize,
     /// The time of all calls.
     spent: Duration,
-    /// Turns taken, and pauses made within them.
+    /// Turns taken.
     turns: u64,
 }
 
@@ -162,6 +167,13 @@ impl Meter {
         Tick::Stop
     }
 
+    /// Notes that Lua is told to pause; false if it was told so too often in this turn.
+    pub(crate) fn pause(&self) -> bool {
+        let mut state = self.state();
+        state.pauses += 1;
+        state.pauses <= PAUSES
+    }
+
     /// The call whose Lua is running.
     pub(crate) fn current(&self) -> Option<Arc<Budget>> {
         self.state().current.clone()
@@ -193,6 +205,7 @@ impl Meter {
             let mut state = self.state();
             state.turn_since = Some(Instant::now());
             state.turns += 1;
+            state.pauses = 0;
         }
         let answer = poll();
         self.state().turn_since = None;

@@ -1,12 +1,17 @@
 //! Lua patterns with an end: the matcher of the Lua 5.4 manual §6.4.1, counting its steps.
 //!
 //! Lua's own matcher is C code that no hook interrupts, and a pattern such as `a*a*a*b` can
-//! keep it busy for years. This one gives the same answers and stops at [`STEPS`].
+//! keep it busy for years. This one gives the same answers; a long search is made in stretches,
+//! and a match that takes more than [`STEPS`] is refused.
 
 use std::fmt;
 
-/// What one match may cost: about a quarter of a second.
-pub(crate) const STEPS: u64 = 50_000_000;
+/// What one match may cost, where it is tried: some tens of milliseconds.
+pub(crate) const STEPS: u64 = 5_000_000;
+/// After how many steps a search that found nothing yet says where it goes on: a millisecond.
+const STRETCH: u64 = 100_000;
+/// The same in octets of a text that is looked through for one.
+const STRETCH_OCTETS: usize = 1_000_000;
 
 /// `LUA_MAXCAPTURES`.
 const CAPTURES: usize = 32;
@@ -59,6 +64,17 @@ pub(crate) struct Match {
     pub(crate) captures: Vec<Captured>,
 }
 
+/// How far a search came.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Progress<T> {
+    /// This far: it is there.
+    Found(T),
+    /// To the end: it is not there.
+    Nowhere,
+    /// It is to be taken up again here.
+    Onward(usize),
+}
+
 /// Where a search goes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Search {
@@ -70,27 +86,30 @@ pub(crate) struct Search {
     pub(crate) literal_caret: bool,
 }
 
-/// The first match of `pattern` in `text`.
+/// The first match of `pattern` in `text`, or one stretch on the way there.
 pub(crate) fn search(
     text: &[u8],
     pattern: &[u8],
     search: Search,
-) -> Result<Option<Match>, Trouble> {
+) -> Result<Progress<Match>, Trouble> {
     let anchored = !search.literal_caret && pattern.first() == Some(&b'^');
     let pattern = if anchored { &pattern[1..] } else { pattern };
-    let mut steps = STEPS;
+    let mut spent = 0;
     for start in search.from..=text.len() {
+        if spent > STRETCH {
+            return Ok(Progress::Onward(start));
+        }
         let mut matcher = Matcher {
             text,
             pattern,
             captures: Vec::new(),
             depth: DEPTH,
-            steps,
+            steps: STEPS,
         };
         let end = matcher.run(start, 0)?;
         if let Some(end) = end.filter(|end| search.not_ending_at != Some(*end)) {
             let captures = matcher.captured()?;
-            return Ok(Some(Match {
+            return Ok(Progress::Found(Match {
                 start,
                 end,
                 captures,
@@ -99,29 +118,34 @@ pub(crate) fn search(
         if anchored {
             break;
         }
-        steps = matcher.steps;
+        spent += STEPS - matcher.steps;
     }
-    Ok(None)
+    Ok(Progress::Nowhere)
 }
 
-/// Where `needle` stands in `text`, compared as it is.
+/// Where `needle` stands in `text`, compared as it is, or one stretch on the way there.
 pub(crate) fn find_plain(
     text: &[u8],
     needle: &[u8],
     from: usize,
-) -> Result<Option<usize>, Trouble> {
+) -> Result<Progress<usize>, Trouble> {
     let Some(first) = needle.first() else {
-        return Ok((from <= text.len()).then_some(from));
+        return Ok(match from <= text.len() {
+            true => Progress::Found(from),
+            false => Progress::Nowhere,
+        });
     };
-    let mut steps = STEPS;
-    let mut at = from;
+    let (mut spent, mut at) = (0, from);
     while at + needle.len() <= text.len() {
+        if spent > STRETCH {
+            return Ok(Progress::Onward(at));
+        }
         let last_start = text.len() - needle.len();
-        let Some(skip) = text[at..=last_start]
-            .iter()
-            .position(|octet| octet == first)
-        else {
-            return Ok(None);
+        let stretch = &text[at..=last_start.min(at + STRETCH_OCTETS)];
+        let Some(skip) = stretch.iter().position(|octet| octet == first) else {
+            at += stretch.len();
+            spent += stretch.len() as u64;
+            continue;
         };
         at += skip;
         let same = text[at..]
@@ -130,12 +154,15 @@ pub(crate) fn find_plain(
             .take_while(|(a, b)| a == b)
             .count();
         if same == needle.len() {
-            return Ok(Some(at));
+            return Ok(Progress::Found(at));
         }
-        steps = steps.checked_sub(same as u64).ok_or(Trouble::TooLong)?;
+        if same as u64 > STEPS {
+            return Err(Trouble::TooLong);
+        }
+        spent += (skip + same) as u64;
         at += 1;
     }
-    Ok(None)
+    Ok(Progress::Nowhere)
 }
 
 /// Whether `pattern` is plain text.
@@ -463,17 +490,45 @@ mod tests {
             .collect())
     }
 
+    /// All stretches of a search.
+    fn whole<T>(
+        from: usize,
+        stretch: impl Fn(usize) -> Result<Progress<T>, Trouble>,
+    ) -> Result<Option<T>, Trouble> {
+        let mut from = from;
+        loop {
+            match stretch(from)? {
+                Progress::Found(found) => return Ok(Some(found)),
+                Progress::Nowhere => return Ok(None),
+                Progress::Onward(at) => {
+                    assert!(at > from);
+                    from = at;
+                }
+            }
+        }
+    }
+
+    fn searched(text: &[u8], pattern: &[u8], from: usize) -> Result<Option<Match>, Trouble> {
+        whole(from, |from| {
+            let options = Search {
+                from,
+                ..Search::default()
+            };
+            search(text, pattern, options)
+        })
+    }
+
     fn by_us(text: &str, pattern: &str, from: usize) -> Result<Vec<String>, ()> {
         if is_plain(pattern.as_bytes()) {
-            let found = find_plain(text.as_bytes(), pattern.as_bytes(), from).map_err(|_| ())?;
-            let ends = found.map(|at| [at + 1, at + pattern.len()].map(|end| end.to_string()));
+            let found = whole(from, |from| {
+                find_plain(text.as_bytes(), pattern.as_bytes(), from)
+            });
+            let ends = found
+                .map_err(|_| ())?
+                .map(|at| [at + 1, at + pattern.len()].map(|end| end.to_string()));
             return Ok(ends.into_iter().flatten().collect());
         }
-        let options = Search {
-            from,
-            ..Search::default()
-        };
-        let Some(found) = search(text.as_bytes(), pattern.as_bytes(), options).map_err(|_| ())?
+        let Some(found) = searched(text.as_bytes(), pattern.as_bytes(), from).map_err(|_| ())?
         else {
             return Ok(Vec::new());
         };
@@ -502,7 +557,7 @@ mod tests {
     }
 
     fn first(text: &str, pattern: &str) -> Option<(usize, usize)> {
-        search(text.as_bytes(), pattern.as_bytes(), Search::default())
+        searched(text.as_bytes(), pattern.as_bytes(), 0)
             .unwrap()
             .map(|found| (found.start, found.end))
     }
@@ -518,15 +573,37 @@ mod tests {
     }
 
     #[test]
-    fn plain_search_in_a_worst_case_text_ends() {
+    fn a_long_search_is_made_in_stretches() {
+        let text = [b"a".repeat(3_000_000), b"b".to_vec()].concat();
+        let found = (3_000_000, 3_000_001);
+
+        assert!(matches!(
+            search(&text, b"[b]", Search::default()),
+            Ok(Progress::Onward(100_000..100_002))
+        ));
+        assert_eq!(
+            searched(&text, b"[b]", 0).map(|found| found.map(|at| (at.start, at.end))),
+            Ok(Some(found))
+        );
+        let plain = |from| find_plain(&text, b"b", from);
+        assert!(matches!(plain(0), Ok(Progress::Onward(_))));
+        assert_eq!(whole(0, plain), Ok(Some(3_000_000)));
+    }
+
+    #[test]
+    fn plain_search_in_a_worst_case_text_comes_to_an_end_of_each_stretch() {
         let text = vec![b'a'; 1 << 20];
         let mut needle = vec![b'a'; 1 << 19];
         needle.push(b'b');
 
-        assert_eq!(find_plain(&text, &needle, 0), Err(Trouble::TooLong));
-        assert_eq!(find_plain(b"hello world", b"o w", 0), Ok(Some(4)));
-        assert_eq!(find_plain(b"hello", b"lo!", 0), Ok(None));
-        assert_eq!(find_plain(b"hello", b"", 5), Ok(Some(5)));
+        assert!(matches!(
+            find_plain(&text, &needle, 0),
+            Ok(Progress::Onward(1..4))
+        ));
+        let found = |text: &[u8], needle: &[u8], from| find_plain(text, needle, from).unwrap();
+        assert_eq!(found(b"hello world", b"o w", 0), Progress::Found(4));
+        assert_eq!(found(b"hello", b"lo!", 0), Progress::Nowhere);
+        assert_eq!(found(b"hello", b"", 5), Progress::Found(5));
     }
 
     #[test]

@@ -1,10 +1,10 @@
 -- The world of a script, made before it runs: what of Lua's libraries it may use, and the
 -- module `postrider` over functions in Rust. Nothing else of either is within its reach.
 --
--- Two rules hold everywhere below. Whatever gets control back from the script's own code asks
--- whether the script is stopped, and halts if so: else `while true do pcall(f) end` would
--- outlive every limit. And what C code would do without end, where no hook interrupts it, is
--- refused or done here instead.
+-- Two rules hold everywhere below. Whatever gets control back from the script's own code, or
+-- from C, takes a breath: it halts if the call is stopped, else `while true do pcall(f) end`
+-- would outlive every limit, and pauses if its turn is over, for no hook counts what C does. And
+-- what C would do at length, or call the script back from, is refused or done here instead.
 
 local host, ready, waiting, fields = ...
 
@@ -16,10 +16,10 @@ local concat = table.concat
 local gsub, raw_match, sub = string.gsub, string.match, string.sub
 local getinfo, metatable_of, traceback = debug.getinfo, debug.getmetatable, debug.traceback
 local HUGE = math.huge
-local stopped, plain, PENDING, OUT_OF_MEMORY = host.stopped, host.plain, host.pending, host.out_of_memory
+local tick, plain, PENDING, OUT_OF_MEMORY = host.tick, host.plain, host.pending, host.out_of_memory
 
--- How large a result of one C call may be: tens of milliseconds of work.
-local OCTETS_MAX, ITEMS_MAX = 64 << 20, 10000000
+-- How much one C call may take or give: milliseconds of work.
+local OCTETS_MAX, SOURCE_MAX = 32 << 20, 1 << 20
 
 -- Raises at the line of the script that called.
 local function misuse(message)
@@ -34,19 +34,35 @@ local function halt(e)
   return error(e, 0)
 end
 
+-- Halts a call that is stopped, and pauses one whose turn is over. `tick` answers nothing where
+-- there is time left, and otherwise whether to stop.
+local function breathe(e)
+  local stop = tick()
+  if stop == nil then return end
+  if stop then halt(e) end
+  if co_isyieldable() then host.pause() end
+end
+
+local function stopped() return tick() == true end
+
 -- From `true, …` or `false, error` of Rust; nothing when it found the script stopped.
 local function finish(ok, ...)
-  if ok then return ... end
   if ok == nil then halt "stopped" end
+  breathe((...))
+  if ok then return ... end
   return error((...), 0)
 end
 
--- What a C function answered that was called for the script: its complaints have no line yet.
+-- What a function answered that was called for the script: its complaints have no line yet, or
+-- one of ours.
 local function relay(ok, ...)
-  if stopped() then halt((...)) end
+  breathe((...))
   if ok then return ... end
   local e = ...
-  if type(e) == "string" and not raw_match(e, "^[^\n]-:%d+: ") then misuse(e) end
+  if type(e) == "string" then
+    local ours = raw_match(e, "^%[postrider[.%w]*%]:%d+: (.*)")
+    if ours or not raw_match(e, "^[^\n]-:%d+: ") then misuse(ours or e) end
+  end
   return error(e, 0)
 end
 
@@ -66,8 +82,8 @@ end
 ---- Errors and coroutines ---------------------------------------------------------------
 
 local function caught(ok, ...)
+  breathe((...))
   if ok then return true, ... end
-  if stopped() then halt((...)) end
   return false, seen((...))
 end
 
@@ -76,15 +92,24 @@ local function safe_pcall(...) return caught(pcall(...)) end
 local function safe_xpcall(f, handler, ...)
   return caught(xpcall(f, function(e)
     -- No hook runs in a handler that was called from one.
-    if stopped() then return e end
-    return handler(seen(e))
+    e = seen(e)
+    if stopped() or e == host.unpausable then return e end
+    return handler(e)
   end, ...))
 end
+
+-- Coroutines that a limit broke off in the middle of C, where hooks are off from then on: what
+-- they would still run, no limit could end.
+local broken = setmetatable({}, { __mode = "k" })
 
 -- What `resume` answered, once `co` has ended or yielded of its own accord: a coroutine that
 -- waits for Rust, or that the hook paused, takes whoever resumed it along.
 local function settle(co, ok, ...)
-  if stopped() then halt((...)) end
+  local stop = tick()
+  if stop then
+    if not ok then broken[co] = true end
+    halt((...))
+  end
   if not ok then return false, seen((...)) end
   local count = select("#", ...)
   if count == 1 and (...) == PENDING then
@@ -129,21 +154,96 @@ end
 local strings = pick "string"
 
 local raw_rep = string.rep
+
+-- Long pieces are copied faster than many short ones.
+local function repeated(s, n)
+  if n <= 2000 or #s > 1000 then return raw_rep(s, n) end
+  return raw_rep(raw_rep(s, 1000), n // 1000) .. raw_rep(s, n % 1000)
+end
+
 function strings.rep(s, n, sep)
-  local count = tonumber(n)
-  if count and (type(s) == "string" or type(s) == "number") then
-    local width = #tostring(s) + (sep and #tostring(sep) or 0)
-    if count * width > OCTETS_MAX or count > OCTETS_MAX then
-      misuse("string.rep: the result would be longer than " .. OCTETS_MAX .. " octets")
+  local count = math.tointeger(tonumber(n))
+  if not count or count < 1 or type(s) ~= "string" and type(s) ~= "number" then
+    return relay(pcall(raw_rep, s, n, sep))
+  end
+  local unit = sep and s .. tostring(sep) or tostring(s)
+  if count > OCTETS_MAX or count * #unit > OCTETS_MAX then
+    misuse("string.rep: the result would be longer than " .. OCTETS_MAX .. " octets")
+  end
+  if not sep then return relay(pcall(repeated, unit, count)) end
+  return relay(pcall(function() return repeated(unit, count - 1) .. s end))
+end
+
+-- What C does to each octet, a stretch at a time.
+local function stretched(name, backwards)
+  local raw = string[name]
+  strings[name] = function(s)
+    if type(s) ~= "string" or #s <= SOURCE_MAX then return relay(pcall(raw, s)) end
+    local out, count = {}, (#s - 1) // SOURCE_MAX + 1
+    for i = 1, count do
+      out[backwards and count + 1 - i or i] = raw(sub(s, (i - 1) * SOURCE_MAX + 1, i * SOURCE_MAX))
+      breathe()
+    end
+    return relay(pcall(concat, out))
+  end
+end
+stretched "lower"
+stretched "upper"
+stretched("reverse", true)
+
+-- What C looks at octet by octet and cannot be given in stretches.
+local function short(library, name)
+  local raw = library[name]
+  return function(s, ...)
+    if type(s) == "string" and #s > OCTETS_MAX then
+      misuse(name .. ": the text is longer than " .. OCTETS_MAX .. " octets")
+    end
+    return relay(pcall(raw, s, ...))
+  end
+end
+
+-- A metamethod that C calls could not wait, and would be out of every limit's reach.
+local function text_of(value)
+  local metatable = metatable_of(value)
+  local f = type(metatable) == "table" and rawget(metatable, "__tostring")
+  if not f then return tostring(value) end
+  local text = f(value)
+  if type(text) ~= "string" and type(text) ~= "number" then misuse "'__tostring' must return a string" end
+  return tostring(text)
+end
+
+local raw_format = string.format
+function strings.format(form, ...)
+  local args, count = { ... }, select("#", ...)
+  for i = 1, count do
+    local kind = type(args[i])
+    if kind == "table" or kind == "userdata" then
+      args[i] = text_of(args[i])
+    elseif kind == "string" and #args[i] > OCTETS_MAX then
+      misuse("string.format: a text is longer than " .. OCTETS_MAX .. " octets")
     end
   end
-  return relay(pcall(raw_rep, s, n, sep))
+  return relay(pcall(raw_format, form, table.unpack(args, 1, count)))
 end
 
 local find, match, scan_each, scan_all =
   host["string.find"], host["string.match"], host["string.gmatch"], host["string.gsub"]
-function strings.find(...) return finish(find(...)) end
-function strings.match(...) return finish(match(...)) end
+
+-- A search through a long text comes to pass in stretches: Rust says where the next one begins.
+local function onward(search, s, pattern, extra, ok, ...)
+  if ok and (...) == PENDING then
+    breathe()
+    return onward(search, s, pattern, extra, search(s, pattern, (select(2, ...)), extra))
+  end
+  return finish(ok, ...)
+end
+
+local function sought(search, s, pattern, init, extra)
+  return onward(search, s, pattern, extra, search(s, pattern, init, extra))
+end
+
+function strings.find(s, pattern, init, plain) return sought(find, s, pattern, init, plain) end
+function strings.match(s, pattern, init) return sought(match, s, pattern, init) end
 
 function strings.gmatch(s, pattern, init)
   local from, last = init, nil
@@ -156,14 +256,14 @@ function strings.gmatch(s, pattern, init)
     return nil
   end
   if type(s) == "number" then s = tostring(s) end
-  return function() return step(finish(scan_each(s, pattern, from, last))) end
+  return function() return step(sought(scan_each, s, pattern, from, last)) end
 end
 
 -- A replacement text as pieces: text, or the number of a capture.
 local function template(text)
   local pieces, from = {}, 1
   while true do
-    local at = finish(find(text, "%", from, true))
+    local at = sought(find, text, "%", from, true)
     if not at then break end
     local char = sub(text, at + 1, at + 1)
     local digit = tonumber(char)
@@ -225,7 +325,7 @@ function strings.gsub(s, pattern, replacement, most)
   end
   if type(s) == "number" then s = tostring(s) end
   local anchored = sub(pattern, 1, 1) == "^"
-  while count < (tonumber(most) or HUGE) and step(finish(scan_all(s, pattern, from, last))) do
+  while count < (tonumber(most) or HUGE) and step(sought(scan_all, s, pattern, from, last)) do
     if anchored then break end
   end
   out[#out + 1] = sub(s, from)
@@ -236,39 +336,7 @@ getmetatable("").__index = strings
 
 ---- Tables ------------------------------------------------------------------------------
 
--- A table with a metatable may claim any length.
-local function bounded(name)
-  local raw = table[name]
-  return function(t, ...)
-    if type(t) == "table" and metatable_of(t) and #t > ITEMS_MAX then
-      misuse("table." .. name .. ": the table claims more than " .. ITEMS_MAX .. " items")
-    end
-    return relay(pcall(raw, t, ...))
-  end
-end
-
-local tables = {
-  insert = bounded "insert",
-  pack = table.pack,
-  remove = bounded "remove",
-  sort = bounded "sort",
-  unpack = table.unpack,
-}
-
-function tables.concat(t, sep, i, j)
-  local first, last = tonumber(i) or 1, tonumber(j)
-  if type(t) == "table" and (last or metatable_of(t)) and (last or #t) - first > ITEMS_MAX then
-    misuse("table.concat: more than " .. ITEMS_MAX .. " items")
-  end
-  return relay(pcall(concat, t, sep, i, j))
-end
-
-local raw_move = table.move
-function tables.move(a, f, e, ...)
-  local first, last = tonumber(f), tonumber(e)
-  if first and last and last - first > ITEMS_MAX then misuse("table.move: more than " .. ITEMS_MAX .. " items") end
-  return relay(pcall(raw_move, a, f, e, ...))
-end
+local tables = host.tables(breathe, relay, misuse, metatable_of)
 
 ---- The rest of the language ------------------------------------------------------------
 
@@ -277,7 +345,7 @@ local globals = {
   assert = assert,
   error = error,
   getmetatable = getmetatable,
-  ipairs = ipairs,
+  ipairs = tables.ipairs,
   next = next,
   pairs = pairs,
   pcall = safe_pcall,
@@ -287,7 +355,7 @@ local globals = {
   rawset = rawset,
   select = select,
   tonumber = tonumber,
-  tostring = tostring,
+  tostring = text_of,
   type = type,
   xpcall = safe_xpcall,
   coroutine = {
@@ -303,16 +371,20 @@ local globals = {
   math = pick "math",
   os = pick "os",
   string = strings,
-  table = tables,
+  table = tables.library,
   utf8 = pick "utf8",
 }
 globals._G = globals
+for _, name in next, { "codepoint", "len", "offset" } do globals.utf8[name] = short(utf8, name) end
 
-function globals.coroutine.close(co) return caught(co_close(co)) end
+function globals.coroutine.close(co)
+  if broken[co] then return false, "the coroutine was stopped" end
+  return caught(co_close(co))
+end
 
 function globals.print(...)
   local out = {}
-  for i = 1, select("#", ...) do out[i] = tostring((select(i, ...))) end
+  for i = 1, select("#", ...) do out[i] = text_of((select(i, ...))) end
   if not host.write(concat(out, "\t") .. "\n") then misuse("print: standard output is closed") end
 end
 
@@ -327,6 +399,8 @@ end
 -- Text only, and whole: bytecode can break the state, and a reader's errors would be swallowed.
 function globals.load(chunk, name, _, ...)
   if type(chunk) ~= "string" then misuse("load: argument 1 must be a string, got " .. type(chunk)) end
+  if #chunk > SOURCE_MAX then misuse("load: the text is longer than " .. SOURCE_MAX .. " octets") end
+  breathe()
   if select("#", ...) == 0 then return load(chunk, name, "t", globals) end
   return load(chunk, name, "t", (...))
 end
@@ -335,13 +409,21 @@ function globals.collectgarbage(what)
   if what ~= nil and what ~= "collect" and what ~= "count" then
     misuse("collectgarbage: only \"collect\" and \"count\" are available")
   end
-  return collectgarbage(what)
+  if what == "count" then return collectgarbage "count" end
+  -- The first cycle may have begun before what is to be collected was dropped.
+  for _ = 1, 2 do
+    repeat
+      local done = collectgarbage("step", 256)
+      breathe()
+    until done
+  end
+  return 0
 end
 
 function globals.debug.traceback(...)
   local text = traceback(...)
   if type(text) ~= "string" then return text end
-  text = gsub(text, "\n\t%[postrider%][^\n]*", "")
+  text = gsub(text, "\n\t%[postrider[.%w]*%][^\n]*", "")
   return (gsub(text, "\n\t%[C%][^\n]*", ""))
 end
 
@@ -384,7 +466,7 @@ end
 for name, f in next, waiting do
   place(name, function(...)
     if not co_isyieldable() then
-      misuse(name .. ": waits, and nothing can wait inside table.sort, a metamethod or an iterator of C")
+      misuse(name .. ": waits, and nothing can wait inside the handler of xpcall")
     end
     return finish(f(...))
   end)
@@ -408,15 +490,36 @@ end
 
 local loaded, loading = { postrider = pr }, {}
 
+-- Waits while another task loads the module; one that loads it for itself waits for ever.
+local function await(name)
+  while loading[name] do
+    local by = loading[name]
+    local status = co_status(by.co)
+    if status == "running" or status == "normal" then
+      misuse("require: module '" .. name .. "' is being loaded: it requires itself")
+    elseif status == "dead" or not host.is_under_way(by.call) then
+      loading[name] = nil
+    else
+      if not co_isyieldable() then misuse("require: another task loads module '" .. name .. "', and nothing can wait here") end
+      host.nap()
+    end
+  end
+end
+
 function globals.require(name)
   if type(name) == "string" then
+    await(name)
     local value = loaded[name]
     if value ~= nil then return value end
-    if loading[name] then misuse("require: module '" .. name .. "' is being loaded: it requires itself") end
   end
   local chunk, path = finish(host.require(name))
-  loading[name] = true
-  local _ <close> = setmetatable({}, { __close = function() loading[name] = nil end })
+  local mine = { co = coroutine.running(), call = host.call() }
+  loading[name] = mine
+  local _ <close> = setmetatable({}, {
+    __close = function()
+      if loading[name] == mine then loading[name] = nil end
+    end,
+  })
   local value = chunk(name, path)
   if value == nil then value = true end
   loaded[name] = value

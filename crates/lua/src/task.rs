@@ -21,7 +21,7 @@ const DEPTH: usize = 16;
 pub(crate) fn register(registrar: &Registrar<'_>, world: &World) -> mlua::Result<()> {
     let clock = world.backend.clock();
     let activity = world.invoker.activity().clone();
-    registrar.add_waiting("sleep", move |_, mut args| {
+    registrar.add_waiting_here("sleep", move |_, mut args| {
         let span = time::duration(&args.next()).map_err(Fault::Misuse)?;
         args.end()?;
         let until = clock.now().checked_add(span).unwrap_or(Timestamp::MAX);
@@ -34,7 +34,7 @@ pub(crate) fn register(registrar: &Registrar<'_>, world: &World) -> mlua::Result
     })?;
     let meter = Arc::clone(registrar.meter);
     let activity = world.invoker.activity().clone();
-    registrar.add_waiting("join", move |lua, args| join(lua, &meter, &activity, args))
+    registrar.add_waiting_here("join", move |lua, args| join(lua, &meter, &activity, args))
 }
 
 /// Runs functions at the same time and waits for all of them, also when one raises: a send

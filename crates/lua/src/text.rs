@@ -4,7 +4,7 @@ use mlua::{IntoLua as _, Lua, LuaString, MultiValue, Value};
 
 use crate::call::{Args, Registrar};
 use crate::fault::Fault;
-use crate::pattern::{self, Captured, Match, Search, Trouble};
+use crate::pattern::{self, Captured, Match, Progress, Search, Trouble};
 
 /// Registers what the prelude builds the string functions of.
 pub(crate) fn register(registrar: &Registrar<'_>) -> mlua::Result<()> {
@@ -34,16 +34,21 @@ fn find(lua: &Lua, mut args: Args) -> Result<MultiValue, Fault> {
     }
     if plain || pattern::is_plain(&pattern) {
         return Ok(match pattern::find_plain(&text, &pattern, from)? {
-            Some(at) => MultiValue::from_iter([position(at), position_before(at + pattern.len())]),
-            None => MultiValue::from_iter([Value::Nil]),
+            Progress::Found(at) => {
+                MultiValue::from_iter([position(at), position_before(at + pattern.len())])
+            }
+            Progress::Nowhere => MultiValue::from_iter([Value::Nil]),
+            Progress::Onward(at) => onward(at),
         });
     }
     let search = Search {
         from,
         ..Search::default()
     };
-    let Some(found) = pattern::search(&text, &pattern, search)? else {
-        return Ok(MultiValue::from_iter([Value::Nil]));
+    let found = match pattern::search(&text, &pattern, search)? {
+        Progress::Found(found) => found,
+        Progress::Nowhere => return Ok(MultiValue::from_iter([Value::Nil])),
+        Progress::Onward(at) => return Ok(onward(at)),
     };
     let mut values = MultiValue::from_iter([position(found.start), position_before(found.end)]);
     for capture in found.captures {
@@ -65,8 +70,9 @@ fn first_match(lua: &Lua, mut args: Args) -> Result<MultiValue, Fault> {
         ..Search::default()
     };
     match pattern::search(&text, &pattern, search)? {
-        Some(found) => captures(lua, &text, &found),
-        None => Ok(MultiValue::from_iter([Value::Nil])),
+        Progress::Found(found) => captures(lua, &text, &found),
+        Progress::Nowhere => Ok(MultiValue::from_iter([Value::Nil])),
+        Progress::Onward(at) => Ok(onward(at)),
     }
 }
 
@@ -88,13 +94,20 @@ fn scan(lua: &Lua, mut args: Args, literal_caret: bool) -> Result<MultiValue, Fa
         not_ending_at: last,
         literal_caret,
     };
-    let Some(found) = pattern::search(&text, &pattern, search)? else {
-        return Ok(MultiValue::from_iter([Value::Nil]));
+    let found = match pattern::search(&text, &pattern, search)? {
+        Progress::Found(found) => found,
+        Progress::Nowhere => return Ok(MultiValue::from_iter([Value::Nil])),
+        Progress::Onward(at) => return Ok(onward(at)),
     };
     let mut values = captures(lua, &text, &found)?;
     values.push_front(position(found.end));
     values.push_front(position(found.start));
     Ok(values)
+}
+
+/// The prelude asks again from there.
+fn onward(at: usize) -> MultiValue {
+    MultiValue::from_iter([Value::LightUserData(Lua::poll_pending()), position(at)])
 }
 
 /// A string, or a number as one.

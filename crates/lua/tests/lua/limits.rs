@@ -117,7 +117,7 @@ async fn a_script_may_survive_its_own_excess() {
         "{}",
         lines[1]
     );
-    let too_long = "script.lua:LINE: string.rep: the result would be longer than 67108864 octets";
+    let too_long = "script.lua:LINE: string.rep: the result would be longer than 33554432 octets";
     assert_eq!(
         lines[lines.len() - 7],
         format!("false\t{}", too_long.replace("LINE", "4"))
@@ -140,7 +140,7 @@ async fn a_script_may_survive_its_own_excess() {
     );
     assert!(
         lines[lines.len() - 2].starts_with(
-            "false\tscript.lua:9: string.find: the match takes more than 50000000 steps"
+            "false\tscript.lua:9: string.find: the match takes more than 5000000 steps"
         ),
         "{}",
         lines[lines.len() - 2]

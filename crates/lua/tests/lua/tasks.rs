@@ -210,6 +210,7 @@ async fn a_time_limit_ends_a_script_that_waits_and_its_sends() {
     );
     assert_eq!(run.error().exit_code(), 70);
     assert_eq!(run.host.most_sending.load(Ordering::SeqCst), 2);
+    tokio::task::yield_now().await;
     assert_eq!(run.host.sending(), 0, "a send outlived its script");
 }
 
@@ -231,6 +232,7 @@ async fn dropping_the_run_ends_the_script() {
         .unwrap_err();
 
     assert_eq!(host.most_sending.load(Ordering::SeqCst), 1);
+    tokio::task::yield_now().await;
     assert_eq!(host.sending(), 0);
     assert_eq!(Arc::strong_count(&host), 1, "the state outlived its script");
 }
