@@ -13,13 +13,11 @@ use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::FuturesUnordered;
 use mlua::{Function, Lua, MultiValue};
-use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::activity::Activity;
 use crate::engine::Core;
 use crate::fault::{Fault, ScriptError};
-use crate::json::{self, Nulls, Secrets};
 use crate::meter::{Kind, Meter};
 use crate::{Failure, Usage};
 
@@ -161,20 +159,6 @@ impl Invoker {
             errors: self.0.errors.load(Ordering::Relaxed),
             turns: self.0.meter.turns(),
         }
-    }
-
-    /// Calls the function with JSON and answers what it returned, as far as JSON can say it.
-    pub(crate) async fn call(&self, call: Call, args: Vec<Value>) -> Result<Value, ScriptError> {
-        let give = move |lua: &Lua| {
-            let args = args.iter().map(|arg| json::to_lua(lua, arg, Nulls::Absent));
-            args.collect::<mlua::Result<MultiValue>>().map(Some)
-        };
-        let finish = |lua: &Lua, mut answer: MultiValue| {
-            let answer = answer.pop_front().unwrap_or_default();
-            Ok(json::from_lua(lua, &answer, Secrets::Redacted).unwrap_or_default())
-        };
-        let answer = self.perform(call, Box::new(give), Box::new(finish)).await?;
-        Ok(answer.unwrap_or_default())
     }
 
     /// Calls the function with what `give` makes and answers what `finish` makes of its answer.

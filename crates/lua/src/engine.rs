@@ -38,6 +38,9 @@ const HOOK_EVERY: u32 = 4000;
 /// What a script that used up its memory gets, so that it can be said where.
 const RESERVE_OCTETS: usize = 1 << 20;
 
+/// How many small steps of a collection are made at a time, and how often: all of a large state.
+const COLLECT_AT_ONCE: usize = 20;
+const COLLECTING: usize = 10_000;
 /// How often a task looks whether another has loaded a module.
 const NAP: Duration = Duration::from_millis(2);
 
@@ -149,14 +152,31 @@ impl Core {
                 Err(_) => Err(budget.expire()),
             },
         };
-        let error = match ended.map_err(|stop| self.stopped(budget, stop))? {
+        let error = match ended.map_err(|stop| Self::stopped(budget, stop))? {
             Ok(Ok(values)) => return Ok(values),
             Ok(Err(raised)) => self.raised(budget, &raised),
             Err(error) => self.lua_failed(budget, &error),
         };
         // What it got beyond its limit, to tell where it was.
         let _ = self.lua.set_memory_limit(self.meter.limits().memory_octets);
+        if error.failure.code == "script.memory_limit" {
+            self.collect().await;
+        }
         Err(error)
+    }
+
+    /// Collects garbage a little at a time. So near to its limit Lua fails where it may not
+    /// collect itself, and so would whatever call comes next.
+    async fn collect(&self) {
+        // What is under way may keep it from ever coming to an end.
+        for _ in 0..COLLECTING {
+            for _ in 0..COLLECT_AT_ONCE {
+                if !matches!(self.lua.gc_step(), Ok(false)) {
+                    return;
+                }
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     fn raised(&self, budget: &Budget, raised: &Raised) -> ScriptError {
@@ -199,19 +219,18 @@ impl Core {
 
     fn out_of_memory(&self, budget: &Budget) -> ScriptError {
         let limit = octets(self.meter.limits().memory_octets);
-        let message = match budget.is_main() {
-            true => format!("the script needs more than its {limit} of memory"),
-            false => format!(
-                "{} needs more than the script's {limit} of memory",
-                budget.what
-            ),
+        let message = if budget.is_main() {
+            format!("the script needs more than its {limit} of memory")
+        } else {
+            let what = &budget.what;
+            format!("{what} needs more than the script's {limit} of memory")
         };
         let remedy =
             "look for a table or string that grows without end; files are better attached by path";
         ScriptError::new(Failure::new("script.memory_limit", message).with_remedy(remedy))
     }
 
-    fn stopped(&self, budget: &Budget, stop: Stop) -> ScriptError {
+    fn stopped(budget: &Budget, stop: Stop) -> ScriptError {
         let what = &budget.what;
         let mut failure = match stop.limit {
             Limit::Cpu(limit) => Failure::new(
@@ -268,13 +287,13 @@ fn hook(lua: &Lua, meter: &Arc<Meter>) -> mlua::Result<()> {
         match meter.tick(|| fault::here(lua)) {
             // Between a future that is pending and the yield that says so, a pause would use
             // up the wake-up of that future.
-            Tick::Pause if !is_ours(frame) => match meter.pause() {
-                true => Ok(VmState::Yield),
-                false => {
-                    let _ = disarm.call::<()>(());
-                    Err(mlua::Error::runtime(UNPAUSABLE))
+            Tick::Pause if !is_ours(frame) => {
+                if meter.pause() {
+                    return Ok(VmState::Yield);
                 }
-            },
+                let _ = disarm.call::<()>(());
+                Err(mlua::Error::runtime(UNPAUSABLE))
+            }
             Tick::Go | Tick::Pause => Ok(VmState::Continue),
             // A stopped call is left where it stands. Still running means that it could not
             // yield, inside C; only an error ends that.

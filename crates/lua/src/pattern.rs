@@ -130,9 +130,10 @@ pub(crate) fn find_plain(
     from: usize,
 ) -> Result<Progress<usize>, Trouble> {
     let Some(first) = needle.first() else {
-        return Ok(match from <= text.len() {
-            true => Progress::Found(from),
-            false => Progress::Nowhere,
+        return Ok(if from <= text.len() {
+            Progress::Found(from)
+        } else {
+            Progress::Nowhere
         });
     };
     let (mut spent, mut at) = (0, from);

@@ -81,10 +81,24 @@ end
 
 ---- Errors and coroutines ---------------------------------------------------------------
 
+-- Collects all garbage, a little at a time. One cycle may have begun before what is to be
+-- collected was dropped.
+local function collect()
+  for _ = 1, 2 do
+    repeat
+      local done = collectgarbage("step", 256)
+      breathe()
+    until done
+  end
+end
+
 local function caught(ok, ...)
   breathe((...))
   if ok then return true, ... end
-  return false, seen((...))
+  local e = seen((...))
+  -- So near to the limit C fails where Lua would collect first.
+  if type(e) == "string" and sub(e, -#OUT_OF_MEMORY) == OUT_OF_MEMORY then collect() end
+  return false, e
 end
 
 local function safe_pcall(...) return caught(pcall(...)) end
@@ -410,13 +424,7 @@ function globals.collectgarbage(what)
     misuse("collectgarbage: only \"collect\" and \"count\" are available")
   end
   if what == "count" then return collectgarbage "count" end
-  -- The first cycle may have begun before what is to be collected was dropped.
-  for _ = 1, 2 do
-    repeat
-      local done = collectgarbage("step", 256)
-      breathe()
-    until done
-  end
+  collect()
   return 0
 end
 

@@ -32,7 +32,7 @@ impl<F: Future> Future for Measured<F> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let before = thread_time();
         let answer = self.future.as_mut().poll(context);
-        self.longest = self.longest.max(thread_time() - before);
+        self.longest = self.longest.max(thread_time().saturating_sub(before));
         self.polls += 1;
         answer.map(|output| (output, self.polls, self.longest))
     }
