@@ -15,7 +15,7 @@ use support::home::{Home, Login};
 use support::person::Person;
 use support::sandbox::{PERSON, Sandbox};
 use support::webhook::Webhook;
-use support::{Ended, free_port, root, run, skip};
+use support::{Ended, find_program, free_port, root, run, skip};
 
 /// An account without tokens, which no script has to ask anything.
 const PRINTER: &str = r#"
@@ -85,6 +85,47 @@ fn assert_logged(ended: &Ended, expected: &[(&str, &str)]) {
         "{logged:#?}\n{}",
         ended.stderr
     );
+}
+
+/// The results go to two programs nobody here wrote.
+#[test]
+fn every_script_passes_its_tests_and_tap_and_junit_say_so() {
+    let place = tempfile::tempdir().unwrap();
+    let (tap, junit) = (place.path().join("out.tap"), place.path().join("out.xml"));
+
+    let ended = run(support::postrider()
+        .current_dir(root())
+        .args(["test", "--tap", "--junit"])
+        .arg(&junit)
+        .arg("scripts"));
+
+    assert_eq!(ended.status, 0, "{}{}", ended.stdout, ended.stderr);
+    let scripts = fs::read_dir(root().join("scripts")).unwrap();
+    let names: Vec<_> = scripts
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    for name in names.iter().filter(|name| !name.ends_with("_test.lua")) {
+        let test = name.replace(".lua", "_test.lua");
+        assert!(ended.stdout.contains(&test), "{name} has no test that ran");
+    }
+    fs::write(&tap, &ended.stdout).unwrap();
+    match find_program("prove") {
+        Some(prove) => {
+            let read = run(Command::new(prove).args(["--exec", "cat"]).arg(&tap));
+            assert_eq!(read.status, 0, "{}{}", read.stdout, read.stderr);
+            assert!(read.stdout.contains("Result: PASS"), "{}", read.stdout);
+        }
+        None => skip("prove is not installed"),
+    }
+    let Some(python) = find_program("python3") else {
+        return skip("python3 is not installed");
+    };
+    let count = "import sys, xml.etree.ElementTree as tree\n\
+                 cases = tree.parse(sys.argv[1]).getroot().iter('testcase')\n\
+                 print(sum(1 for case in cases if case.find('failure') is None))";
+    let read = run(Command::new(python).args(["-c", count]).arg(&junit));
+    let passed = ended.stdout.lines().filter(|line| line.starts_with("ok "));
+    assert_eq!(read.stdout.trim(), passed.count().to_string());
 }
 
 #[test]
