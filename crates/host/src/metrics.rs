@@ -2,7 +2,7 @@
 //!
 //! Counting is a few atomic additions, so everybody counts, whether or not anybody looks. The
 //! number of series is bounded: names that scripts make up are counted together once there are
-//! [`NAMES`] of a kind.
+//! `NAMES` of a kind.
 
 mod web;
 

@@ -6,7 +6,7 @@
 //! where it was asked for one: `POST /v1/accounts/NAME/token`.
 //!
 //! What a command does alone and what the daemon does for it are the same functions, in
-//! [`work`]; so both ways give the same answer.
+//! `work`; so both ways give the same answer.
 
 mod client;
 mod daemon;
