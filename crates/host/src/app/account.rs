@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock as Gate};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::{BoxFuture, FutureExt as _};
@@ -48,6 +48,7 @@ pub struct Account {
 pub(super) struct Around {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) hooks: Arc<MessageHooks>,
+    pub(super) swap: Arc<Gate<()>>,
     pub(super) activity: Activity,
     pub(super) leaving: Leaving,
     pub(super) events: Arc<Events>,
@@ -173,8 +174,7 @@ impl Account {
     async fn send_for(&self, request: SendRequest) -> Result<SendOutcome, Failure> {
         let mut message_id = None;
         let outcome = async {
-            let hooks = &self.around.hooks;
-            let request = hooks.before_send(&self.settings.name, request).await?;
+            let request = self.looked_at(request).await?;
             let outgoing = self.build(request).await?;
             message_id = Some(outgoing.message_id().to_owned());
             self.submit(&outgoing).await
@@ -186,6 +186,12 @@ impl Account {
         });
         self.tell(message_id.as_deref(), &outcome);
         outcome
+    }
+
+    /// The message as the scripts' hooks leave it: those of one generation, never of none.
+    fn looked_at(&self, request: SendRequest) -> BoxFuture<'_, Result<SendRequest, Failure>> {
+        let _whole = self.around.swap.read();
+        self.around.hooks.before_send(&self.settings.name, request)
     }
 
     async fn build(&self, request: SendRequest) -> Result<Outgoing, Failure> {

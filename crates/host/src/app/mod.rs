@@ -22,7 +22,7 @@ mod world;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLockWriteGuard};
 use std::thread;
 use std::time::Duration;
 
@@ -246,6 +246,12 @@ impl App {
         self.lock_credentials().in_force = false;
     }
 
+    /// While the answer lives no message is looked at by hooks, and none leaves.
+    pub(crate) fn swap_hooks(&self) -> RwLockWriteGuard<'_, ()> {
+        let swap = &self.0.lasting.swap;
+        swap.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// From now on this first generation counts.
     pub(crate) fn begin(&self) {
         self.take_over_from(self);
@@ -450,6 +456,7 @@ impl App {
                 Around {
                     clock: Arc::clone(app.clock()),
                     hooks: Arc::clone(&app.0.lasting.hooks),
+                    swap: Arc::clone(&app.0.lasting.swap),
                     activity: app.0.lasting.world.activity.clone(),
                     leaving: Arc::clone(&app.0.lasting.leaving),
                     events: Arc::clone(&app.0.lasting.events),

@@ -2,7 +2,7 @@
 //! configuration.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use postrider_auth::{Clock as AuthClock, EventSink, Interaction, Keeper};
@@ -74,6 +74,9 @@ pub(super) struct Lasting {
     pub(super) scheduler: OnceLock<Scheduler>,
     /// What scripts have to say about messages.
     pub(super) hooks: Arc<MessageHooks>,
+    /// Held for writing while one generation's hooks take the place of another's: no message
+    /// passes between the two.
+    pub(super) swap: Arc<RwLock<()>>,
     pub(super) leaving: Leaving,
     /// For scripts' requests.
     pub(super) http: http::Client,
@@ -105,6 +108,7 @@ impl Lasting {
             metrics,
             scheduler: OnceLock::new(),
             hooks: Arc::default(),
+            swap: Arc::default(),
             leaving: Leaving::default(),
             http: http::Client::new(reach),
             tending: Mutex::default(),

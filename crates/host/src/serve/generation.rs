@@ -204,6 +204,7 @@ impl Prepared {
     pub(super) fn take_effect(self, number: u64, old: Option<&Generation>) -> Generation {
         // Before the old scripts end, for theirs end with them.
         self.app.install_schedules();
+        let hooks = self.app.swap_hooks();
         if let Some(old) = old {
             let patience = old.app.config().serve.shutdown_timeout;
             old.begin_to_end(patience);
@@ -213,6 +214,7 @@ impl Prepared {
             state: Mutex::new(State::Live(loaded.start())),
         });
         let scripts = scripts.collect();
+        drop(hooks);
         match old {
             Some(old) => self.app.take_over_from(&old.app),
             None => self.app.begin(),
