@@ -1,12 +1,14 @@
 //! Accounts at work: settings become credentials and sessions, once each, and are shared.
 
 mod account;
+mod backend;
 mod bridge;
 mod check;
 mod compose;
 mod events;
 mod expiries;
 mod failures;
+mod generation;
 mod grant;
 mod keeper;
 mod orphans;
@@ -22,11 +24,10 @@ mod world;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt as _};
 use jiff::Timestamp;
 use postrider_auth::{
     Credential, Description, Environment, GrantPolicy, Http, HttpSettings, InstanceSettings,
@@ -37,7 +38,6 @@ use postrider_config::{
 };
 use postrider_schedule::{Clock, Draft};
 use postrider_smtp::tls;
-use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use self::account::Around;
@@ -45,8 +45,6 @@ use self::secrets::References;
 use self::vault::SharedVault;
 use self::world::Lasting;
 use crate::failure::Failure;
-use crate::http;
-use crate::lua::{AccountHandle, Activity, Backend, HostEvent, Listener, MessageHook, Permissions};
 use crate::metrics::Metrics;
 
 pub use account::{Account, RecipientOutcome, SendOutcome};
@@ -149,45 +147,6 @@ impl App {
         Self::assemble(config, lasting, true)
     }
 
-    /// Reads the configuration anew. The keeper, the vault, the clock and whoever listens stay the
-    /// same, and so do accounts whose settings did not change: their sessions stay warm and their
-    /// pace is kept. The keeper tends the others from [`App::take_over_from`] on.
-    ///
-    /// # Errors
-    /// Everything wrong with the configuration, or a change that a running process cannot follow.
-    pub fn next_generation(&self) -> Result<Self, Failure> {
-        let lasting = &self.0.lasting;
-        let config = load_config(&lasting.settings, &lasting.world.presets)?;
-        if config.vault != self.0.config.vault {
-            return Err(Failure::new(
-                "config.restart_needed",
-                "[vault] has changed, and the vault that is open stays open",
-            )
-            .with_remedy("restart the daemon"));
-        }
-        let next = Self::assemble(config, Arc::clone(lasting), false);
-        next.inherit(self);
-        Ok(next)
-    }
-
-    /// Takes along the accounts of `old` that a new one would be no different from.
-    fn inherit(&self, old: &Self) {
-        if self.0.config.plugins != old.0.config.plugins {
-            return;
-        }
-        let known = old.lock_accounts();
-        for (name, account) in &*known {
-            if self.0.config.accounts.get(name) == Some(account.settings())
-                && account.trust_is_unchanged()
-            {
-                let mut ours = self.lock_credentials();
-                ours.all.push(account.credential().clone());
-                self.lock_accounts()
-                    .insert(name.clone(), Arc::clone(account));
-            }
-        }
-    }
-
     fn assemble(config: Config, lasting: Arc<Lasting>, in_force: bool) -> Self {
         Self(Arc::new(Inner {
             loader: plugins::loader(&config),
@@ -202,59 +161,6 @@ impl App {
                 in_force,
             }),
         }))
-    }
-
-    /// From now on this generation counts, and `old` no more: its accounts still send what they
-    /// have begun, and the keeper tends these.
-    pub fn take_over_from(&self, old: &Self) {
-        old.lock_credentials().in_force = false;
-        let everybody = {
-            let mut ours = self.lock_credentials();
-            ours.in_force = true;
-            ours.all.clone()
-        };
-        for account in self.0.config.accounts.values() {
-            self.0.lasting.events.know(account);
-        }
-        self.tell_changes_since(old);
-        if let Some(tending) = &*self.0.lasting.tending() {
-            tending.replace(everybody);
-        }
-    }
-
-    /// Tells of the accounts that came, went or changed.
-    fn tell_changes_since(&self, old: &Self) {
-        let (before, now) = (&old.0.config.accounts, &self.0.config.accounts);
-        let tell = |account: &str, change: &str| {
-            let payload = json!({ "account": account, "change": change });
-            self.0.lasting.events.tell("account.changed", payload);
-        };
-        for (name, settings) in now {
-            match before.get(name) {
-                None => tell(name, "added"),
-                Some(earlier) if earlier != settings => tell(name, "changed"),
-                Some(_) => {}
-            }
-        }
-        for name in before.keys().filter(|name| !now.contains_key(*name)) {
-            tell(name, "removed");
-        }
-    }
-
-    /// Nothing of it counts before [`App::begin`]: a daemon loads everything first.
-    pub(crate) fn hold(&self) {
-        self.lock_credentials().in_force = false;
-    }
-
-    /// While the answer lives no message is looked at by hooks, and none leaves.
-    pub(crate) fn swap_hooks(&self) -> RwLockWriteGuard<'_, ()> {
-        let swap = &self.0.lasting.swap;
-        swap.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// From now on this first generation counts.
-    pub(crate) fn begin(&self) {
-        self.take_over_from(self);
     }
 
     /// Tells scripts of something.
@@ -656,134 +562,6 @@ fn load_config(settings: &AppSettings, presets: &Presets) -> Result<Config, Fail
             Config::load(&path, presets).map_err(|errors| failures::config(&errors))
         }
         None => Ok(Config::default()),
-    }
-}
-
-impl Backend for App {
-    fn account_from_config<'a>(
-        &'a self,
-        name: &'a str,
-    ) -> BoxFuture<'a, Result<Arc<dyn AccountHandle>, Failure>> {
-        async move {
-            self.account(name)
-                .await
-                .map(|account| account as Arc<dyn AccountHandle>)
-        }
-        .boxed()
-    }
-
-    fn account_from_table(
-        &self,
-        table: Value,
-    ) -> BoxFuture<'_, Result<Arc<dyn AccountHandle>, Failure>> {
-        async move {
-            let name = table
-                .get("name")
-                .and_then(Value::as_str)
-                .unwrap_or("script")
-                .to_owned();
-            let presets = &self.0.lasting.world.presets;
-            let settings =
-                config::Account::from_value(&name, table, presets).map_err(|problems| {
-                    failures::problems(&name.escape_debug().to_string(), &problems)
-                })?;
-            self.set_up(settings)
-                .await
-                .map(|account| account as Arc<dyn AccountHandle>)
-        }
-        .boxed()
-    }
-
-    fn account_names(&self) -> Vec<String> {
-        self.0.config.accounts.keys().cloned().collect()
-    }
-
-    fn config_get(&self, key: &str) -> Result<Option<Value>, Failure> {
-        let Some(path) = self.config_path() else {
-            return Ok(None);
-        };
-        config::edit::get(path, key).map_err(|error| failures::edit(&error))
-    }
-
-    fn config_set<'a>(&'a self, key: &'a str, value: Value) -> BoxFuture<'a, Result<(), Failure>> {
-        async move {
-            let Some(path) = self.config_path().map(Path::to_owned) else {
-                return Err(Failure::new(
-                    "config.no_file",
-                    "there is no configuration file to change",
-                )
-                .with_remedy("name one with --config, or create ./postrider.toml"));
-            };
-            let (key, app) = (key.to_owned(), self.clone());
-            tokio::task::spawn_blocking(move || {
-                config::edit::set(&path, &key, value, &app.0.lasting.world.presets)
-                    .map_err(|error| failures::edit(&error))
-            })
-            .await
-            .map_err(|_| Failure::new("internal", "the change was interrupted"))?
-        }
-        .boxed()
-    }
-
-    fn secret(&self, reference: SecretRef) -> BoxFuture<'_, Result<SecretString, Failure>> {
-        let app = self.clone();
-        async move {
-            tokio::task::spawn_blocking(move || {
-                if let SecretRef::Env(variable) = &reference
-                    && let Some(value) = app.0.lasting.world.stand_ins.get(variable)
-                {
-                    return Ok(value.clone());
-                }
-                app.0.lasting.vault.resolve(&reference, Path::new(""))
-            })
-            .await
-            .map_err(|_| Failure::new("internal", "reading the secret was interrupted"))?
-        }
-        .boxed()
-    }
-
-    fn http(&self, request: http::Request) -> BoxFuture<'_, Result<http::Response, Failure>> {
-        self.0.lasting.http.send(request).boxed()
-    }
-
-    fn subscribe(&self, listener: &Arc<dyn Listener>) {
-        self.0.lasting.events.subscribe(listener);
-    }
-
-    fn remind(&self) {
-        if let Some(tending) = &*self.0.lasting.tending() {
-            for credential in tending.everybody() {
-                self.0.lasting.keeper.remind(&credential);
-            }
-        }
-    }
-
-    fn clock(&self) -> Arc<dyn Clock> {
-        Arc::clone(&self.0.lasting.world.clock)
-    }
-
-    fn activity(&self) -> Activity {
-        self.0.lasting.world.activity.clone()
-    }
-
-    fn emit(&self, event: HostEvent) {
-        self.0.lasting.events.pass_on(event);
-    }
-
-    fn add_hook(&self, hook: &Arc<dyn MessageHook>) {
-        self.0.lasting.hooks.add(hook);
-    }
-
-    fn draft(&self) -> Option<Draft> {
-        Some(App::draft(self).clone())
-    }
-
-    fn permissions(&self) -> Permissions {
-        Permissions::from(&self.0.config.scripts)
-    }
-
-    fn settle(&self) -> BoxFuture<'_, ()> {
-        self.0.lasting.keeper.settle(SETTLING).boxed()
     }
 }
 

@@ -21,7 +21,7 @@ use crate::state;
 pub(crate) const FILE: &str = "schedules.db";
 
 impl App {
-    /// The schedules of all generations. The first call opens what they are kept in.
+    /// The schedules of all generations.
     pub fn scheduler(&self) -> &Scheduler {
         let lasting = &self.0.lasting;
         lasting.scheduler.get_or_init(|| {
@@ -44,8 +44,7 @@ impl App {
             let draft = scheduler.generation();
             if self.lock_credentials().in_force {
                 scheduler.install(&draft);
-                let scheduler = scheduler.clone();
-                tokio::spawn(async move { scheduler.run().await });
+                self.0.lasting.drive(scheduler.clone());
             }
             draft
         })

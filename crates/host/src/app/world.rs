@@ -9,6 +9,7 @@ use postrider_auth::{Clock as AuthClock, EventSink, Interaction, Keeper};
 use postrider_config::{Config, Presets, SandboxAddress};
 use postrider_schedule::{Clock, Scheduler, SystemClock};
 use secrecy::SecretString;
+use tokio::task::JoinHandle;
 
 use super::AppSettings;
 use super::account::Leaving;
@@ -72,6 +73,8 @@ pub(super) struct Lasting {
     pub(super) metrics: Metrics,
     /// Opened when it is first asked for.
     pub(super) scheduler: OnceLock<Scheduler>,
+    /// Runs what is scheduled, where nobody else does.
+    driver: OnceLock<JoinHandle<()>>,
     /// What scripts have to say about messages.
     pub(super) hooks: Arc<MessageHooks>,
     /// Held for writing while one generation's hooks take the place of another's: no message
@@ -107,6 +110,7 @@ impl Lasting {
             events,
             metrics,
             scheduler: OnceLock::new(),
+            driver: OnceLock::new(),
             hooks: Arc::default(),
             swap: Arc::default(),
             leaving: Leaving::default(),
@@ -120,8 +124,22 @@ impl Lasting {
         Arc::new(TimeOfDay(Arc::clone(&self.world.clock)))
     }
 
+    /// From now on what is scheduled runs, for as long as this lives.
+    pub(super) fn drive(&self, scheduler: Scheduler) {
+        let begin = || tokio::spawn(async move { scheduler.run().await });
+        self.driver.get_or_init(begin);
+    }
+
     pub(super) fn tending(&self) -> MutexGuard<'_, Option<Tending>> {
         self.tending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Lasting {
+    fn drop(&mut self) {
+        if let Some(driver) = self.driver.get() {
+            driver.abort();
+        }
     }
 }
 

@@ -198,8 +198,6 @@ async fn no_turn_of_a_runaway_script_is_long_and_others_have_theirs() {
         cpu: Duration::from_millis(400),
         ..Limits::default()
     };
-    // Without optimisation, as tests are built, the pattern matcher takes ten times as long.
-    let bound = Duration::from_millis(if cfg!(debug_assertions) { 500 } else { 100 });
     let mut long = Vec::new();
     for (name, script) in RUNAWAYS {
         let (run, polls, others, longest) = beside_another(script, limits.clone()).await;
@@ -216,6 +214,9 @@ async fn no_turn_of_a_runaway_script_is_long_and_others_have_theirs() {
             "{name}: {polls} turns, {others} of the other"
         );
         println!("{name}: {polls} turns, the longest {longest:?}");
+        // Our own matcher takes seven times as long where it is not optimised.
+        let unoptimised = cfg!(debug_assertions) && *name == "searching";
+        let bound = Duration::from_millis(if unoptimised { 500 } else { 100 });
         if longest > bound {
             long.push((name, longest));
         }

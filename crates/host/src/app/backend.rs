@@ -1,0 +1,143 @@
+//! The app as scripts see it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, FutureExt as _};
+use postrider_config::{self as config, SecretRef};
+use postrider_schedule::{Clock, Draft};
+use secrecy::SecretString;
+use serde_json::Value;
+
+use super::{App, SETTLING, failures};
+use crate::failure::Failure;
+use crate::http;
+use crate::lua::{AccountHandle, Activity, Backend, HostEvent, Listener, MessageHook, Permissions};
+
+impl Backend for App {
+    fn account_from_config<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<dyn AccountHandle>, Failure>> {
+        async move {
+            self.account(name)
+                .await
+                .map(|account| account as Arc<dyn AccountHandle>)
+        }
+        .boxed()
+    }
+
+    fn account_from_table(
+        &self,
+        table: Value,
+    ) -> BoxFuture<'_, Result<Arc<dyn AccountHandle>, Failure>> {
+        async move {
+            let name = table
+                .get("name")
+                .and_then(Value::as_str)
+                .unwrap_or("script")
+                .to_owned();
+            let presets = &self.0.lasting.world.presets;
+            let settings =
+                config::Account::from_value(&name, table, presets).map_err(|problems| {
+                    failures::problems(&name.escape_debug().to_string(), &problems)
+                })?;
+            self.set_up(settings)
+                .await
+                .map(|account| account as Arc<dyn AccountHandle>)
+        }
+        .boxed()
+    }
+
+    fn account_names(&self) -> Vec<String> {
+        self.0.config.accounts.keys().cloned().collect()
+    }
+
+    fn config_get(&self, key: &str) -> Result<Option<Value>, Failure> {
+        let Some(path) = self.config_path() else {
+            return Ok(None);
+        };
+        config::edit::get(path, key).map_err(|error| failures::edit(&error))
+    }
+
+    fn config_set<'a>(&'a self, key: &'a str, value: Value) -> BoxFuture<'a, Result<(), Failure>> {
+        async move {
+            let Some(path) = self.config_path().map(Path::to_owned) else {
+                return Err(Failure::new(
+                    "config.no_file",
+                    "there is no configuration file to change",
+                )
+                .with_remedy("name one with --config, or create ./postrider.toml"));
+            };
+            let (key, app) = (key.to_owned(), self.clone());
+            tokio::task::spawn_blocking(move || {
+                config::edit::set(&path, &key, value, &app.0.lasting.world.presets)
+                    .map_err(|error| failures::edit(&error))
+            })
+            .await
+            .map_err(|_| Failure::new("internal", "the change was interrupted"))?
+        }
+        .boxed()
+    }
+
+    fn secret(&self, reference: SecretRef) -> BoxFuture<'_, Result<SecretString, Failure>> {
+        let app = self.clone();
+        async move {
+            tokio::task::spawn_blocking(move || {
+                if let SecretRef::Env(variable) = &reference
+                    && let Some(value) = app.0.lasting.world.stand_ins.get(variable)
+                {
+                    return Ok(value.clone());
+                }
+                app.0.lasting.vault.resolve(&reference, Path::new(""))
+            })
+            .await
+            .map_err(|_| Failure::new("internal", "reading the secret was interrupted"))?
+        }
+        .boxed()
+    }
+
+    fn http(&self, request: http::Request) -> BoxFuture<'_, Result<http::Response, Failure>> {
+        self.0.lasting.http.send(request).boxed()
+    }
+
+    fn subscribe(&self, listener: &Arc<dyn Listener>) {
+        self.0.lasting.events.subscribe(listener);
+    }
+
+    fn remind(&self) {
+        if let Some(tending) = &*self.0.lasting.tending() {
+            for credential in tending.everybody() {
+                self.0.lasting.keeper.remind(&credential);
+            }
+        }
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.0.lasting.world.clock)
+    }
+
+    fn activity(&self) -> Activity {
+        self.0.lasting.world.activity.clone()
+    }
+
+    fn emit(&self, event: HostEvent) {
+        self.0.lasting.events.pass_on(event);
+    }
+
+    fn add_hook(&self, hook: &Arc<dyn MessageHook>) {
+        self.0.lasting.hooks.add(hook);
+    }
+
+    fn draft(&self) -> Option<Draft> {
+        Some(App::draft(self).clone())
+    }
+
+    fn permissions(&self) -> Permissions {
+        Permissions::from(&self.0.config.scripts)
+    }
+
+    fn settle(&self) -> BoxFuture<'_, ()> {
+        self.0.lasting.keeper.settle(SETTLING).boxed()
+    }
+}
