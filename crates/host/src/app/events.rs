@@ -1,7 +1,7 @@
 //! What the keeper tells, in the words that a script hears.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
@@ -19,6 +19,9 @@ use crate::metrics::Metrics;
 /// Passes what happens on to the scripts that listen.
 pub(super) struct Events {
     listeners: Listeners,
+    /// Held for reading while an event is handed over: those of one generation hear it, never
+    /// some of each.
+    swap: Arc<RwLock<()>>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     /// Accounts that are set up: a remedy names their settings.
@@ -27,9 +30,10 @@ pub(super) struct Events {
 
 impl Events {
     /// With nobody who listens.
-    pub(super) fn new(clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
+    pub(super) fn new(clock: Arc<dyn Clock>, metrics: Metrics, swap: Arc<RwLock<()>>) -> Self {
         Self {
             listeners: Listeners::default(),
+            swap,
             clock,
             metrics,
             accounts: Mutex::default(),
@@ -45,9 +49,22 @@ impl Events {
     /// The same with an event as it is.
     pub(super) fn pass_on(self: &Arc<Self>, event: HostEvent) {
         let events = Arc::clone(self);
-        let mut telling = async move { events.listeners.hear(event).await }.boxed();
+        let mut telling = async move { events.hand_over(event).await }.boxed();
         if (&mut telling).now_or_never().is_none() {
             tokio::spawn(telling);
+        }
+    }
+
+    /// True if somebody heard it; every listener has it once this was polled.
+    async fn hand_over(&self, event: HostEvent) -> bool {
+        let (told, telling) = {
+            let _whole = self.swap.read();
+            let mut telling = self.listeners.hear(event);
+            ((&mut telling).now_or_never(), telling)
+        };
+        match told {
+            Some(heard) => heard,
+            None => telling.await,
         }
     }
 
@@ -88,7 +105,7 @@ impl EventSink for Events {
             _ => {}
         }
         match in_words(event, |account, error| self.failure(account, error)) {
-            Some((name, payload)) => self.listeners.hear(self.dated(name, payload)),
+            Some((name, payload)) => self.hand_over(self.dated(name, payload)).boxed(),
             None => ready(false).boxed(),
         }
     }

@@ -92,7 +92,7 @@ impl App {
         self.lock_credentials().in_force = false;
     }
 
-    /// While the answer lives no message is looked at by hooks, and none leaves.
+    /// While the answer lives no message is looked at by hooks, and no event is handed over.
     pub(crate) fn swap_hooks(&self) -> RwLockWriteGuard<'_, ()> {
         let swap = &self.0.lasting.swap;
         swap.write().unwrap_or_else(PoisonError::into_inner)

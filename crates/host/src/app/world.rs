@@ -77,8 +77,8 @@ pub(super) struct Lasting {
     driver: OnceLock<JoinHandle<()>>,
     /// What scripts have to say about messages.
     pub(super) hooks: Arc<MessageHooks>,
-    /// Held for writing while one generation's hooks take the place of another's: no message
-    /// passes between the two.
+    /// Held for writing while one generation's hooks and handlers take the place of another's: no
+    /// message and no event passes between the two.
     pub(super) swap: Arc<RwLock<()>>,
     pub(super) leaving: Leaving,
     /// For scripts' requests.
@@ -90,7 +90,9 @@ pub(super) struct Lasting {
 impl Lasting {
     pub(super) fn new(settings: &AppSettings, config: &Config, world: World) -> Self {
         let metrics = Metrics::default();
-        let events = Arc::new(Events::new(Arc::clone(&world.clock), metrics.clone()));
+        let swap = Arc::<RwLock<()>>::default();
+        let events = Events::new(Arc::clone(&world.clock), metrics.clone(), Arc::clone(&swap));
+        let events = Arc::new(events);
         let sink = Arc::clone(&events) as Arc<dyn EventSink>;
         let clock = Arc::new(TimeOfDay(Arc::clone(&world.clock)));
         // A sandbox leaves nothing behind, and finds nothing.
@@ -112,7 +114,7 @@ impl Lasting {
             scheduler: OnceLock::new(),
             driver: OnceLock::new(),
             hooks: Arc::default(),
-            swap: Arc::default(),
+            swap,
             leaving: Leaving::default(),
             http: http::Client::new(reach),
             tending: Mutex::default(),
