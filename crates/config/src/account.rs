@@ -85,6 +85,8 @@ pub struct Limits {
     pub connections: u16,
     /// Messages in any minute; `None` sets no pace.
     pub messages_per_minute: Option<u32>,
+    /// Recipients in any 24 hours; `None` sets no bound.
+    pub recipients_per_day: Option<u32>,
     /// Recipients in one envelope.
     pub recipients_per_message: u32,
 }

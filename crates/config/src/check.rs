@@ -78,6 +78,9 @@ pub(crate) fn account(
             messages_per_minute: section
                 .number("messages_per_minute")
                 .or(preset.messages_per_minute),
+            recipients_per_day: section
+                .number("recipients_per_day")
+                .or(preset.recipients_per_day),
             recipients_per_message: section
                 .number("recipients_per_message")
                 .or(preset.recipients_per_message)

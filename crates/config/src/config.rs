@@ -11,13 +11,14 @@ use toml_parser::{Expected, ParseError};
 
 use crate::account::Account;
 use crate::check::{self, Context};
-use crate::grammar;
+use crate::grammar::{self, Fault};
 use crate::keys;
 use crate::presets::Presets;
 use crate::problem::{ConfigErrors, Problem, Problems, Source};
+use crate::queue::{self, QueueSettings, SendmailSettings};
 use crate::regular::{self, NOT_REGULAR};
 use crate::scripts::{self, ScriptSettings};
-use crate::section::{Place, Section, report, show_key};
+use crate::section::{Place, Section, nearest, report, show_key};
 use crate::serve::{self, ServeSettings};
 use crate::tree::Node;
 use crate::vault::{self, VaultSettings};
@@ -41,6 +42,10 @@ pub struct Config {
     pub scripts: ScriptSettings,
     /// The daemon.
     pub serve: ServeSettings,
+    /// Mail that waits.
+    pub queue: QueueSettings,
+    /// Mail that programs hand in.
+    pub sendmail: SendmailSettings,
     places: Places,
 }
 
@@ -142,7 +147,8 @@ impl Config {
             return;
         };
         let accounts = section.node("account").and_then(Node::entries);
-        for entry in accounts.unwrap_or_default() {
+        let accounts = accounts.unwrap_or_default();
+        for entry in accounts {
             let span = entry.key_span.clone();
             if let Some(account) = check::account(&entry.key, span, &entry.node, context, problems)
             {
@@ -171,6 +177,30 @@ impl Config {
             let place = section.place("serve");
             if let Some(section) = Section::open(node, place, &[keys::SERVE], context, problems) {
                 self.serve = serve::check(&section, context, problems);
+            }
+        }
+        if let Some(node) = section.node("queue") {
+            let place = section.place("queue");
+            if let Some(section) = Section::open(node, place, &[keys::QUEUE], context, problems) {
+                self.queue = queue::check(&section);
+            }
+        }
+        if let Some(node) = section.node("sendmail") {
+            let place = section.place("sendmail");
+            let known = &[keys::SENDMAIL];
+            if let Some(section) = Section::open(node, place, known, context, problems) {
+                self.sendmail = queue::check_sendmail(&section, context);
+                let account = self.sendmail.account.as_deref();
+                let is_known = |name: &str| accounts.iter().any(|entry| entry.key == name);
+                if let Some(name) = account.filter(|name| !is_known(name)) {
+                    let names = accounts.iter().map(|entry| entry.key.as_str());
+                    let message = format!("there is no account {}", show_key(name));
+                    let fault = match nearest(name, names) {
+                        Some(near) => Fault::with(message, format!("did you mean \"{near}\"?")),
+                        None => Fault::new(message),
+                    };
+                    section.fault("account", fault, problems);
+                }
             }
         }
     }

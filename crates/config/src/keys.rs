@@ -3,9 +3,11 @@
 //! The checker reads these tables and so does [`reference`], from which the documentation is
 //! made: neither can know a key that the other does not.
 
+mod queue;
 mod serving;
 
 use crate::presets;
+pub(crate) use queue::{QUEUE, SENDMAIL};
 pub(crate) use serving::{FS, LIMITS, SCRIPTS, SERVE};
 
 /// One setting.
@@ -54,6 +56,8 @@ pub(crate) enum Kind {
     Variables,
     /// Absolute paths of programs.
     Programs,
+    /// Users or groups of this machine.
+    Logins,
     FileName,
     Name,
     /// What a secret is called in the vault.
@@ -102,7 +106,7 @@ impl Kind {
             Self::Hosts => "an array of hosts",
             Self::Paths => "an array of paths",
             Self::Command => "an array: the program and its arguments",
-            Self::Variables => "an array of names",
+            Self::Variables | Self::Logins => "an array of names",
             Self::Programs => "an array of absolute paths",
             Self::Secret => "a reference to a secret",
             Self::Passphrase => "a reference to a secret outside the vault",
@@ -151,6 +155,16 @@ pub(crate) static ROOT: &[Field] = &[
         "serve",
         Kind::Table(SERVE),
         "How `postrider serve` is watched and controlled.",
+    ),
+    field(
+        "queue",
+        Kind::Table(QUEUE),
+        "What becomes of mail that waits to be delivered.",
+    ),
+    field(
+        "sendmail",
+        Kind::Table(SENDMAIL),
+        "What `postrider sendmail` does with mail of programs that know no accounts.",
     ),
 ];
 
@@ -229,7 +243,12 @@ pub(crate) static ACCOUNT: &[Field] = &[
     field(
         "messages_per_minute",
         Kind::Count { most: 1_000_000 },
-        "The most messages that one process starts in any minute; further ones wait. Other processes count for themselves. Default: the preset's, else no limit.",
+        "The most messages that are started in any minute, by all processes that share the state directory; further ones wait. Default: the preset's, else no limit.",
+    ),
+    field(
+        "recipients_per_day",
+        Kind::Count { most: 100_000_000 },
+        "The most recipients in any 24 hours, counted like `messages_per_minute`; what would go over it waits. Default: the preset's, else no limit.",
     ),
     field(
         "recipients_per_message",

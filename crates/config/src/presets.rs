@@ -26,6 +26,8 @@ pub struct Preset {
     pub connections: Option<u16>,
     /// Messages in any minute.
     pub messages_per_minute: Option<u32>,
+    /// Recipients in any 24 hours.
+    pub recipients_per_day: Option<u32>,
     /// Recipients in one envelope.
     pub recipients_per_message: Option<u32>,
 }
@@ -70,6 +72,7 @@ const CUSTOM: Preset = Preset {
     oauth: OAuth::Unknown,
     connections: None,
     messages_per_minute: None,
+    recipients_per_day: None,
     recipients_per_message: None,
 };
 
@@ -78,6 +81,7 @@ const EXCHANGE: Preset = Preset {
     username_is_address: true,
     connections: Some(3),
     messages_per_minute: Some(30),
+    recipients_per_day: Some(10_000),
     recipients_per_message: Some(500),
     ..CUSTOM
 };

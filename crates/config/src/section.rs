@@ -341,7 +341,8 @@ impl Value<'_> {
             | Kind::Paths
             | Kind::Command
             | Kind::Variables
-            | Kind::Programs => self.list(kind, node, problems),
+            | Kind::Programs
+            | Kind::Logins => self.list(kind, node, problems),
             _ => {
                 let Some(text) = node.text() else {
                     return self.expect(false, kind, node, problems);
@@ -420,7 +421,7 @@ impl Value<'_> {
         };
         let may_be_empty = matches!(
             kind,
-            Kind::Hosts | Kind::Paths | Kind::Variables | Kind::Programs
+            Kind::Hosts | Kind::Paths | Kind::Variables | Kind::Programs | Kind::Logins
         );
         if nodes.is_empty() && !may_be_empty {
             return self.accept(node, Err(Fault::new("is empty")), problems);

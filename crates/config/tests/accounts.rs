@@ -284,7 +284,7 @@ fn a_shown_account_holds_places_of_secrets_only() {
             "name": "ops", "provider": "custom", "username": "u@example.org",
             "sender": "Alerts <alerts@example.org>", "test_recipient": null,
             "server": { "host": "smtp.example.org", "port": 587, "tls": "starttls", "ca_file": null, "ehlo_name": null },
-            "limits": { "connections": 3, "messages_per_minute": null, "recipients_per_message": 100 },
+            "limits": { "connections": 3, "messages_per_minute": null, "recipients_per_day": null, "recipients_per_message": 100 },
             "timeouts": {
                 "connect": "1m30s", "tls": null, "greeting": null, "command": null, "mail": null,
                 "rcpt": null, "data_start": null, "data_block": null, "data_end": null,

@@ -103,6 +103,8 @@ const SECTIONS: &[Section] = &[
         "The same for one script: `[scripts.limits_for.\"report.lua\"]`.",
     ),
     section("`[serve]`", "serve", None, ""),
+    section("`[queue]`", "queue", None, ""),
+    section("`[sendmail]`", "sendmail", None, ""),
 ];
 
 /// What the value of a secret is; the forms below it are the same for every secret.
@@ -255,6 +257,7 @@ fn provider(preset: &Preset) -> String {
     let limits = [
         preset.connections.map(u32::from),
         preset.messages_per_minute,
+        preset.recipients_per_day,
         preset.recipients_per_message,
     ]
     .map(|limit| limit.map_or_else(|| "—".to_owned(), |limit| limit.to_string()));
@@ -386,11 +389,11 @@ it; one line break at its end is taken off. Beside that key may stand `expires`.
 const PROVIDERS_HEAD: &str = "
 ## Providers
 
-What `provider = \"…\"` presets: the server, and `connections`, `messages_per_minute` and
-`recipients_per_message`. Whatever you set yourself wins.
+What `provider = \"…\"` presets: the server, and `connections`, `messages_per_minute`,
+`recipients_per_day` and `recipients_per_message`. Whatever you set yourself wins.
 
-| provider | | server | connections | a minute | recipients |
-|---|---|---|---|---|---|";
+| provider | | server | connections | messages a minute | recipients a day | recipients a message |
+|---|---|---|---|---|---|---|";
 
 const CODES_HEAD: &str = "\
 # Error codes
