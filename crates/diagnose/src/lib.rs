@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,12 @@ pub struct Diagnosis {
     pub who: Who,
     /// What the sender should do meanwhile.
     pub verdict: Verdict,
+    /// What else meets the same refusal.
+    #[serde(skip)]
+    pub scope: Scope,
+    /// The least that makes sense to wait before the same account tries again.
+    #[serde(skip)]
+    pub pause: Option<Duration>,
 }
 
 /// Who can apply a remedy.
@@ -67,6 +74,17 @@ pub enum Verdict {
     Reauthorize,
     /// A fresh token may do; the same one will not.
     Credential,
+}
+
+/// What a refusal concerns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// This message or recipient.
+    #[default]
+    Message,
+    /// Everything that the account sends now.
+    Account,
 }
 
 impl Diagnosis {
@@ -153,6 +171,8 @@ pub fn oauth(
                 remedy: subject.fill("check the auth settings of account {account}"),
                 who: Who::You,
                 verdict: Verdict::Permanent,
+                scope: Scope::Message,
+                pause: None,
             },
             |entry| entry.meaning.diagnosis(subject),
         )
@@ -194,6 +214,8 @@ fn by_class(reply: u16) -> Diagnosis {
         remedy: remedy.to_owned(),
         who: Who::Provider,
         verdict,
+        scope: Scope::Message,
+        pause: None,
     }
 }
 
@@ -210,6 +232,9 @@ struct Meaning {
     remedy: String,
     who: Who,
     verdict: Verdict,
+    #[serde(default)]
+    scope: Scope,
+    pause_minutes: Option<u64>,
 }
 
 impl Meaning {
@@ -220,6 +245,8 @@ impl Meaning {
             remedy: subject.fill(&self.remedy),
             who: self.who,
             verdict: self.verdict,
+            scope: self.scope,
+            pause: self.pause_minutes.map(Duration::from_mins),
         }
     }
 }
@@ -314,6 +341,42 @@ mod tests {
                 .iter()
                 .position(|other| other.matches(error, entry.suberror.as_deref(), entry.aadsts));
             assert_eq!(first, Some(index), "shadowed: {}", entry.meaning.code);
+        }
+    }
+
+    #[test]
+    fn every_key_of_an_entry_is_one_that_is_read() {
+        let conditions = [
+            (
+                "smtp",
+                &["reply", "enhanced", "contains", "scope", "pause_minutes"][..],
+            ),
+            ("oauth", &["error", "suberror", "aadsts"][..]),
+        ];
+        let table: toml::Table = toml::from_str(include_str!("catalogue.toml")).unwrap();
+        for (kind, keys) in conditions {
+            for entry in table[kind].as_array().unwrap() {
+                for key in entry.as_table().unwrap().keys() {
+                    let common = ["code", "cause", "remedy", "who", "verdict"];
+                    let known = common.contains(&key.as_str()) || keys.contains(&key.as_str());
+                    assert!(known, "{key} in {entry}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_concerns_an_account_and_passes_has_a_pause() {
+        for Meaning {
+            code,
+            scope,
+            verdict,
+            pause_minutes,
+            ..
+        } in CATALOGUE.smtp.iter().map(|entry| &entry.meaning)
+        {
+            let slows_down = (*scope, *verdict) == (Scope::Account, Verdict::Retry);
+            assert!(pause_minutes.is_none() || slows_down, "{code}");
         }
     }
 
