@@ -8,9 +8,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use futures_util::future::{BoxFuture, join_all};
+use jiff::Timestamp;
 use postrider_config::{ScriptSettings, SecretRef};
 use postrider_schedule::{Clock, Draft, SystemClock};
 use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::hook::MessageHook;
@@ -272,8 +274,22 @@ pub struct SendRequest {
     pub message_id: Option<String>,
     /// A finished RFC 5322 message, in place of all the content above.
     pub raw: Option<Source>,
+    /// Its place in the queue; without one it is sent at once.
+    pub queue: Option<Queueing>,
     /// A hook sends it: it passes by the hooks.
     pub from_hook: bool,
+}
+
+/// What a message that waits in the queue has besides.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Queueing {
+    /// The same key again is answered with the receipt of the first message.
+    pub idempotency_key: Option<String>,
+    /// Not before this time.
+    pub send_at: Option<Timestamp>,
+    /// Not after it.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// Says who is written to, never what.

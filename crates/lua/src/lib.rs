@@ -50,7 +50,7 @@ mod time;
 pub use activity::{Activity, Asleep, Busy};
 pub use backend::{
     AccountHandle, Attachment, Backend, HostEvent, Listener, Listeners, Permissions, Priority,
-    SendRequest, Sent, Source, Token,
+    Queueing, SendRequest, Sent, Source, Token,
 };
 pub use failure::{Failure, SmtpFailure};
 pub use fault::ScriptError;

@@ -5,11 +5,13 @@
 
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use mlua::{Lua, Table, Value};
 
-use crate::backend::{Attachment, Priority, SendRequest, Source};
+use crate::backend::{Attachment, Priority, Queueing, SendRequest, Source};
 use crate::call::Fields;
 use crate::fault::Fault;
+use crate::time;
 use postrider_lua_api as api;
 
 /// Reads the table; its fields are those of the descriptor.
@@ -32,6 +34,7 @@ pub(crate) fn parse(table: &Table) -> Result<SendRequest, Fault> {
         priority: priority(&fields)?,
         message_id: fields.text("message_id")?,
         raw: source(&fields, "raw", "raw_file")?,
+        queue: queueing(&fields)?,
         from_hook: false,
     };
     if request.raw.is_some() {
@@ -106,6 +109,12 @@ pub(crate) fn to_lua(lua: &Lua, message: &SendRequest) -> mlua::Result<Table> {
     if let Some(raw) = &message.raw {
         put(lua, &table, raw, "raw", "raw_file")?;
     }
+    if let Some(queue) = &message.queue {
+        table.raw_set("wait", "queued")?;
+        table.raw_set("idempotency_key", queue.idempotency_key.as_deref())?;
+        table.raw_set("send_at", queue.send_at.map(time::seconds))?;
+        table.raw_set("expires_at", queue.expires_at.map(time::seconds))?;
+    }
     Ok(table)
 }
 
@@ -127,7 +136,6 @@ const CONTENT: &[&str] = &[
     "headers",
     "in_reply_to",
     "references",
-    "priority",
     "message_id",
 ];
 
@@ -201,6 +209,38 @@ fn headers(fields: &Fields<'_>) -> Result<Vec<(String, String)>, Fault> {
     }
     headers.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(headers)
+}
+
+/// The place in the queue of a message that is to wait there.
+fn queueing(fields: &Fields<'_>) -> Result<Option<Queueing>, Fault> {
+    let queueing = Queueing {
+        idempotency_key: fields.text("idempotency_key")?,
+        send_at: moment(fields, "send_at")?,
+        expires_at: moment(fields, "expires_at")?,
+    };
+    match fields.text("wait")?.as_deref() {
+        Some("queued") => Ok(Some(queueing)),
+        None | Some("accepted") => {
+            for only_queued in ["idempotency_key", "send_at", "expires_at"] {
+                if !fields.value(only_queued)?.is_nil() {
+                    return Err(Fault::Misuse(format!(
+                        "field '{only_queued}' is for messages that are queued: add wait = \"queued\""
+                    )));
+                }
+            }
+            Ok(None)
+        }
+        Some(other) => Err(Fault::Misuse(format!(
+            "field 'wait' is \"accepted\" or \"queued\", not \"{other:.40}\""
+        ))),
+    }
+}
+
+fn moment(fields: &Fields<'_>, name: &str) -> Result<Option<Timestamp>, Fault> {
+    match fields.value(name)? {
+        Value::Nil => Ok(None),
+        value => time::point(&value).map(Some),
+    }
 }
 
 fn priority(fields: &Fields<'_>) -> Result<Option<Priority>, Fault> {

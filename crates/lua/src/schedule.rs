@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use mlua::{
     Function, Lua, MetaMethod, MultiValue, Table, UserData, UserDataFields, UserDataMethods, Value,
@@ -21,7 +20,7 @@ use postrider_schedule::{
 
 use crate::Failure;
 use crate::actor::{Call, Callback, Invoker, Lane};
-use crate::call::{Args, Fields, Registrar, kind, number, only_while_loading, suggestion};
+use crate::call::{Args, Fields, Registrar, number, only_while_loading, suggestion};
 use crate::engine::World;
 use crate::fault::{self, Fault};
 use crate::meter::Meter;
@@ -156,7 +155,7 @@ pub(crate) fn register(registrar: &Registrar<'_>, world: &World) -> mlua::Result
     })?;
     let then = desk.clone();
     registrar.add("at", move |lua, mut args| {
-        let at = point(&args.next())?;
+        let at = time::point(&args.next())?;
         then.schedule(lua, Plan::At(at), args)
     })?;
     registrar.add("after", move |lua, mut args| {
@@ -226,26 +225,6 @@ fn raised(fault: Fault) -> Fault {
         Fault::Failed(failure) => Fault::Raised(failure),
         other => other,
     }
-}
-
-/// A point in time: Unix seconds, or text as in RFC 3339.
-fn point(value: &Value) -> Result<Timestamp, Fault> {
-    if let Some(seconds) = number(value) {
-        return time::timestamp(seconds)
-            .ok_or_else(|| Fault::misuse(format!("{seconds} is no time: it is out of range")));
-    }
-    let Value::String(text) = value else {
-        return Err(Fault::Misuse(format!(
-            "a time is a number of seconds since 1970 or text such as \"2026-03-01T08:00:00+01:00\", got a {}",
-            kind(value)
-        )));
-    };
-    let text = text.to_string_lossy();
-    text.parse().map_err(|_| {
-        Fault::Misuse(format!(
-            "'{text:.40}' is no time: write \"2026-03-01T08:00:00Z\" or \"2026-03-01T08:00:00+01:00\""
-        ))
-    })
 }
 
 impl Desk {

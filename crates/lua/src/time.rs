@@ -76,6 +76,26 @@ pub(crate) fn seconds(time: Timestamp) -> f64 {
     time.as_millisecond() as f64 / 1000.0
 }
 
+/// A point in time: Unix seconds, or text as in RFC 3339.
+pub(crate) fn point(value: &Value) -> Result<Timestamp, Fault> {
+    if let Some(seconds) = number(value) {
+        return timestamp(seconds)
+            .ok_or_else(|| Fault::misuse(format!("{seconds} is no time: it is out of range")));
+    }
+    let Value::String(text) = value else {
+        return Err(Fault::Misuse(format!(
+            "a time is a number of seconds since 1970 or text such as \"2026-03-01T08:00:00+01:00\", got a {}",
+            super::call::kind(value)
+        )));
+    };
+    let text = text.to_string_lossy();
+    text.parse().map_err(|_| {
+        Fault::Misuse(format!(
+            "'{text:.40}' is no time: write \"2026-03-01T08:00:00Z\" or \"2026-03-01T08:00:00+01:00\""
+        ))
+    })
+}
+
 /// A span of time: a number of seconds, or `"90s"`, `"1h30m"`.
 pub(crate) fn duration(value: &Value) -> Result<Duration, String> {
     if let Some(seconds) = number(value) {

@@ -62,6 +62,26 @@ pub const SEND_FIELDS: &[Field] = &[
         "A finished RFC 5322 message; only `from`, `to`, `cc` and `bcc` may go with it, and replace its envelope.",
     ),
     optional("raw_file", Text, "The path of such a message."),
+    optional(
+        "wait",
+        Words(&["accepted", "queued"]),
+        "`accepted`, if absent: until the server has answered. `queued`: until the message is safe on disk; then it is delivered as soon as it can be, and tried again for days.",
+    ),
+    optional(
+        "idempotency_key",
+        Text,
+        "With `queued`: the same key again sends nothing, and answers the first receipt.",
+    ),
+    optional(
+        "send_at",
+        OneOf(&[Number, Text]),
+        "With `queued`: not before this time, Unix seconds or `\"2026-03-01T08:00:00Z\"`.",
+    ),
+    optional(
+        "expires_at",
+        OneOf(&[Number, Text]),
+        "With `queued`: what is not delivered by then has failed.",
+    ),
 ];
 
 /// What an item of `attach` may be.
@@ -116,12 +136,22 @@ const RECEIPT: Record = Record {
     doc: "What the server made of a message.",
     fields: &[
         field("message_id", Text, "The Message-ID it went out with."),
-        field("complete", Boolean, "Whether all recipients were accepted."),
-        field("reply", Text, "The server's answer."),
-        field(
+        optional("complete", Boolean, "Whether all recipients were accepted."),
+        optional("reply", Text, "The server's answer."),
+        optional(
             "recipients",
             List(&Type::Record(&RECIPIENT)),
             "Each with what became of it.",
+        ),
+        optional(
+            "id",
+            Text,
+            "Of a queued message: what `postrider queue` calls it.",
+        ),
+        optional(
+            "duplicate",
+            Boolean,
+            "Of a queued message: whether its key had been used, and nothing was queued again.",
         ),
     ],
 };

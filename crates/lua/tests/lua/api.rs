@@ -1,6 +1,6 @@
 //! What a script asks for is what the host gets.
 
-use postrider_lua::{Priority, SendRequest, Source};
+use postrider_lua::{Priority, Queueing, SendRequest, Source};
 use serde_json::json;
 
 use crate::host::run;
@@ -69,6 +69,36 @@ async fn a_message_arrives_as_it_was_written() {
     );
     assert_eq!(message.attach[1].inline.as_deref(), Some("pic"));
     assert_eq!(message.attach[2].source, Source::Path("b.pdf".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_is_queued_as_it_was_asked_for_whatever_a_hook_makes_of_it() {
+    let run = run(r#"
+        local pr = require "postrider"
+        local alerts = pr.account "alerts"
+        pr.on("message.before_send", function(message)
+          assert(message.wait ~= "queued" or message.send_at == 1772352000)
+          message.subject = "[ops] " .. message.subject
+          return message
+        end)
+        assert(alerts:send { to = "a@example.org", subject = "x", text = "x", wait = "accepted" })
+        assert(alerts:send {
+          to = "a@example.org", subject = "x", text = "x", wait = "queued", idempotency_key = "disk-91",
+          send_at = "2026-03-01T08:00:00Z", expires_at = 1772355600,
+        })
+    "#)
+    .await;
+
+    let sent = run.host.sent.lock().unwrap();
+    assert_eq!(sent[0].queue, None);
+    let time = |text: &str| Some(text.parse().unwrap());
+    let queueing = Queueing {
+        idempotency_key: Some("disk-91".to_owned()),
+        send_at: time("2026-03-01T08:00:00Z"),
+        expires_at: time("2026-03-01T09:00:00Z"),
+    };
+    assert_eq!(sent[1].queue, Some(queueing));
+    assert_eq!(sent[1].subject.as_deref(), Some("[ops] x"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -93,6 +93,14 @@ async fn misuse_is_raised_at_the_callers_line_with_a_suggestion() {
             "account:send: field 'subject' is not UTF-8 text",
         ),
         (
+            "alerts:send { wait = 'delivered' }",
+            "account:send: field 'wait' is \"accepted\" or \"queued\", not \"delivered\"",
+        ),
+        (
+            "alerts:send { send_at = 0 }",
+            "account:send: field 'send_at' is for messages that are queued: add wait = \"queued\"",
+        ),
+        (
             "alerts:send { priority = 'urgent' }",
             "account:send: field 'priority' is \"high\", \"normal\" or \"low\", not \"urgent\"",
         ),
