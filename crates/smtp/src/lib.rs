@@ -15,6 +15,7 @@ pub mod server;
 pub mod tls;
 
 mod address;
+mod body;
 mod capabilities;
 mod error;
 mod events;
@@ -25,11 +26,13 @@ mod reply;
 mod sasl;
 mod session;
 mod settings;
+mod source;
 mod stream;
 mod transaction;
 mod wire;
 
 pub use address::{EhloName, InvalidEhloName};
+pub use body::{BodyChecker, BodyFacts, BodySource};
 pub use capabilities::Capabilities;
 pub use error::{SendError, SendErrorKind, Stage, TlsFailure};
 pub use lettre::Address;
@@ -38,4 +41,5 @@ pub use pool::{Pool, StageDetail, StageReport};
 pub use reply::{Class, EnhancedStatus, Reply, ReplyError, ReplyParser};
 pub use sasl::{Authenticator, SaslError, SaslExchange};
 pub use settings::{PoolLimits, ServerSettings, Timeouts, TlsMode};
+pub use source::{SentAll, Source};
 pub use stream::{Connector, Stream, TcpConnector};

@@ -1,16 +1,17 @@
 //! A message on its way out, and what became of it.
 //!
-//! An [`Outgoing`] holds only what may go on the wire as it is: lines end in CRLF and are at
-//! most 998 octets, no NUL, addresses that cannot end their command.
+//! An [`Outgoing`] holds only what may go on the wire as it is: a body that was checked,
+//! addresses that cannot end their command.
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use lettre::Address;
 
-use crate::{Class, Reply, address::is_safe_path};
-
-/// RFC 5322 §2.1.1, without the CRLF.
-pub(crate) const MAX_LINE_OCTETS: usize = 998;
+use crate::{
+    BodyChecker, BodyFacts, BodySource, Class, Reply,
+    address::is_safe_path,
+    body::{Body, MAX_LINE_OCTETS},
+};
 
 /// Who a message is from and for, on the wire (RFC 5321 §2.3.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub struct Envelope {
 #[derive(Clone, Debug)]
 pub struct Outgoing {
     envelope: Envelope,
-    message: Arc<[u8]>,
+    body: Body,
     message_id: String,
     eight_bit: bool,
     smtputf8: bool,
@@ -41,6 +42,51 @@ impl Outgoing {
         message: impl Into<Vec<u8>>,
         message_id: impl Into<String>,
     ) -> Result<Self, InvalidOutgoing> {
+        let mut message = message.into();
+        let mut checker = BodyChecker::default();
+        checker.push(&message)?;
+        let facts = checker.finish()?;
+        if facts.unended {
+            message.extend_from_slice(b"\r\n");
+        }
+        Self::checked(
+            envelope,
+            Body::Memory(message.into()),
+            facts,
+            message_id.into(),
+        )
+    }
+
+    /// A message that is read while it is sent. `facts` are a [`BodyChecker`]'s, who saw it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the envelope; and a body whose last line has no end, or that is not the one the
+    /// facts are about.
+    pub fn streamed(
+        envelope: Envelope,
+        body: Arc<dyn BodySource>,
+        facts: BodyFacts,
+        message_id: impl Into<String>,
+    ) -> Result<Self, InvalidOutgoing> {
+        if facts.unended {
+            return Err(InvalidOutgoing::Unended);
+        }
+        if facts.octets != body.len() {
+            return Err(InvalidOutgoing::OtherLength {
+                checked: facts.octets,
+                octets: body.len(),
+            });
+        }
+        Self::checked(envelope, Body::Streamed(body), facts, message_id.into())
+    }
+
+    fn checked(
+        envelope: Envelope,
+        body: Body,
+        facts: BodyFacts,
+        message_id: String,
+    ) -> Result<Self, InvalidOutgoing> {
         if envelope.recipients.is_empty() {
             return Err(InvalidOutgoing::NoRecipients);
         }
@@ -48,29 +94,14 @@ impl Outgoing {
         if let Some(bad) = paths.find(|address| !is_safe_path(address)) {
             return Err(InvalidOutgoing::Address(bad.to_string()));
         }
-        let mut message = message.into();
-        if !message.is_empty() && !message.ends_with(b"\n") {
-            message.extend_from_slice(b"\r\n");
-        }
-        check_lines(&message)?;
-        let header_end = message
-            .windows(4)
-            .position(|octets| octets == b"\r\n\r\n")
-            .unwrap_or(message.len());
-        let (header, body) = message.split_at(header_end);
-        let addresses_are_ascii = envelope
-            .reverse_path
-            .iter()
-            .chain(&envelope.recipients)
-            .all(|address| AsRef::<str>::as_ref(address).is_ascii());
-        let smtputf8 = !header.is_ascii() || !addresses_are_ascii;
-        let eight_bit = !body.is_ascii();
+        let mut paths = envelope.reverse_path.iter().chain(&envelope.recipients);
+        let ascii = paths.all(|address| AsRef::<str>::as_ref(address).is_ascii());
         Ok(Self {
             envelope,
-            message: message.into(),
-            message_id: message_id.into(),
-            eight_bit,
-            smtputf8,
+            body,
+            message_id,
+            eight_bit: facts.eight_bit,
+            smtputf8: facts.non_ascii_header || !ascii,
             dsn: None,
             all_or_nothing: false,
         })
@@ -99,9 +130,21 @@ impl Outgoing {
         &self.envelope
     }
 
-    /// Header and body as they go on the wire.
-    pub fn message(&self) -> &[u8] {
-        &self.message
+    /// Header and body as they go on the wire, unless they are streamed.
+    pub fn message(&self) -> Option<&Arc<[u8]>> {
+        match &self.body {
+            Body::Memory(octets) => Some(octets),
+            Body::Streamed(_) => None,
+        }
+    }
+
+    /// The length of header and body together.
+    pub fn octets(&self) -> u64 {
+        self.body.len()
+    }
+
+    pub(crate) fn body(&self) -> &Body {
+        &self.body
     }
 
     /// The `Message-ID`, with its angle brackets.
@@ -128,31 +171,6 @@ impl Outgoing {
     pub fn is_all_or_nothing(&self) -> bool {
         self.all_or_nothing
     }
-}
-
-fn check_lines(message: &[u8]) -> Result<(), InvalidOutgoing> {
-    let mut rest = message;
-    let mut number = 1;
-    while let Some(end) = rest.iter().position(|&octet| octet == b'\n') {
-        let Some((b'\r', line)) = rest[..end].split_last() else {
-            return Err(InvalidOutgoing::BareLf { line: number });
-        };
-        if line.contains(&b'\r') {
-            return Err(InvalidOutgoing::BareCr { line: number });
-        }
-        if line.contains(&0) {
-            return Err(InvalidOutgoing::Nul { line: number });
-        }
-        if line.len() > MAX_LINE_OCTETS {
-            return Err(InvalidOutgoing::LongLine {
-                line: number,
-                octets: line.len(),
-            });
-        }
-        rest = &rest[end + 1..];
-        number += 1;
-    }
-    Ok(())
 }
 
 /// Delivery status notifications (RFC 3461).
@@ -216,6 +234,15 @@ pub enum InvalidOutgoing {
         /// Its length.
         octets: usize,
     },
+    /// The last line of a streamed message has no CRLF.
+    Unended,
+    /// A streamed message is longer or shorter than the one that was checked.
+    OtherLength {
+        /// How many octets were checked.
+        checked: u64,
+        /// How many there are.
+        octets: u64,
+    },
 }
 
 impl fmt::Display for InvalidOutgoing {
@@ -231,6 +258,10 @@ impl fmt::Display for InvalidOutgoing {
                     f,
                     "line {line} has {octets} octets, more than {MAX_LINE_OCTETS}"
                 )
+            }
+            Self::Unended => f.write_str("the last line has no end"),
+            Self::OtherLength { checked, octets } => {
+                write!(f, "{octets} octets, where {checked} were checked")
             }
         }
     }
@@ -318,6 +349,10 @@ mod tests {
         Outgoing::new(envelope(), message, "<1@example.org>")
     }
 
+    fn octets(outgoing: Result<Outgoing, InvalidOutgoing>) -> Vec<u8> {
+        outgoing.unwrap().message().unwrap().to_vec()
+    }
+
     #[test]
     fn only_canonical_lines_pass() {
         assert!(outgoing("Subject: x\r\n\r\nbody\r\n").is_ok());
@@ -349,11 +384,8 @@ mod tests {
 
     #[test]
     fn the_last_line_is_ended() {
-        assert_eq!(
-            outgoing("a: b\r\n\r\nend").unwrap().message(),
-            b"a: b\r\n\r\nend\r\n"
-        );
-        assert_eq!(outgoing("").unwrap().message(), b"");
+        assert_eq!(octets(outgoing("a: b\r\n\r\nend")), b"a: b\r\n\r\nend\r\n");
+        assert_eq!(octets(outgoing("")), b"");
     }
 
     #[test]

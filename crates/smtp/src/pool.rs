@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     Authenticator, Capabilities, Connector, Outgoing, PoolLimits, Receipt, Reply, SendError,
-    SendErrorKind, ServerSettings, Stage, TcpConnector,
+    SendErrorKind, SentAll, ServerSettings, Source, Stage, TcpConnector,
     session::{OpenError, Session, server_name},
     tls,
 };
@@ -170,6 +170,30 @@ impl Pool {
         let result = session.send(outgoing).await;
         self.give_back(session, permit).await;
         result.map_err(|failed| failed.error)
+    }
+
+    /// Sends what the source gives on one session, waiting or new.
+    ///
+    /// # Errors
+    ///
+    /// There is no session. What the source gave and has not been told the end of has not left.
+    pub async fn send_all(
+        &self,
+        source: &mut dyn Source,
+        window: usize,
+    ) -> Result<SentAll, SendError> {
+        let _ = window;
+        let mut messages = 0;
+        loop {
+            let Some(outgoing) = source.next(1).await.pop() else {
+                return Ok(SentAll {
+                    messages,
+                    drained: true,
+                });
+            };
+            source.ended(messages, self.send(&outgoing).await);
+            messages += 1;
+        }
     }
 
     /// Connects, signs in and names `sender` on a new session, without sending anything.

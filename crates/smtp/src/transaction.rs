@@ -90,7 +90,7 @@ impl<'a> Transaction<'a> {
         if outgoing.needs_eight_bit() && !offer.eight_bit_mime {
             return Err(SendErrorKind::NotOffered("8BITMIME"));
         }
-        let octets = outgoing.message().len() as u64;
+        let octets = outgoing.octets();
         if let Some(Some(limit)) = offer.size
             && octets > limit
         {
@@ -170,7 +170,7 @@ impl<'a> Transaction<'a> {
         }
         self.next = Next::Message;
         let partial = self.rcpt.len() == 1 || !self.outgoing.is_all_or_nothing();
-        let fast = self.outgoing.message().len() <= CHUNK_OCTETS;
+        let fast = self.outgoing.octets() <= CHUNK_OCTETS as u64;
         if partial && (!self.offer.chunking || fast) {
             self.message(flight, owed);
         }
@@ -190,7 +190,7 @@ impl<'a> Transaction<'a> {
 
     /// The message in chunks, or `DATA`, or what follows its 354.
     fn message(&mut self, flight: &mut Flight<'a>, owed: &mut VecDeque<(Owed, Duration)>) {
-        let message = self.outgoing.message();
+        let message = self.outgoing.message().map_or(&[][..], |octets| octets);
         if self.offer.chunking {
             // Without PIPELINING each chunk would cost a round trip.
             let chunk_octets = if self.offer.pipelining {
@@ -305,7 +305,7 @@ impl<'a> Transaction<'a> {
         let mut command = format!("MAIL FROM:<{path}>");
         if self.offer.size.is_some() {
             command.push_str(" SIZE=");
-            command.push_str(&self.outgoing.message().len().to_string());
+            command.push_str(&self.outgoing.octets().to_string());
         }
         let eight_bit = self.outgoing.needs_eight_bit() || self.outgoing.needs_smtputf8();
         if eight_bit && self.offer.eight_bit_mime {

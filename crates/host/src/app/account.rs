@@ -286,7 +286,7 @@ impl Account {
             message_id,
             sender,
             recipients,
-            octets = outgoing.message().len(),
+            octets = outgoing.octets(),
             "sends"
         );
         match self.pool.send(outgoing).await {

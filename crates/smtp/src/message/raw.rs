@@ -216,7 +216,7 @@ mod tests {
     }
 
     fn text(outgoing: &Outgoing) -> &str {
-        std::str::from_utf8(outgoing.message()).unwrap()
+        std::str::from_utf8(outgoing.message().unwrap()).unwrap()
     }
 
     fn names(outgoing: &Outgoing) -> Vec<String> {

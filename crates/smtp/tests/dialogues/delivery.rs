@@ -457,7 +457,7 @@ async fn a_large_message_waits_for_its_envelope_and_goes_in_chunks() {
     drop(pool);
     let heard = server.finish().await;
     assert!(
-        heard[0].messages == [message.message()],
+        heard[0].messages == [&**message.message().unwrap()],
         "not the same octets"
     );
 }

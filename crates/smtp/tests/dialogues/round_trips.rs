@@ -111,7 +111,7 @@ async fn pipelined_data_takes_two_round_trips_and_two_writes() {
     drop(pool);
     let heard = server.finish().await;
     assert_eq!(heard[0].round_trips, 3 + 2 + 2);
-    assert_eq!(heard[0].messages[1], message.message());
+    assert_eq!(*heard[0].messages[1], **message.message().unwrap());
 }
 
 #[tokio::test]

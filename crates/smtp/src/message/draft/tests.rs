@@ -20,7 +20,7 @@ fn build(draft: Draft) -> Result<Outgoing, MessageError> {
 }
 
 fn text(draft: Draft) -> String {
-    String::from_utf8(build(draft).unwrap().message().to_vec()).unwrap()
+    String::from_utf8(build(draft).unwrap().message().unwrap().to_vec()).unwrap()
 }
 
 fn file(name: &str, octets: &[u8]) -> Attachment {
@@ -110,7 +110,7 @@ fn bcc_is_in_the_envelope_alone_and_nobody_twice() {
         .map(ToString::to_string)
         .collect();
     assert_eq!(recipients, ["admin@contoso.com", "hidden@contoso.com"]);
-    let message = String::from_utf8_lossy(outgoing.message()).to_lowercase();
+    let message = String::from_utf8_lossy(outgoing.message().unwrap()).to_lowercase();
     assert!(!message.contains("hidden") && !message.contains("bcc"));
 }
 
@@ -126,7 +126,8 @@ fn a_sender_of_its_own_is_named_and_gets_the_failures() {
         "svc-mail"
     );
     assert!(
-        String::from_utf8_lossy(outgoing.message()).contains("Sender: svc-mail@contoso.com\r\n")
+        String::from_utf8_lossy(outgoing.message().unwrap())
+            .contains("Sender: svc-mail@contoso.com\r\n")
     );
     assert!(
         !text(Draft {
@@ -208,7 +209,7 @@ fn long_header_values_are_folded_or_encoded() {
         d.attachments = vec![file(&"f".repeat(255), b"x")];
     }));
     // `Outgoing` would have refused a line of more than 998 octets.
-    let message = String::from_utf8(outgoing.unwrap().message().to_vec()).unwrap();
+    let message = String::from_utf8(outgoing.unwrap().message().unwrap().to_vec()).unwrap();
     let subject = message.split("\r\nSubject: ").nth(1).unwrap();
     let words = subject
         .lines()
@@ -435,7 +436,7 @@ proptest::proptest! {
         // `Outgoing` holds only CRLF-ended lines of at most 998 octets; an error is fine,
         // a panic or an 8-bit header is not.
         if let Ok(outgoing) = build(draft) {
-            proptest::prop_assert!(outgoing.message().is_ascii());
+            proptest::prop_assert!(outgoing.message().unwrap().is_ascii());
         }
     }
 }

@@ -1,0 +1,30 @@
+//! Where the messages of one session come from, and where their verdicts go.
+
+use futures_util::future::BoxFuture;
+
+use crate::{Outgoing, Receipt, SendError};
+
+/// What one session sends, one message after another.
+///
+/// Messages count from 0 in the order they are given. Each ends once, in that order or before
+/// those ahead of it if it never left; only when [`Pool::send_all`](crate::Pool::send_all)
+/// returns an error, or is dropped, some may not have.
+pub trait Source: Send {
+    /// Up to `room` more messages, those there are now; none ends the session's work, once what
+    /// is in flight has been answered. Called when a session is there to take them. Dropping
+    /// the future loses nothing.
+    fn next(&mut self, room: usize) -> BoxFuture<'_, Vec<Outgoing>>;
+
+    /// What became of one of them, as soon as it is known.
+    fn ended(&mut self, index: u64, outcome: Result<Receipt, SendError>);
+}
+
+/// What one session carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SentAll {
+    /// The messages it was given; each of them has ended.
+    pub messages: u64,
+    /// Whether the source had no more. Otherwise the session ended first, and there may be more
+    /// to send.
+    pub drained: bool,
+}
