@@ -15,6 +15,7 @@ mod hidden;
 pub mod http;
 pub mod log;
 pub mod metrics;
+mod sendmail;
 mod serve;
 mod signals;
 mod state;

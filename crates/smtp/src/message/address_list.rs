@@ -1,8 +1,11 @@
 //! The addresses in a header field, whatever stands around them (RFC 5322 §3.4).
 
+use super::fields;
+use crate::{Address, address::is_safe_path};
+
 /// The `user@domain` of each mailbox in a list: names, comments and groups go, quoted local
 /// parts stay. What is no address comes out as it is, for whoever parses it next.
-pub(super) fn addresses(list: &str) -> Vec<String> {
+pub fn addresses(list: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut mailbox = Mailbox::default();
     let mut characters = list.chars();
@@ -37,6 +40,12 @@ pub(super) fn addresses(list: &str) -> Vec<String> {
     }
     found.extend(mailbox.address());
     found
+}
+
+/// An address that may stand in an envelope, its domain in ASCII.
+pub fn address(text: &str) -> Option<Address> {
+    let address = text.parse().ok()?;
+    fields::ascii_domain(&address).filter(is_safe_path)
 }
 
 #[derive(Default)]

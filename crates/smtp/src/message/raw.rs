@@ -8,7 +8,7 @@ use std::{collections::HashSet, time::SystemTime};
 use lettre::message::header::{Date, Headers};
 
 use super::{MessageError, address_list, fields};
-use crate::{Address, Envelope, Outgoing, address::is_safe_path};
+use crate::{Address, Envelope, Outgoing};
 
 /// A header beyond this is none.
 const MAX_HEADER_OCTETS: usize = 1024 * 1024;
@@ -154,12 +154,8 @@ impl Field<'_> {
 
     fn addresses(&self) -> Result<Vec<Address>, MessageError> {
         let parse = |text: String| {
-            let address = text
-                .parse()
-                .ok()
-                .and_then(|address| fields::ascii_domain(&address))
-                .filter(is_safe_path);
             let invalid = || format!("not an address: {:?}", fields::shorten(&text));
+            let address = address_list::address(&text);
             address.ok_or_else(|| MessageError::new(self.name, invalid()))
         };
         address_list::addresses(&self.value()?)
