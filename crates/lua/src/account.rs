@@ -10,7 +10,7 @@ use crate::Failure;
 use crate::backend::{AccountHandle, Backend, SendRequest, Sent, Token};
 use crate::call::{Fields, Registrar, Reply};
 use crate::fault::Fault;
-use crate::json::{self, Nulls, Secrets};
+use crate::json::{self, Secrets};
 use crate::message;
 use crate::meter::Kind;
 use postrider_lua_api as api;
@@ -76,8 +76,10 @@ pub(crate) fn register(registrar: &Registrar<'_>, backend: &Arc<dyn Backend>) ->
         let table = args.table("message")?;
         args.end()?;
         let mut message = message::parse(&table)?;
-        let call = meter.current();
-        message.from_hook = call.is_some_and(|call| call.kind == Kind::Hook);
+        if let Some(call) = meter.current() {
+            message.from_hook = call.kind == Kind::Hook;
+            message.chain = call.chain;
+        }
         Ok(Box::pin(async move {
             let sent = account.0.send(message).await.map_err(Fault::failed)?;
             Ok(match sent.refused {
@@ -123,7 +125,7 @@ pub(crate) fn register(registrar: &Registrar<'_>, backend: &Arc<dyn Backend>) ->
             let token = account.0.token().await.map_err(Fault::failed)?;
             Ok(Reply::made(move |lua| {
                 let secret = lua.create_string(token.secret.expose_secret())?;
-                Ok((secret, json::to_lua(lua, &token.details, Nulls::Absent)?))
+                Ok((secret, json::to_lua(lua, &token.details)?))
             }))
         }))
     })

@@ -72,6 +72,13 @@ pub(crate) enum Lane {
     Hooks,
 }
 
+impl Lane {
+    /// Which of the two that wait: nothing waits in the script's own.
+    fn index(self) -> usize {
+        usize::from(self == Self::Hooks)
+    }
+}
+
 /// What a call gives the function, made while Lua is at hand; nothing where it is not wanted
 /// any more.
 type Give = Box<dyn FnOnce(&Lua) -> mlua::Result<Option<MultiValue>> + Send>;
@@ -90,8 +97,8 @@ struct Desk {
     activity: Activity,
     requests: mpsc::UnboundedSender<(Lane, Request)>,
     released: mpsc::UnboundedSender<Function>,
-    /// Calls not yet begun.
-    waiting: AtomicUsize,
+    /// Calls not yet begun, of either lane: many events keep no message from its hooks.
+    waiting: [AtomicUsize; 2],
     calls: AtomicU64,
     errors: AtomicU64,
     memory_octets: AtomicUsize,
@@ -114,7 +121,7 @@ impl Invoker {
             activity,
             requests,
             released,
-            waiting: AtomicUsize::new(0),
+            waiting: Default::default(),
             calls: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             memory_octets: AtomicUsize::new(0),
@@ -171,12 +178,12 @@ impl Invoker {
         finish: Finish<T>,
     ) -> Result<Option<T>, ScriptError> {
         let desk = &self.0;
-        let place = Place::take(desk, &call.what)?;
+        let place = Place::take(desk, call.lane, &call.what)?;
         let busy = desk.activity.begin();
         let (mut answer, answered) = oneshot::channel();
         let lane = call.lane;
         let request = move |core: &Arc<Core>| {
-            let counts = Arc::clone(&place.0);
+            let counts = Arc::clone(&place.desk);
             drop(place);
             counts.calls.fetch_add(1, Ordering::Relaxed);
             let detached = call.detached;
@@ -186,10 +193,11 @@ impl Invoker {
                 let ended = if detached {
                     ended.await
                 } else {
+                    // One that nobody waits for any more when its turn comes does not begin.
                     tokio::select! {
                         biased;
-                        ended = ended => ended,
                         () = answer.closed() => return,
+                        ended = ended => ended,
                     }
                 };
                 counts
@@ -213,13 +221,18 @@ impl Invoker {
 }
 
 /// A place among those who wait for their turn.
-struct Place(Arc<Desk>);
+struct Place {
+    desk: Arc<Desk>,
+    lane: Lane,
+}
 
 impl Place {
-    fn take(desk: &Arc<Desk>, what: &str) -> Result<Self, ScriptError> {
+    fn take(desk: &Arc<Desk>, lane: Lane, what: &str) -> Result<Self, ScriptError> {
         let calls = desk.meter.limits().calls;
-        let place = Self(Arc::clone(desk));
-        let before = desk.waiting.fetch_add(1, Ordering::Relaxed);
+        let desk = Arc::clone(desk);
+        let place = Self { desk, lane };
+        let desk = &place.desk;
+        let before = desk.waiting[lane.index()].fetch_add(1, Ordering::Relaxed);
         if before < calls.saturating_mul(WAITING) {
             return Ok(place);
         }
@@ -234,7 +247,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.desk.waiting[self.lane.index()].fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -355,7 +368,7 @@ impl Actor {
                 while let Poll::Ready(Some((lane, request))) =
                     self.inbox.requests.poll_recv(context)
                 {
-                    self.waiting[usize::from(lane == Lane::Hooks)].push_back(request);
+                    self.waiting[lane.index()].push_back(request);
                 }
                 self.admit();
                 if meter.is_turn_over() {
@@ -364,7 +377,7 @@ impl Actor {
                 }
                 match self.under_way.poll_next_unpin(context) {
                     Poll::Ready(Some(Lane::Main)) => {}
-                    Poll::Ready(Some(lane)) => self.counts[usize::from(lane == Lane::Hooks)] -= 1,
+                    Poll::Ready(Some(lane)) => self.counts[lane.index()] -= 1,
                     Poll::Ready(None) | Poll::Pending => break,
                 }
             }
@@ -379,7 +392,8 @@ impl Actor {
     /// Begins what there is room for.
     fn admit(&mut self) {
         let most = self.core.meter.limits().calls.max(1);
-        for (index, lane) in [Lane::Calls, Lane::Hooks].into_iter().enumerate() {
+        for lane in [Lane::Calls, Lane::Hooks] {
+            let index = lane.index();
             while self.counts[index] < most
                 && let Some(request) = self.waiting[index].pop_front()
             {

@@ -278,6 +278,8 @@ pub struct SendRequest {
     pub queue: Option<Queueing>,
     /// A hook sends it: it passes by the hooks.
     pub from_hook: bool,
+    /// How many events of scripts led to it, as for an event.
+    pub chain: u32,
 }
 
 /// What a message that waits in the queue has besides.

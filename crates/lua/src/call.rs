@@ -159,7 +159,7 @@ struct Waited {
 impl IntoLuaMulti for Waited {
     fn into_lua_multi(self, lua: &Lua) -> mlua::Result<MultiValue> {
         let answer = self.answer.and_then(|reply| {
-            let json = |value| json::to_lua(lua, value, json::Nulls::Absent);
+            let json = |value| json::to_lua(lua, value);
             Ok(match reply {
                 Reply::Json(value) => MultiValue::from_iter([json(&value)?]),
                 Reply::Partly(value, failure) => {

@@ -7,7 +7,7 @@ use mlua::Value;
 use crate::backend::Backend;
 use crate::call::{Registrar, Reply};
 use crate::fault::Fault;
-use crate::json::{self, Nulls, Secrets};
+use crate::json::{self, Secrets};
 
 /// Registers `pr.config`.
 pub(crate) fn register(registrar: &Registrar<'_>, backend: &Arc<dyn Backend>) -> mlua::Result<()> {
@@ -16,7 +16,7 @@ pub(crate) fn register(registrar: &Registrar<'_>, backend: &Arc<dyn Backend>) ->
         let key = args.text("key")?;
         args.end()?;
         match reader.config_get(&key).map_err(Fault::failed)? {
-            Some(value) => Ok(json::to_lua(lua, &value, Nulls::Absent)?),
+            Some(value) => Ok(json::to_lua(lua, &value)?),
             None => Ok(Value::Nil),
         }
     })?;

@@ -359,6 +359,9 @@ fn encode(lua: &Lua, mut args: Args) -> Result<mlua::LuaString, Fault> {
 }
 
 fn list(rows: &Table) -> Result<Vec<Table>, Fault> {
+    if rows.raw_len() > CELLS {
+        return Err(Fault::Misuse(format!("there are more than {CELLS} rows")));
+    }
     let fields = Fields::unchecked(rows, "");
     let rows = fields.list("rows", rows, |at, value| match value {
         Value::Table(row) => Ok(row),

@@ -21,7 +21,7 @@ use crate::call::{Args, Registrar, only_while_loading, suggestion};
 use crate::engine::World;
 use crate::fault::{self, Fault, ScriptError};
 use crate::hook::{Gate, MessageHook};
-use crate::json::{self, Nulls, Secrets};
+use crate::json::{self, Secrets};
 use crate::meter::Meter;
 use postrider_lua_api as api;
 
@@ -361,7 +361,7 @@ async fn tell(invoker: Invoker, handler: Arc<Handler>, event: HostEvent) -> bool
         if listener.is_off() {
             return Ok(None);
         }
-        let payload = json::to_lua(lua, &event.payload, Nulls::Absent)?;
+        let payload = json::to_lua(lua, &event.payload)?;
         Ok(Some(MultiValue::from_iter([payload])))
     };
     let told = invoker.perform(call, Box::new(give), Box::new(|_, _| Ok(())));

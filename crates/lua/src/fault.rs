@@ -88,10 +88,7 @@ pub(crate) fn error_table(lua: &Lua, failure: &Failure, at: Option<&str>) -> mlu
         table.raw_set("smtp", reply)?;
     }
     if !failure.details.is_null() {
-        table.raw_set(
-            "details",
-            json::to_lua(lua, &failure.details, json::Nulls::Absent)?,
-        )?;
+        table.raw_set("details", json::to_lua(lua, &failure.details)?)?;
     }
     table.set_metatable(Some(lua.named_registry_value(ERROR_METATABLE)?))?;
     Ok(table)

@@ -104,7 +104,7 @@ impl Gate {
             what: format!("the hook {BEFORE_SEND}"),
             function: hook.function.clone(),
             timeout: Some(patience),
-            chain: 0,
+            chain: message.chain,
             lane: Lane::Hooks,
             detached: false,
         };
@@ -123,7 +123,10 @@ impl Gate {
                 .perform(call, Box::new(give), Box::new(|_, values| verdict(values)));
         let failure = match tokio::time::timeout(patience, asked).await {
             Ok(Ok(None | Some(Verdict::Unchanged))) => return Ok(message),
-            Ok(Ok(Some(Verdict::Changed(changed)))) => return Ok(*changed),
+            Ok(Ok(Some(Verdict::Changed(mut changed)))) => {
+                changed.chain = message.chain;
+                return Ok(*changed);
+            }
             Ok(Ok(Some(Verdict::Refused(reason)))) => {
                 let message = format!("a script refused the message: {reason}");
                 let refused = Failure::new("hook.refused", message).with_account(account);

@@ -3,12 +3,18 @@
 //! A list is a table with the keys 1 to n, or one marked by `pr.json.array`; an empty table
 //! without that mark is an object. Keys are sorted, so that equal tables give equal text.
 
+mod decode;
+
+use std::io;
+use std::sync::Arc;
+
 use mlua::{Lua, Table, Value};
 use serde_json::{Map, Number};
 
 use crate::Failure;
 use crate::call::{Args, Registrar, kind};
 use crate::fault::Fault;
+use crate::meter::Meter;
 use crate::secret::SecretRef;
 
 /// How deep values may nest, either way; `serde_json` has the same limit.
@@ -34,15 +40,6 @@ impl mlua::UserData for Null {
     }
 }
 
-/// What a JSON null becomes in Lua.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Nulls {
-    /// `pr.json.null`.
-    Kept,
-    /// Nothing: an absent field.
-    Absent,
-}
-
 /// What becomes of a `pr.secret`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Secrets {
@@ -65,7 +62,8 @@ pub(crate) fn register(registrar: &Registrar<'_>) -> mlua::Result<()> {
 
     registrar.add("json.encode", encode)?;
     registrar.add("json.array", array)?;
-    registrar.add("json.decode", decode)
+    let meter = Arc::clone(registrar.meter);
+    registrar.add("json.decode", move |lua, args| decode(lua, &meter, args))
 }
 
 /// `pr.json.null` itself.
@@ -77,13 +75,27 @@ fn encode(lua: &Lua, mut args: Args) -> Result<mlua::LuaString, Fault> {
     let value = args.next();
     args.end()?;
     let value = from_lua(lua, &value, Secrets::Refused)?;
-    let text = serde_json::to_string(&value).map_err(|error| Fault::misuse(error.to_string()))?;
-    if text.len() > OCTETS {
-        return Err(Fault::Misuse(format!(
-            "the text would be longer than {OCTETS} octets"
-        )));
+    let mut text = Text(Vec::new());
+    serde_json::to_writer(&mut text, &value)
+        .map_err(|_| Fault::Misuse(format!("the text would be longer than {OCTETS} octets")))?;
+    Ok(lua.create_string(text.0)?)
+}
+
+/// A text that does not become longer than it may: a control character takes six octets.
+struct Text(Vec<u8>);
+
+impl io::Write for Text {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        if self.0.len() + octets.len() > OCTETS {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(octets);
+        Ok(octets.len())
     }
-    Ok(lua.create_string(text)?)
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn array(lua: &Lua, mut args: Args) -> Result<Table, Fault> {
@@ -97,7 +109,7 @@ fn array(lua: &Lua, mut args: Args) -> Result<Table, Fault> {
     Ok(table)
 }
 
-fn decode(lua: &Lua, mut args: Args) -> Result<Value, Fault> {
+fn decode(lua: &Lua, meter: &Meter, mut args: Args) -> Result<Value, Fault> {
     let text = args.octets("text")?;
     args.end()?;
     let text = text.as_bytes();
@@ -107,15 +119,16 @@ fn decode(lua: &Lua, mut args: Args) -> Result<Value, Fault> {
             "the JSON text is longer than {OCTETS} octets"
         )));
     }
-    let value =
-        serde_json::from_slice(&text).map_err(|error| invalid(format!("not JSON: {error}")))?;
-    Ok(to_lua(lua, &value, Nulls::Kept)?)
+    let marks = (null(lua)?, lua.named_registry_value(ARRAY_METATABLE)?);
+    decode::decode(lua, meter, &text, marks).map_err(|trouble| match trouble {
+        decode::Trouble::Text(error) => invalid(format!("not JSON: {error}")),
+        decode::Trouble::Lua(fault) => fault,
+    })
 }
 
-/// A JSON value in Lua.
-pub(crate) fn to_lua(lua: &Lua, value: &serde_json::Value, nulls: Nulls) -> mlua::Result<Value> {
+/// A JSON value in Lua; its nulls are absent fields.
+pub(crate) fn to_lua(lua: &Lua, value: &serde_json::Value) -> mlua::Result<Value> {
     Ok(match value {
-        serde_json::Value::Null if nulls == Nulls::Kept => null(lua)?,
         serde_json::Value::Null => Value::Nil,
         serde_json::Value::Bool(flag) => Value::Boolean(*flag),
         serde_json::Value::Number(number) => match number.as_i64() {
@@ -126,7 +139,7 @@ pub(crate) fn to_lua(lua: &Lua, value: &serde_json::Value, nulls: Nulls) -> mlua
         serde_json::Value::Array(items) => {
             let list = lua.create_table_with_capacity(items.len(), 0)?;
             for item in items {
-                list.raw_push(to_lua(lua, item, nulls)?)?;
+                list.raw_push(to_lua(lua, item)?)?;
             }
             list.set_metatable(Some(lua.named_registry_value(ARRAY_METATABLE)?))?;
             Value::Table(list)
@@ -134,7 +147,7 @@ pub(crate) fn to_lua(lua: &Lua, value: &serde_json::Value, nulls: Nulls) -> mlua
         serde_json::Value::Object(fields) => {
             let table = lua.create_table_with_capacity(0, fields.len())?;
             for (key, field) in fields {
-                table.raw_set(key.as_str(), to_lua(lua, field, nulls)?)?;
+                table.raw_set(key.as_str(), to_lua(lua, field)?)?;
             }
             Value::Table(table)
         }
@@ -221,7 +234,12 @@ impl Encoder {
         for pair in table.pairs::<Value, Value>() {
             match pair? {
                 (Value::Integer(_), _) => items += 1,
-                (Value::String(key), value) => names.push((self.text(&key)?, value)),
+                (Value::String(key), value) if names.len() < self.values_left => {
+                    names.push((self.text(&key)?, value));
+                }
+                (Value::String(_), _) => {
+                    return Err(self.refuse(&format!("has more than {VALUES} values")));
+                }
                 (other, _) => {
                     let kind = kind(&other);
                     return Err(self.refuse(&format!("has a {kind} as a key")));

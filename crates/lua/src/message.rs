@@ -36,6 +36,7 @@ pub(crate) fn parse(table: &Table) -> Result<SendRequest, Fault> {
         raw: source(&fields, "raw", "raw_file")?,
         queue: queueing(&fields)?,
         from_hook: false,
+        chain: 0,
     };
     if request.raw.is_some() {
         for content in CONTENT {

@@ -51,6 +51,13 @@ impl Schedules {
         }
     }
 
+    /// Learns what is kept of schedules with a name, before the script makes some.
+    pub(crate) async fn read(&self) {
+        if let Some(draft) = &self.draft {
+            draft.read().await;
+        }
+    }
+
     fn add(&self, schedule: Schedule, most: usize) -> Result<Handle, Refused> {
         let mut handles = self.lock();
         if handles.len() >= most {

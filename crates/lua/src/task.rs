@@ -16,6 +16,8 @@ use crate::time;
 
 /// How deep `pr.join` may nest: each level takes a stretch of the thread's own stack.
 const DEPTH: usize = 16;
+/// The most functions of one `pr.join`.
+const FUNCTIONS: usize = 100_000;
 
 /// Registers what lets a script wait.
 pub(crate) fn register(registrar: &Registrar<'_>, world: &World) -> mlua::Result<()> {
@@ -81,6 +83,11 @@ fn functions(mut args: Args) -> Result<Vec<Function>, Fault> {
     if args.left() == 1 {
         match args.next() {
             Value::Table(list) => {
+                if list.raw_len() > FUNCTIONS {
+                    return Err(Fault::Misuse(format!(
+                        "there are more than {FUNCTIONS} functions"
+                    )));
+                }
                 for item in list.sequence_values::<Value>() {
                     values.push(item?);
                 }

@@ -19,7 +19,7 @@ use crate::Failure;
 use crate::activity::Activity;
 use crate::call::{Args, Fields, Registrar, Reply, number, suggestion};
 use crate::fault::{self, Fault};
-use crate::json::{self, Nulls, Secrets};
+use crate::json::{self, Secrets};
 use crate::time;
 use postrider_lua_api as api;
 
@@ -360,7 +360,7 @@ fn time_and_scripts(mover: &Mover<'_>) -> mlua::Result<()> {
         let name = args.text("name")?;
         args.end()?;
         let standing = scheduled.schedule(&name).map_err(raised)?;
-        Ok(json::to_lua(lua, &standing, Nulls::Absent)?)
+        Ok(json::to_lua(lua, &standing)?)
     })
 }
 
@@ -648,9 +648,7 @@ fn looks(registrar: &Registrar<'_>, bench: &Arc<dyn Bench>) -> mlua::Result<()> 
     ];
     for (name, look) in looks {
         let bench = Arc::clone(bench);
-        registrar.add(name, move |lua, _| {
-            Ok(json::to_lua(lua, &look(&*bench), Nulls::Absent)?)
-        })?;
+        registrar.add(name, move |lua, _| Ok(json::to_lua(lua, &look(&*bench))?))?;
     }
     let log = Arc::clone(bench);
     registrar.add("t.log", move |_, _| Ok(log.log()))

@@ -88,6 +88,55 @@ async fn memory_has_an_end_that_names_its_line() {
     }
 }
 
+/// The text unfolds to far more than it is: each list of two octets is a table. What is wrong
+/// at its end is never reached.
+#[tokio::test]
+async fn memory_has_an_end_while_json_is_read() {
+    let limits = Limits {
+        memory_octets: 16 << 20,
+        ..Limits::default()
+    };
+    let run = run_within(
+        r#"local pr = require "postrider"
+print(pr.json.decode("[" .. ("[],"):rep(1000000) .. "oops"))"#,
+        limits,
+    )
+    .await;
+
+    assert_eq!(run.error().failure.code, "script.memory_limit");
+    assert_eq!(run.failed().1, "script.lua:2");
+}
+
+#[tokio::test]
+async fn lists_without_end_are_refused_where_they_are_given() {
+    let limits = Limits {
+        memory_octets: 1 << 30,
+        ..Limits::default()
+    };
+    let run = run_within(
+        r#"local pr = require "postrider"
+        local function refused(f, t) print((select(2, pcall(f, t)):gsub("^[^ ]* ", ""))) end
+        local t, list, names = { 1 }, {}, {}
+        for i = 1, 1000001 do list[i], names["k" .. i] = t, t end
+        refused(pr.csv.encode, list)
+        refused(pr.join, list)
+        refused(pr.json.encode, names)
+        refused(pr.json.encode, ("\0"):rep(11 << 20))"#,
+        limits,
+    )
+    .await;
+
+    assert_eq!(
+        run.lines(),
+        [
+            "csv.encode: there are more than 500000 rows",
+            "join: there are more than 100000 functions",
+            "json.encode: value has more than 1000000 values",
+            "json.encode: the text would be longer than 67108864 octets",
+        ]
+    );
+}
+
 #[tokio::test]
 async fn a_script_may_survive_its_own_excess() {
     let limits = Limits {

@@ -6,7 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use postrider_lua::{HostEvent, Limits, Listener as _, Loaded, Script, ScriptError};
+use futures_util::FutureExt as _;
+use futures_util::future::join_all;
+use postrider_lua::{
+    HostEvent, Limits, Listener as _, Loaded, MessageHook as _, Script, ScriptError, SendRequest,
+};
 use serde_json::json;
 
 use crate::host::{Hands, Host, run, run_beside, run_within};
@@ -325,6 +329,88 @@ async fn events_of_scripts_reach_all_handlers_and_chains_of_them_have_an_end() {
     let logged = log.of_scripts();
     assert_eq!(logged.len(), 1, "{logged:?}");
     assert_eq!(logged[0]["fields"]["event"], "app.round.again");
+}
+
+/// A hook that raises an event, and a handler of it that sends.
+#[tokio::test(start_paused = true)]
+async fn a_chain_that_leads_through_messages_has_an_end_too() {
+    let log = Log::start();
+    let run = run(r#"
+        local pr = require "postrider"
+        local alerts = pr.account "alerts"
+        pr.on("app.sent", function(event) alerts:send { to = "a@example.org", subject = "again" } end)
+        pr.on("message.before_send", function(message) pr.emit "app.sent" return message end)
+        pr.on("message.before_send", function() pr.emit "app.noted" end)
+        alerts:send { to = "a@example.org", subject = "first" }
+        pr.sleep "1h"
+    "#)
+    .await;
+
+    run.lines();
+    assert_eq!(run.host.sent.lock().unwrap().len(), 17);
+    assert_eq!(log.of_scripts().len(), 2, "one for either event");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_whose_message_was_given_up_while_it_waited_does_not_run() {
+    let place = Place::new(
+        r#"
+        local pr = require "postrider"
+        pr.on("message.before_send", function(message)
+          print(message.subject)
+          pr.sleep "10s"
+        end)
+    "#,
+    );
+    let limits = Limits {
+        calls: 1,
+        ..Limits::default()
+    };
+    let running = place.load(limits).await.unwrap().start();
+    let ask = |subject: &str| {
+        let message = SendRequest {
+            subject: Some(subject.to_owned()),
+            ..SendRequest::default()
+        };
+        place.host.hooks.before_send("alerts", message)
+    };
+    let first = ask("first");
+    let given_up = tokio::time::timeout(Duration::from_secs(1), ask("given up"));
+    let third = ask("third");
+
+    let (first, given_up, third) = tokio::join!(first, given_up, third);
+
+    assert!(first.is_ok() && given_up.is_err() && third.is_ok());
+    assert_eq!(place.lines(), ["first", "third"]);
+    running.stop(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_events_wait_a_message_finds_its_hook() {
+    let place = Place::new(
+        r#"
+        local pr = require "postrider"
+        pr.on("token.refreshed", function() pr.sleep "1s" end)
+        pr.on("message.before_send", function() end)
+    "#,
+    );
+    let limits = Limits {
+        calls: 1,
+        ..Limits::default()
+    };
+    let running = place.load(limits).await.unwrap().start();
+    let mut flood = std::pin::pin!(join_all((0..200).map(|_| place.tell("token.refreshed"))));
+    assert!((&mut flood).now_or_never().is_none());
+
+    let asked = place
+        .host
+        .hooks
+        .before_send("alerts", SendRequest::default());
+
+    assert!(asked.await.is_ok());
+    let heard = flood.await.into_iter().filter(|heard| *heard).count();
+    assert_eq!(heard, 100, "as many as may wait");
+    running.stop(Duration::from_secs(1)).await;
 }
 
 #[tokio::test(start_paused = true)]
