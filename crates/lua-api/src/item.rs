@@ -176,6 +176,8 @@ pub enum Type {
     Time,
     /// The name of an account.
     AccountName,
+    /// A table with the keys of `[account.NAME]`, and a `name`.
+    AccountSettings,
     /// What `pr.on` takes: one of the events, or `app.` and a word.
     EventName,
     /// What `pr.emit` takes: `app.` and a word.
@@ -223,6 +225,42 @@ pub const fn error(code: &'static str, when: &'static str) -> Error {
     Error { code, when }
 }
 
+/// What [`Type::Error`] is.
+pub(crate) const ERROR: Record = Record {
+    class: "postrider.Error",
+    doc: "Why an operation failed. `tostring` of it is one line with the place and the remedy.",
+    fields: &[
+        field(
+            "code",
+            Type::Text,
+            "Dotted and stable, such as `smtp.rejected`: match this, never the text.",
+        ),
+        field("message", Type::Text, "What happened."),
+        optional("remedy", Type::Text, "What to do about it."),
+        optional("who", Type::Text, "Who can."),
+        field(
+            "retryable",
+            Type::Boolean,
+            "Whether the same may succeed later.",
+        ),
+        optional("account", Type::Text, "The account's name."),
+        optional("smtp", Type::Record(&REPLY), "The server's reply."),
+        optional("at", Type::Text, "The line of the script."),
+        optional("place", Type::Text, "Where in the dialogue."),
+        optional("details", Type::Table, "More, by operation."),
+    ],
+};
+
+const REPLY: Record = Record {
+    class: "postrider.Reply",
+    doc: "What a server answered.",
+    fields: &[
+        field("code", Type::Integer, "Its code (RFC 5321)."),
+        optional("enhanced", Type::Text, "Its enhanced code (RFC 3463)."),
+        field("text", Type::Text, "Its words."),
+    ],
+};
+
 /// The second result of what answers `nil, err`.
 pub const ERR: Field = optional(
     "err",
@@ -240,6 +278,7 @@ impl Type {
             Self::Integer => "integer".to_owned(),
             Self::Number => "number".to_owned(),
             Self::Text | Self::AccountName | Self::AppEventName => "string".to_owned(),
+            Self::AccountSettings => "postrider.AccountSettings".to_owned(),
             Self::Userdata => "userdata".to_owned(),
             Self::Table => "table".to_owned(),
             Self::Words(words) => {

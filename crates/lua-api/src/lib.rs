@@ -30,6 +30,7 @@ mod complete;
 pub mod family;
 mod item;
 mod reference;
+mod setting;
 mod standard;
 mod stubs;
 mod suggest;
@@ -46,6 +47,7 @@ pub use item::{
     names, optional, records,
 };
 pub use reference::reference;
+pub use setting::{SECRET_SETTING, Setting};
 pub use standard::STANDARD;
 pub use stubs::{luarc, stubs};
 pub use suggest::nearest;

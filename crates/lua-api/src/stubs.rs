@@ -4,16 +4,19 @@
 
 use std::fmt::Write as _;
 
-use crate::item::{Errors, Field, Handle, Item, Kind, Record, Type, field, records};
+use crate::item::{ERROR, Errors, Field, Handle, Item, Kind, Record, Type, field, records};
+use crate::setting::Setting;
 use crate::{EVENTS, HANDLES, items};
 
-/// The module `postrider`, as a definition file of LuaLS.
-pub fn stubs() -> String {
+/// The module `postrider`, as a definition file of LuaLS, with these keys of `pr.account{…}`.
+pub fn stubs(settings: &[Setting]) -> String {
     let mut page = String::from(HEAD);
     aliases(&mut page);
+    class(&mut page, &ERROR);
     for record in all_records() {
         class(&mut page, record);
     }
+    account_settings(&mut page, settings);
     for event in EVENTS {
         text(&mut page, event.doc);
         line(&mut page, &format!("---@class {}", event_class(event.name)));
@@ -56,7 +59,7 @@ fn aliases(page: &mut String) {
 }
 
 fn all_records() -> Vec<&'static Record> {
-    let mut found: Vec<&Record> = Vec::new();
+    let mut found = records(ERROR.fields);
     for item in items() {
         let here = match &item.kind {
             Kind::Function {
@@ -78,6 +81,75 @@ fn class(page: &mut String, record: &Record) {
     line(page, &format!("---@class {}", record.class));
     fields(page, record.fields);
     page.push('\n');
+}
+
+/// The table of `pr.account{…}`, and the tables in it.
+fn account_settings(page: &mut String, settings: &[Setting]) {
+    text(
+        page,
+        "What `pr.account` takes where a script describes an account itself.",
+    );
+    line(page, &format!("---@class {}", section_class("")));
+    line(page, "---@field name string What the account is called.");
+    section(page, settings, "");
+    let mut done = Vec::new();
+    for setting in settings {
+        let name = setting.section();
+        // The forms of a secret are the same everywhere: a `pr.secret` says them shorter.
+        let is_secret = settings.iter().any(|above| {
+            above.key == name.trim_end_matches('.') && !matches!(above.what, Type::Table)
+        });
+        if name.is_empty() || is_secret || done.contains(&name) {
+            continue;
+        }
+        done.push(name);
+        text(
+            page,
+            &format!("`{}` of an account.", name.trim_end_matches('.')),
+        );
+        line(page, &format!("---@class {}", section_class(name)));
+        section(page, settings, name);
+    }
+}
+
+fn section(page: &mut String, settings: &[Setting], section: &str) {
+    let mut done = Vec::new();
+    for setting in settings.iter().filter(|here| here.section() == section) {
+        // Two plugins may take one key.
+        if done.contains(&setting.name()) {
+            continue;
+        }
+        done.push(setting.name());
+        let below = format!("{}.", setting.key);
+        let what = match setting.what {
+            Type::Table if settings.iter().any(|other| other.section() == below) => {
+                section_class(&below)
+            }
+            Type::Text if !setting.words.is_empty() => {
+                let words: Vec<String> = setting
+                    .words
+                    .iter()
+                    .map(|word| format!("{word:?}"))
+                    .collect();
+                words.join("|")
+            }
+            what => what.lua(),
+        };
+        line(
+            page,
+            &format!("---@field {}? {what} {}", setting.name(), setting.doc),
+        );
+    }
+    page.push('\n');
+}
+
+/// `postrider.AccountSettings`, `postrider.AccountSettings.server`.
+fn section_class(section: &str) -> String {
+    let class = Type::AccountSettings.lua();
+    match section.trim_end_matches('.') {
+        "" => class,
+        section => format!("{class}.{section}"),
+    }
 }
 
 fn fields(page: &mut String, fields: &[Field]) {
@@ -270,19 +342,6 @@ const HEAD: &str = r#"---@meta postrider
 ---A time zone: `"Europe/Paris"`.
 ---@alias postrider.Zone string
 
----Why an operation failed. `tostring` of it is one line with the place and the remedy.
----@class postrider.Error
----@field code string Dotted and stable, such as `smtp.rejected`: match this, never the text.
----@field message string What happened.
----@field remedy? string What to do about it.
----@field who? string Who can.
----@field retryable boolean Whether the same may succeed later.
----@field account? string The account's name.
----@field smtp? { code: integer, enhanced: string?, text: string } The server's reply.
----@field at? string The line of the script.
----@field place? string Where in the dialogue.
----@field details? table More, by operation.
-
 ---What `pr.on` can wait for.
 ---@alias postrider.EventName
 "#;
@@ -324,9 +383,42 @@ return pr
 mod tests {
     use super::*;
 
+    fn settings() -> Vec<Setting> {
+        let setting = |key: &str, what, words| Setting {
+            key: key.to_owned(),
+            plugin: None,
+            what,
+            words,
+            doc: "What it is.",
+        };
+        vec![
+            setting("username", Type::Text, vec![]),
+            setting("server", Type::Table, vec![]),
+            setting("server.tls", Type::Text, vec!["starttls", "implicit"]),
+            setting("auth", Type::Table, vec![]),
+            setting("auth.password", crate::SECRET_SETTING, vec![]),
+            setting("auth.password.env", Type::Text, vec![]),
+        ]
+    }
+
+    #[test]
+    fn the_keys_of_an_account_are_completed() {
+        let page = stubs(&settings());
+        for line in [
+            "---@field name string",
+            "---@field username? string",
+            "---@field server? postrider.AccountSettings.server",
+            "---@field tls? \"starttls\"|\"implicit\"",
+            "---@field password? postrider.Secret|table",
+        ] {
+            assert!(page.contains(line), "{line}");
+        }
+        assert!(!page.contains("AccountSettings.auth.password"));
+    }
+
     #[test]
     fn every_name_is_in_the_stubs() {
-        let page = stubs();
+        let page = stubs(&settings());
         for item in items() {
             let word = item.name.rsplit(['.', ':']).next().unwrap();
             let found = match item.kind {
@@ -339,14 +431,14 @@ mod tests {
 
     #[test]
     fn the_stubs_are_lua() {
-        let page = stubs();
+        let page = stubs(&settings());
         let parsed = full_moon::parse_fallible(&page, full_moon::LuaVersion::lua54());
         assert!(parsed.errors().is_empty(), "{:?}", parsed.errors());
     }
 
     #[test]
     fn what_is_switched_off_is_told_anew() {
-        let page = stubs();
+        let page = stubs(&settings());
         for (library, names) in crate::STANDARD {
             if luarc("").contains(&format!("{library:?}: \"disable\"")) {
                 for name in *names {
@@ -361,7 +453,7 @@ mod tests {
 
     #[test]
     fn every_class_that_is_named_is_defined() {
-        let page = stubs();
+        let page = stubs(&settings());
         for named in page.split("postrider.").skip(1) {
             let word: String = named
                 .chars()

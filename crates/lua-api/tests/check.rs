@@ -3,11 +3,44 @@
 use std::fs;
 use std::path::Path;
 
-use postrider_lua_api::{Finding, Validators, check, items};
+use postrider_lua_api::{Finding, SECRET_SETTING, Setting, Type, Validators, check, items};
 use proptest::prelude::*;
 
 fn checked(source: &str) -> Vec<Finding> {
     checked_for(source, None)
+}
+
+/// A few of the keys that the configuration has.
+fn settings() -> Vec<Setting> {
+    const TEXTS: Type = Type::List(&Type::Text);
+    let setting = |key: &str, plugin, what, words: &[&'static str]| Setting {
+        key: key.to_owned(),
+        plugin,
+        what,
+        words: words.to_vec(),
+        doc: "",
+    };
+    let flows = &["client_credentials", "device_code"];
+    vec![
+        setting("provider", None, Type::Text, &["microsoft365", "custom"]),
+        setting("username", None, Type::Text, &[]),
+        setting("sender", None, Type::Text, &[]),
+        setting("connections", None, Type::Integer, &[]),
+        setting("server", None, Type::Table, &[]),
+        setting("server.host", None, Type::Text, &[]),
+        setting("server.tls", None, Type::Text, &["starttls", "implicit"]),
+        setting("timeouts", None, Type::Table, &[]),
+        setting("timeouts.connect", None, Type::Duration, &[]),
+        setting("auth", None, Type::Table, &[]),
+        setting("auth.plugin", None, Type::Text, &[]),
+        setting("auth.flow", Some("oauth"), Type::Text, flows),
+        setting("auth.tenant", Some("oauth"), Type::Text, &[]),
+        setting("auth.client_id", Some("oauth"), Type::Text, &[]),
+        setting("auth.client_secret", Some("oauth"), SECRET_SETTING, &[]),
+        setting("auth.client_secret.env", Some("oauth"), Type::Text, &[]),
+        setting("auth.password", Some("basic"), SECRET_SETTING, &[]),
+        setting("auth.mechanisms", Some("basic"), TEXTS, &["PLAIN", "LOGIN"]),
+    ]
 }
 
 fn checked_for(source: &str, accounts: Option<&[String]>) -> Vec<Finding> {
@@ -22,6 +55,7 @@ fn checked_for(source: &str, accounts: Option<&[String]>) -> Vec<Finding> {
         zones: &zones,
         time: &|text| text.contains('T'),
         accounts,
+        settings: &settings(),
     };
     check(source, &validators)
 }
@@ -158,6 +192,147 @@ const MISTAKES: &[(&str, &str, Option<&str>)] = &[
 fn a_mistake_of_each_kind_is_found_at_its_line() {
     for (mistake, code, near) in MISTAKES {
         finds(mistake, code, *near);
+    }
+}
+
+/// A table for `pr.account`, what is found in it, and what was meant.
+const ACCOUNTS: &[(&str, &str, Option<&str>)] = &[
+    (
+        "{ name = 'a', usernam = 'x' }",
+        "script.unknown_field",
+        Some("username"),
+    ),
+    (
+        "{ nmae = 'a', name = 'b' }",
+        "script.unknown_field",
+        Some("name"),
+    ),
+    ("{ username = 'x' }", "script.missing_field", None),
+    ("{ name = 'a', username = 5 }", "script.wrong_type", None),
+    (
+        "{ name = 'a', connections = 'many' }",
+        "script.wrong_type",
+        None,
+    ),
+    (
+        "{ name = 'a', provider = 'microsft365' }",
+        "script.unknown_word",
+        Some("microsoft365"),
+    ),
+    (
+        "{ name = 'a', server = 'smtp.example.org' }",
+        "script.wrong_type",
+        None,
+    ),
+    (
+        "{ name = 'a', server = { hots = 'x' } }",
+        "script.unknown_field",
+        Some("host"),
+    ),
+    (
+        "{ name = 'a', server = { tls = 'startls' } }",
+        "script.unknown_word",
+        Some("starttls"),
+    ),
+    (
+        "{ name = 'a', timeouts = { connect = 'a while' } }",
+        "script.wrong_duration",
+        None,
+    ),
+    (
+        "{ name = 'a', auth = { flow = 'device_code' } }",
+        "script.missing_field",
+        None,
+    ),
+    (
+        "{ name = 'a', auth = { plugin = 'oauth', flw = 'x' } }",
+        "script.unknown_field",
+        Some("flow"),
+    ),
+    (
+        "{ name = 'a', auth = { plugin = 'oauth', password = 'x' } }",
+        "script.unknown_field",
+        None,
+    ),
+    (
+        "{ name = 'a', auth = { plugin = 'oauth', flow = 'device' } }",
+        "script.unknown_word",
+        Some("device_code"),
+    ),
+    (
+        "{ name = 'a', auth = { plugin = 'basic', password = 'x' } }",
+        "script.wrong_type",
+        None,
+    ),
+    (
+        "{ name = 'a', auth = { plugin = 'oauth', client_secret = { envv = 'X' } } }",
+        "script.unknown_field",
+        Some("env"),
+    ),
+    (
+        "{ name = 'a', auth = { plugin = 'basic', mechanisms = { 'PLAIN', 'LOGN' } } }",
+        "script.unknown_word",
+        Some("LOGIN"),
+    ),
+    ("{ 'a', name = 'a' }", "script.unknown_field", None),
+    (
+        "pr.args[1] or { name = 'a', usernam = 'x' }",
+        "script.unknown_field",
+        Some("username"),
+    ),
+];
+
+#[test]
+fn the_keys_of_an_account_are_those_of_the_configuration() {
+    for (table, code, near) in ACCOUNTS {
+        finds(&format!("pr.account({table})"), code, *near);
+    }
+    for table in [
+        "{ name = 'a', username = 'x', auth = { plugin = 'mine', flw = 5 } }",
+        "{ name = 'a', auth = { plugin = PLUGIN, flw = 5 } }",
+        "{ name = 'a', ['user' .. 'name'] = 'x' }",
+        "{ [KEY] = 'a' }",
+        "{ name = 'a', auth = { plugin = 'basic', password = pr.secret.env 'X' } }",
+        "{ name = 'a', auth = { plugin = 'basic', password = { from = 'here' } } }",
+        "{ name = 'a', timeouts = { connect = 30 }, auth = SETTINGS }",
+        "make()",
+    ] {
+        let source = format!(
+            "local KEY, SETTINGS, PLUGIN = ...\nlocal make, pr = load(KEY), require 'postrider'\npr.account({table})"
+        );
+        assert_eq!(checked(&source), [], "{table}");
+    }
+}
+
+#[test]
+fn a_field_that_no_result_has_is_found() {
+    for (mistake, near) in [
+        ("local x = account:status() print(x.usernam)", None),
+        (
+            "local x = account:status() print(x.signed_in.usernam)",
+            Some("usernames"),
+        ),
+        (
+            "local r, e = account:send {} print(e.mesage)",
+            Some("message"),
+        ),
+        ("local r, e = account:send {} print(e.smtp.status)", None),
+        (
+            "for _, r in pairs(account:check().stages) do print(r.time) end",
+            None,
+        ),
+    ] {
+        finds(mistake, "script.unknown_field", near);
+    }
+    for right in [
+        "local x = account:status() x.mine = 1 print(x.mine)",
+        "local x = account:status() x['mine'] = 1 print(x.mine)",
+        "local x = account:status() function x.mine() end x.mine()",
+        "require 'mine'.adorn(account) print(account:status().mine)",
+    ] {
+        let source =
+            format!("local pr = require 'postrider'\nlocal account = pr.account 'alerts'\n{right}");
+        assert_eq!(checked(&source), [], "{right}");
     }
 }
 

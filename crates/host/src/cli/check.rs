@@ -12,6 +12,7 @@ use postrider_schedule::{Cron, time_zone};
 use serde_json::json;
 
 use super::output::Output;
+use super::settings::settings;
 use crate::app::{App, AppSettings};
 use crate::failure::Failure;
 use crate::lua;
@@ -128,6 +129,7 @@ fn findings(file: &Path, accounts: Option<&[String]>) -> Result<Vec<Finding>, Fa
         zones: &zones,
         time: &|text| text.parse::<jiff::Timestamp>().is_ok(),
         accounts,
+        settings: &settings(),
     };
     let mut findings = postrider_lua_api::check(&source, &validators);
     // Lua's own compiler has the last word on what is Lua: `goto` without its label, too many

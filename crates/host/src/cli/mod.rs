@@ -18,6 +18,7 @@ mod schedule;
 mod secret;
 mod send;
 mod serve;
+mod settings;
 mod status;
 mod test;
 mod token;

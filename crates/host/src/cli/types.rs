@@ -9,6 +9,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::output::Output;
+use super::settings::settings;
 use crate::failure::Failure;
 
 /// Where the definitions go, below the project; `.luarc.json` names it.
@@ -38,7 +39,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode, Failure> {
-    let stubs = postrider_lua_api::stubs();
+    let stubs = postrider_lua_api::stubs(&settings());
     if arguments.stdout {
         io::stdout()
             .write_all(stubs.as_bytes())

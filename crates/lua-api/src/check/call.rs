@@ -164,7 +164,12 @@ impl Walker<'_> {
             };
             self.handed(item, param, *argument, event.as_deref());
             let place = format!("argument {} ({})", index + 1, param.name);
-            self.literal(param.what, param.optional, argument.literal(), at, &place);
+            match argument {
+                Argument::Expression(expression) => {
+                    self.held(param.what, param.optional, expression, at, &place);
+                }
+                _ => self.literal(param.what, param.optional, argument.literal(), at, &place),
+            }
         }
         Known::Results(returns)
     }

@@ -89,14 +89,10 @@ pub(super) fn text(token: &TokenReference) -> Option<String> {
 
 /// The keys that a table names.
 pub(super) fn keys(table: &TableConstructor) -> impl Iterator<Item = String> + '_ {
-    table.fields().iter().filter_map(|entry| match entry {
-        Entry::NameKey { key, .. } => Some(word(key)),
-        Entry::ExpressionKey { key, .. } => match unwrapped(key) {
-            Expression::String(token) => text(token),
-            _ => None,
-        },
-        _ => None,
-    })
+    table
+        .fields()
+        .iter()
+        .filter_map(|entry| named(entry).map(|(name, ..)| name))
 }
 
 /// A type in words.
@@ -117,7 +113,9 @@ fn wanted(what: Type) -> String {
         Type::Time => "a time as RFC 3339 has it, or seconds since 1970".to_owned(),
         Type::Function(_) | Type::EventHandler => "a function".to_owned(),
         Type::List(_) => "a list".to_owned(),
-        Type::Table | Type::Map(_) | Type::Record(_) | Type::Error => "a table".to_owned(),
+        Type::Table | Type::Map(_) | Type::Record(_) | Type::AccountSettings | Type::Error => {
+            "a table".to_owned()
+        }
         Type::Handle(handle) => format!("a {}", handle.class),
         Type::OneOf(types) => {
             let types: Vec<String> = types.iter().map(|what| wanted(*what)).collect();
@@ -157,13 +155,72 @@ fn accepts(what: Type, literal: Literal<'_>) -> bool {
         ),
         (_, Table(_)) => matches!(
             what,
-            Type::Table | Type::Map(_) | Type::List(_) | Type::Record(_) | Type::Error
+            Type::Table
+                | Type::Map(_)
+                | Type::List(_)
+                | Type::Record(_)
+                | Type::AccountSettings
+                | Type::Error
         ),
         (_, Function) => matches!(what, Type::Function(_) | Type::EventHandler),
     }
 }
 
+/// What an expression may be: itself, or what stands beside `and` and `or`.
+pub(super) fn choices(expression: &Expression) -> Vec<&Expression> {
+    let mut found = Vec::new();
+    let mut left = vec![expression];
+    while let Some(next) = left.pop() {
+        match unwrapped(next) {
+            Expression::BinaryOperator { lhs, binop, rhs } => match binop {
+                BinOp::And(_) => left.push(rhs),
+                BinOp::Or(_) => left.extend([&**lhs, &**rhs]),
+                _ => found.push(next),
+            },
+            _ => found.push(next),
+        }
+    }
+    found
+}
+
+/// The key of an entry that can be read, its value, and where it stands.
+pub(super) fn named(entry: &Entry) -> Option<(String, &Expression, Position)> {
+    match entry {
+        Entry::NameKey { key, value, .. } => Some((word(key), value, key.token().start_position())),
+        Entry::ExpressionKey { key, value, .. } => match unwrapped(key) {
+            Expression::String(token) => {
+                Some((text(token)?, value, token.token().start_position()))
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 impl Walker<'_> {
+    /// Holds what an expression may be against what it is for.
+    pub(super) fn held(
+        &mut self,
+        what: Type,
+        optional: bool,
+        expression: &Expression,
+        at: Position,
+        place: &str,
+    ) {
+        let choices = choices(expression);
+        if let [only] = choices.as_slice() {
+            self.literal(what, optional, Literal::of(only), at, place);
+            return;
+        }
+        for choice in choices {
+            // `x and true`, `x or nil`: what decides is not known.
+            match Literal::of(choice) {
+                Literal::Nil | Literal::Boolean(_) => {}
+                literal => self.literal(what, optional, literal, at, place),
+            }
+        }
+    }
+
     /// Holds a literal against what it is for. `place` says which it is.
     pub(super) fn literal(
         &mut self,
@@ -275,6 +332,7 @@ impl Walker<'_> {
     fn entries(&mut self, what: Type, table: &TableConstructor, place: &str) {
         match what {
             Type::Record(record) => self.record(record, None, table, place),
+            Type::AccountSettings => self.account(table),
             Type::List(of) => {
                 let mut index = 0;
                 for entry in table.fields() {
@@ -283,7 +341,7 @@ impl Walker<'_> {
                             index += 1;
                             let at = position(value);
                             let place = format!("{place}[{index}]");
-                            self.literal(*of, false, Literal::of(value), at, &place);
+                            self.held(*of, false, value, at, &place);
                         }
                         Entry::NameKey { key, .. } => {
                             let at = key.token().start_position();
@@ -298,10 +356,9 @@ impl Walker<'_> {
             }
             Type::Map(of) => {
                 for entry in table.fields() {
-                    if let Entry::NameKey { key, value, .. } = entry {
-                        let at = key.token().start_position();
-                        let place = format!("{place}.{:.60}", word(key));
-                        self.literal(*of, true, Literal::of(value), at, &place);
+                    if let Some((name, value, at)) = named(entry) {
+                        let place = format!("{place}.{name:.60}");
+                        self.held(*of, true, value, at, &place);
                     }
                 }
             }
@@ -319,36 +376,23 @@ impl Walker<'_> {
         let fields = record.fields;
         let mut open = false;
         for entry in table.fields() {
-            let (name, value, at) = match entry {
-                Entry::NameKey { key, value, .. } => {
-                    (word(key), &**value, key.token().start_position())
+            if let Entry::NoKey(value) = entry {
+                let at = position(value);
+                if let Some(item) = items {
+                    self.held(item, false, value, at, place);
+                } else {
+                    let message = format!("{place} has named fields only");
+                    self.report(at, "script.unknown_field", message, None);
                 }
-                Entry::ExpressionKey { key, value, .. } => match unwrapped(key) {
-                    Expression::String(token) if text(token).is_some() => (
-                        text(token).unwrap_or_default(),
-                        &**value,
-                        token.token().start_position(),
-                    ),
-                    _ => {
-                        open = true;
-                        continue;
-                    }
-                },
-                Entry::NoKey(value) => {
-                    let at = position(value);
-                    if let Some(item) = items {
-                        self.literal(item, false, Literal::of(value), at, place);
-                    } else {
-                        let message = format!("{place} has named fields only");
-                        self.report(at, "script.unknown_field", message, None);
-                    }
-                    continue;
-                }
-                _ => continue,
+                continue;
+            }
+            let Some((name, value, at)) = named(entry) else {
+                open = true;
+                continue;
             };
             if let Some(field) = fields.iter().find(|field| field.name == name) {
                 let place = format!("field '{name}'");
-                self.literal(field.what, field.optional, Literal::of(value), at, &place);
+                self.held(field.what, field.optional, value, at, &place);
             } else {
                 let near = nearest(&name, fields.iter().map(|field| field.name));
                 let message = format!("unknown field '{name:.60}'");
@@ -371,7 +415,7 @@ fn is_own_event(name: &str) -> bool {
         .is_some_and(|rest| !rest.is_empty())
 }
 
-fn position(expression: &Expression) -> Position {
+pub(super) fn position(expression: &Expression) -> Position {
     use full_moon::node::Node as _;
     expression.start_position().unwrap_or_default()
 }

@@ -6,6 +6,7 @@
 //! Not here: how durations, cron expressions and time zones are read. The host lends its own
 //! functions in [`Validators`], so that the checker and the script agree.
 
+mod account;
 mod call;
 mod literal;
 mod names;
@@ -18,6 +19,8 @@ use std::thread;
 
 use full_moon::LuaVersion;
 use full_moon::tokenizer::Position;
+
+use crate::setting::Setting;
 
 /// The largest script that is looked at, in octets.
 const SOURCE_OCTETS_MAX: usize = 4 << 20;
@@ -68,6 +71,8 @@ pub struct Validators<'a> {
     pub time: &'a (dyn Fn(&str) -> bool + Sync),
     /// The accounts there are; `None` where the script is not for this configuration.
     pub accounts: Option<&'a [String]>,
+    /// What `pr.account{…}` takes besides a `name`; empty where that is not known.
+    pub settings: &'a [Setting],
 }
 
 /// Everything that is wrong with a script, in the order of its lines.

@@ -5,7 +5,7 @@ use full_moon::tokenizer::{Position, TokenReference};
 use super::scope::Known;
 use super::walk::{Walker, word};
 use crate::family::EXPECTS_MISTAKES;
-use crate::item::{Field, Item, Kind, Type};
+use crate::item::{ERROR, Field, Item, Kind, Type};
 use crate::{HANDLES, STANDARD, items, nearest};
 
 /// What Lua elsewhere has, a script here has not, and what is there instead.
@@ -137,6 +137,7 @@ impl Walker<'_> {
             Known::Typed(Type::Record(record)) => {
                 self.field(record.fields, record.class, &name, at)
             }
+            Known::Typed(Type::Error) => self.field(ERROR.fields, ERROR.class, &name, at),
             _ => Known::Nothing,
         }
     }
@@ -146,10 +147,11 @@ impl Walker<'_> {
         if let Some(field) = fields.iter().find(|field| field.name == name) {
             return Known::Typed(field.what);
         }
-        // A script may put more into the table: only what is near is misspelled.
-        if let Some(near) = nearest(name, fields.iter().map(|field| field.name)) {
+        // A script may put more into the table; what it puts there elsewhere is not seen.
+        let near = nearest(name, fields.iter().map(|field| field.name));
+        if !self.facts.fields.contains(name) && (near.is_some() || !self.facts.modules) {
             let message = format!("there is no '{name:.60}' in '{of}'");
-            self.report(at, "script.unknown_field", message, Some(near));
+            self.report(at, "script.unknown_field", message, near);
         }
         Known::Nothing
     }

@@ -70,6 +70,8 @@ pub(super) struct Facts {
     pub(super) globals: BTreeSet<String>,
     /// Globals that a function makes, and says so.
     pub(super) leaked: BTreeSet<String>,
+    /// Names of fields that the script makes somewhere, in whatever table.
+    pub(super) fields: BTreeSet<String>,
     /// `string.trim`, which the script adds to a library.
     pub(super) members: BTreeSet<(String, String)>,
     /// Globals may come from anywhere: the script uses `_G`, `_ENV` or `load`.

@@ -9,6 +9,7 @@ use full_moon::ast::{Call, punctuated::Punctuated};
 use full_moon::node::Node as _;
 use full_moon::tokenizer::{Position, TokenReference, TokenType};
 
+use super::literal::{Literal, text};
 use super::scope::{Builtin, Facts, Frame, Known, Scopes};
 use super::{Finding, Validators, finding};
 use crate::item::Type;
@@ -113,6 +114,7 @@ impl<'a> Walker<'a> {
                 } else if let Some(first) = names.first() {
                     let object = self.name(first);
                     let member = function.name().method_name().or(names.get(1).copied());
+                    self.gathered.fields.extend(member.map(word));
                     if let (Known::Library(library), Some(member)) = (object, member) {
                         let member = (library.to_owned(), word(member));
                         self.gathered.members.insert(member);
@@ -260,12 +262,16 @@ impl<'a> Walker<'a> {
                     let object = self.chain(place.prefix(), before);
                     match last {
                         Suffix::Index(Index::Dot { name, .. }) => {
+                            self.gathered.fields.insert(word(name));
                             if let Known::Library(library) = object {
                                 let member = (library.to_owned(), word(name));
                                 self.gathered.members.insert(member);
                             }
                         }
                         Suffix::Index(Index::Brackets { expression, .. }) => {
+                            if let Literal::Text(token) = Literal::of(expression) {
+                                self.gathered.fields.extend(text(token));
+                            }
                             self.expression(expression);
                         }
                         _ => {}
@@ -467,7 +473,7 @@ impl<'a> Walker<'a> {
             }
             "require" => Known::Builtin(Builtin::Require),
             "assert" => Known::Builtin(Builtin::Assert),
-            "ipairs" => Known::Builtin(Builtin::Ipairs),
+            "ipairs" | "pairs" => Known::Builtin(Builtin::Ipairs),
             _ => self.global(&name, token.token().start_position()),
         }
     }

@@ -2,7 +2,8 @@
 
 use crate::codes;
 use crate::item::Type::{
-    AccountName, Any, Boolean, Integer, List, Map, Number, OneOf, Table, Text, Words,
+    AccountName, AccountSettings, Any, Boolean, Integer, List, Map, Number, OneOf, Table, Text,
+    Words,
 };
 use crate::item::{
     ERR, Errors, Family, Field, Handle, Item, Kind, Record, Type, error, field, optional,
@@ -234,24 +235,57 @@ const STATUS: Record = Record {
         optional("scope", Any, "What it is good for."),
         optional(
             "refresh_token",
-            Table,
-            "`issued_at` and `lapses_at` of the refresh token.",
+            Type::Record(&REFRESH_TOKEN),
+            "How the refresh token stands, where there is one.",
         ),
         optional(
             "last_failure",
-            Table,
-            "`at`, `message` and `retry_at` of the last one.",
+            Type::Record(&LAST_FAILURE),
+            "What went wrong since the last success.",
         ),
         optional(
             "signed_in",
-            Table,
-            "`usernames`, `name` and `tenant` of who signed in.",
+            Type::Record(&SIGNED_IN),
+            "Who signed in, where a person did.",
         ),
         field(
             "expires",
             List(&Type::Record(&EXPIRY)),
             "What of its secrets expires, and when.",
         ),
+    ],
+};
+
+const REFRESH_TOKEN: Record = Record {
+    class: "postrider.RefreshToken",
+    doc: "How a refresh token stands.",
+    fields: &[
+        field("issued_at", Number, "When it came, or was last used."),
+        optional("lapses_at", Number, "When it lapses if nothing uses it."),
+    ],
+};
+
+const LAST_FAILURE: Record = Record {
+    class: "postrider.LastFailure",
+    doc: "What went wrong last.",
+    fields: &[
+        field("at", Number, "When."),
+        field("message", Text, "What, in a line."),
+        optional("retry_at", Number, "When it is tried again."),
+    ],
+};
+
+const SIGNED_IN: Record = Record {
+    class: "postrider.SignedIn",
+    doc: "Who signed in.",
+    fields: &[
+        field(
+            "usernames",
+            List(&Text),
+            "Every name the provider gave this person.",
+        ),
+        optional("name", Text, "The name for people."),
+        optional("tenant", Text, "Microsoft's tenant."),
     ],
 };
 
@@ -292,9 +326,6 @@ pub(crate) const ACCOUNT: Handle = Handle {
     doc: "An account to send with. Printing it shows its name only.",
 };
 
-/// An account that a script describes itself.
-const SETTINGS: Type = Table;
-
 /// The family.
 pub(crate) const FAMILY: Family = Family {
     heading: "Accounts",
@@ -305,7 +336,7 @@ pub(crate) const FAMILY: Family = Family {
             kind: Kind::Function {
                 params: &[field(
                     "account",
-                    OneOf(&[AccountName, SETTINGS]),
+                    OneOf(&[AccountName, AccountSettings]),
                     "A name from the configuration file, or a table with a `name` and the keys of `[account.NAME]`.",
                 )],
                 returns: &[field(

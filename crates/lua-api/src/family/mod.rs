@@ -24,6 +24,7 @@ pub use event::EVENTS;
 pub use http::{HTTP_GET_FIELDS, HTTP_POST_FIELDS};
 pub use process::RUN_FIELDS;
 pub use schedule::{CRON_FIELDS, RETRY_FIELDS, SCHEDULE_FIELDS};
+pub(crate) use secret::SECRET;
 
 use crate::item::{Family, Handle, Item};
 
