@@ -1,13 +1,14 @@
 //! A set of schedules in the making, and what a script holds of one schedule.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use jiff::Timestamp;
 
 use crate::error::ScheduleError;
 use crate::job::Schedule;
-use crate::row::PastRun;
+use crate::row::{PastRun, Row};
 use crate::scheduler::{Key, Scheduler, Shared};
 
 /// A set of schedules. Clones are the same; one that was never installed is forgotten with the
@@ -18,6 +19,8 @@ pub struct Draft(Arc<Inner>);
 struct Inner {
     scheduler: Scheduler,
     set: u64,
+    /// What the store keeps, if it was read.
+    kept: OnceLock<BTreeMap<String, Row>>,
 }
 
 impl Drop for Inner {
@@ -34,17 +37,35 @@ impl fmt::Debug for Draft {
 
 impl Draft {
     pub(crate) fn new(scheduler: Scheduler, set: u64) -> Self {
-        Self(Arc::new(Inner { scheduler, set }))
+        Self(Arc::new(Inner {
+            scheduler,
+            set,
+            kept: OnceLock::new(),
+        }))
     }
 
     pub(crate) fn set(&self) -> u64 {
         self.0.set
     }
 
-    /// One more schedule: beside the set in force until this one is installed, and at work at
+    /// Reads what the store keeps, if that was not done before, so that schedules with a name
+    /// know from the start when they last ran. Takes as long as another process holds the file,
+    /// seconds at most; a store that cannot be read is no error here.
+    pub async fn read(&self) {
+        if self.0.kept.get().is_none()
+            && let Ok(kept) = self.0.scheduler.kept(None).await
+        {
+            // Two may have read it at once.
+            let _ = self.0.kept.set(kept);
+        }
+    }
+
+    /// One more schedule, at once and without asking the store: beside the set in force until this one is installed, and at work at
     /// once from then on. [`ScheduleError::Superseded`] when a later set has taken its place.
     pub fn add(&self, schedule: Schedule) -> Result<Handle, ScheduleError> {
-        self.0.scheduler.add_to(self.0.set, schedule)
+        self.0
+            .scheduler
+            .add_to(self.0.set, schedule, self.0.kept.get())
     }
 }
 

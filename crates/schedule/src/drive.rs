@@ -1,29 +1,39 @@
-//! The driver: does what is due, waits for what is next, and sees each run to its end.
+//! The driver: does what is due, and waits for what is next.
 
-use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::entry::{Action, Entry, Waiting};
-use crate::job::{JobError, LeftOut, Outcome, Reason, Run, Schedule};
-use crate::row::{Ask, Claim, LEASE, PastRun, RetryDue, Row, interrupted, later};
-use crate::scheduler::{Key, Scheduler, UnderWay, wanted};
-use crate::store::{Store, StoreError, StoreErrorKind};
+use crate::job::{LeftOut, Schedule};
+use crate::row::{Ask, Claim, Row, later};
+use crate::scheduler::{Key, Lane, Scheduler, UnderWay, wanted};
+use crate::store::StoreError;
 
 /// When a store that another process held is asked again.
-const STORE_AGAIN: Duration = Duration::from_secs(1);
+pub(crate) const STORE_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long a store may take to write what was under way when the host stopped.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 impl Scheduler {
     /// Drives everything until the future is dropped. One task of a process does this.
+    ///
+    /// Schedules without a name do not wait for the store of the others.
     pub async fn run(&self) {
+        let [kept, passing] = &self.0.lanes;
+        tokio::join!(self.drive(kept), self.drive(passing));
+    }
+
+    async fn drive(&self, lane: &Lane) {
         loop {
-            let woken = self.0.wake.notified();
-            let wake = self.step().await;
-            for settler in std::mem::take(&mut self.state().settlers) {
+            let woken = lane.wake.notified();
+            // Those who come later may have seen a later time than this step does.
+            let settlers = std::mem::take(&mut *lane.settlers());
+            let wake = self.step(lane).await;
+            for settler in settlers {
                 // Whoever waited may have lost interest.
                 let _ = settler.send(());
             }
@@ -40,19 +50,33 @@ impl Scheduler {
 
     /// Waits until everything that is due now has been begun. [`Self::run`] must be at work.
     pub async fn settle(&self) {
-        let (done, settled) = oneshot::channel();
-        self.state().settlers.push(done);
-        self.0.wake.notify_one();
-        // An error says that nobody drives any more: then nothing will be begun either.
-        let _ = settled.await;
+        let settled = self.0.lanes.each_ref().map(|lane| lane.settle());
+        for settled in settled {
+            // An error says that nobody drives any more: then nothing will be begun either.
+            let _ = settled.await;
+        }
+    }
+
+    /// Waits until [`Self::run`], which must be at work, gives a sign of life. A store that gives
+    /// no answer does not hold it up.
+    pub async fn answers(&self) {
+        let [_, passing] = &self.0.lanes;
+        let _ = passing.settle().await;
     }
 
     /// Begins nothing more and waits for the runs under way. Those that take longer than
-    /// `at_most` are ended and recorded as interrupted; says how many.
+    /// `at_most` are ended and recorded as interrupted; says how many. A store that gives no
+    /// answer for another ten seconds is not waited for.
     pub async fn drain(&self, at_most: Duration) -> usize {
         self.state().stopping = true;
+        self.nudge();
         let late = self.0.clock.sleep(at_most);
         let mut ended = 0;
+        let last_words = async {
+            self.idle().await;
+            // The last moment to write what only memory knows.
+            self.recover(self.now()).await;
+        };
         tokio::select! {
             () = self.idle() => {}
             () = late => {
@@ -63,21 +87,26 @@ impl Scheduler {
                         let _ = stop.send(());
                     }
                 }
-                self.idle().await;
             }
         }
-        // The last moment to write what only memory knows.
-        self.recover(self.now()).await;
+        tokio::select! {
+            () = last_words => {}
+            () = self.0.clock.sleep(LAST_WORDS) => {}
+        }
         ended
     }
 
-    /// Waits until no run is under way.
+    /// Waits until no run is under way, or about to be.
     async fn idle(&self) {
         loop {
             let changed = self.0.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.state().under_way.is_empty() {
+            let is_idle = {
+                let state = self.state();
+                state.under_way.is_empty() && state.claims == 0
+            };
+            if is_idle {
                 return;
             }
             changed.await;
@@ -85,22 +114,25 @@ impl Scheduler {
     }
 
     /// Does everything that is due and says when there may be more.
-    pub(crate) async fn step(&self) -> Option<Timestamp> {
-        let _one_at_a_time = self.0.driving.lock().await;
+    async fn step(&self, lane: &Lane) -> Option<Timestamp> {
+        let _one_at_a_time = lane.driving.lock().await;
         loop {
             let now = self.now();
-            if self.0.store.again(now).is_some_and(|at| at <= now) {
+            if lane.is_kept && self.0.store.again(now).is_some_and(|at| at <= now) {
                 self.recover(now).await;
             }
             let mut left_out = Vec::new();
-            let actions = self.decide(now, &mut left_out);
+            let actions = self.decide(lane, now, &mut left_out);
             self.tell(&left_out);
             if actions.is_empty() {
                 break;
             }
             for (key, schedule, action) in actions {
-                self.perform(key, schedule, action, now).await;
+                self.perform(key, schedule, action).await;
             }
+        }
+        if lane.is_kept {
+            self.prune().await;
         }
         let now = self.now();
         let mut state = self.state();
@@ -108,16 +140,23 @@ impl Scheduler {
             return None;
         }
         let state = &mut *state;
-        let mut wake = self.0.store.again(now);
+        let mut wake = if lane.is_kept {
+            self.0.store.again(now)
+        } else {
+            None
+        };
         for (key, entry) in &mut state.live {
-            let running = state.under_way.iter().filter(|run| run.key == *key).count();
-            wake = [wake, entry.wake(now, running)].into_iter().flatten().min();
+            if key.is_kept() == lane.is_kept {
+                let running = state.under_way.iter().filter(|run| run.key == *key).count();
+                wake = [wake, entry.wake(now, running)].into_iter().flatten().min();
+            }
         }
         wake
     }
 
     fn decide(
         &self,
+        lane: &Lane,
         now: Timestamp,
         left_out: &mut Vec<LeftOut>,
     ) -> Vec<(Key, Arc<Schedule>, Action)> {
@@ -129,10 +168,13 @@ impl Scheduler {
         let mut actions = Vec::new();
         let mut over = Vec::new();
         for (key, entry) in &mut state.live {
+            if key.is_kept() != lane.is_kept {
+                continue;
+            }
             let running = state.under_way.iter().filter(|run| run.key == *key).count();
             if let Some(action) = entry.decide(now, running, left_out) {
                 actions.push((key.clone(), Arc::clone(&entry.schedule), action));
-            } else if running == 0 && matches!(key, Key::Unnamed(_)) && entry.is_done(now) {
+            } else if running == 0 && !key.is_kept() && entry.is_done(now) {
                 over.push(key.clone());
             }
         }
@@ -144,27 +186,35 @@ impl Scheduler {
         actions
     }
 
-    async fn perform(&self, key: Key, schedule: Arc<Schedule>, action: Action, now: Timestamp) {
+    async fn perform(&self, key: Key, schedule: Arc<Schedule>, action: Action) {
+        // Those before it may have taken long.
+        let now = self.now();
         match action {
             Action::Claim(waiting) => self.claim(key, schedule, waiting, now).await,
             Action::Attach => {
+                let is_attached = self.state().live.get(&key).is_some_and(|one| one.attached);
                 let wanted = wanted(&schedule, now);
                 let changed = self
                     .change(&key, &schedule, now, move |row| row.attach(&wanted))
                     .await;
-                self.refresh(&key, changed, now, Entry::caught_up);
+                let refresh = if is_attached {
+                    Entry::refreshed
+                } else {
+                    Entry::caught_up
+                };
+                self.refresh(&key, &schedule, changed, refresh);
             }
             Action::Pass(slot) => {
                 let changed = self
                     .change(&key, &schedule, now, move |row| row.pass(slot, now))
                     .await;
-                self.refresh(&key, changed, now, Entry::refreshed);
+                self.refresh(&key, &schedule, changed, Entry::refreshed);
             }
             Action::StartAnew => {
                 let changed = self
                     .change(&key, &schedule, now, move |row| row.start_anew(now))
                     .await;
-                self.refresh(&key, changed, now, Entry::started_anew);
+                self.refresh(&key, &schedule, changed, Entry::started_anew);
             }
         }
     }
@@ -172,272 +222,98 @@ impl Scheduler {
     fn refresh(
         &self,
         key: &Key,
+        schedule: &Schedule,
         changed: Result<Row, StoreError>,
-        now: Timestamp,
         refresh: fn(&mut Entry, Row, Timestamp),
     ) {
+        let now = self.now();
         let mut state = self.state();
         let Some(entry) = state.live.get_mut(key) else {
             return;
         };
         match changed {
-            Ok(row) => refresh(entry, row, now),
+            Ok(row) if entry.has_plan_of(schedule) => refresh(entry, row, now),
+            // A new generation with another plan came meanwhile; it attaches itself.
+            Ok(_) => {}
             Err(_) => entry.put_off(later(now, STORE_AGAIN)),
         }
     }
 
     async fn claim(&self, key: Key, schedule: Arc<Schedule>, waiting: Waiting, now: Timestamp) {
-        let (alone, by_the_clock, set) = match self.state().live.get(&key) {
-            Some(entry) => (entry.is_alone(), entry.goes_by_the_clock(), entry.set),
-            None => return,
-        };
-        let ask = Ask {
-            holder: self.0.holder.clone(),
-            now,
-            slot: waiting.slot,
-            reason: waiting.reason,
-            attempt: waiting.attempt,
-            missed: waiting.missed,
-            alone,
-            by_the_clock,
-        };
-        let answer = Arc::new(std::sync::Mutex::new(Claim::Taken));
-        let told = Arc::clone(&answer);
-        let changed = self
-            .change(&key, &schedule, now, move |row| {
-                *told
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner) = row.claim(&ask);
-            })
-            .await;
-        let claim = *answer
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut left_out = Vec::new();
-        let begun = {
+        let ask = {
             let mut state = self.state();
-            let entry = state.live.get_mut(&key);
-            match (changed, entry) {
-                (Err(_), Some(entry)) => {
-                    entry.put_off(later(now, STORE_AGAIN));
-                    None
-                }
-                (Err(_), None) => None,
-                (Ok(row), Some(entry)) => {
-                    entry.claimed(waiting, claim, row, now, &mut left_out);
-                    // A new generation may have come meanwhile.
-                    Some((Arc::clone(&entry.schedule), entry.set))
-                }
-                // It was withdrawn while the store was asked: this is its last run.
-                (Ok(_), None) => Some((schedule, set)),
-            }
-            .and_then(|(schedule, set)| match claim {
-                // In the same breath: its generation is not over while the run is under way.
-                Claim::Mine(number) => {
-                    let (stop, stopped) = oneshot::channel();
-                    state.under_way.push(UnderWay {
-                        key: key.clone(),
-                        set,
-                        number,
-                        stop: Some(stop),
-                    });
-                    Some((schedule, number, stopped))
-                }
-                _ => None,
-            })
-        };
-        self.tell(&left_out);
-        if let Some((schedule, number, stopped)) = begun {
-            self.begin(key, schedule, waiting, (number, stopped), now);
-        }
-    }
-
-    fn begin(
-        &self,
-        key: Key,
-        schedule: Arc<Schedule>,
-        waiting: Waiting,
-        (number, stopped): (u64, oneshot::Receiver<()>),
-        now: Timestamp,
-    ) {
-        let run = Run {
-            name: schedule.options.name.clone(),
-            scheduled_at: waiting.slot,
-            reason: waiting.reason,
-            attempt: waiting.attempt,
-            missed: waiting.missed,
-        };
-        let scheduler = self.clone();
-        tokio::spawn(async move {
-            let result = scheduler
-                .see_through(&key, &schedule, run, number, stopped)
-                .await;
-            let result = result.map_err(bounded);
-            let past = PastRun {
-                number,
-                scheduled_at: waiting.slot,
-                started_at: now,
-                ended_at: scheduler.now(),
+            let Some(entry) = state.live.get(&key).filter(|_| !state.stopping) else {
+                return;
+            };
+            let ask = Ask {
+                holder: self.0.holder.clone(),
+                now,
+                slot: waiting.slot,
                 reason: waiting.reason,
                 attempt: waiting.attempt,
                 missed: waiting.missed,
-                result,
+                alone: entry.is_alone(),
+                by_the_clock: entry.goes_by_the_clock(),
             };
-            scheduler.end(key, &schedule, past).await;
-        });
-    }
-
-    /// Runs the job, and says that it runs, until it ends by itself or its time is over.
-    async fn see_through(
-        &self,
-        key: &Key,
-        schedule: &Arc<Schedule>,
-        run: Run,
-        number: u64,
-        stopped: oneshot::Receiver<()>,
-    ) -> Result<(), JobError> {
-        let clock = &self.0.clock;
-        let work = async { schedule.job.run(run).await };
-        let work = AssertUnwindSafe(work).catch_unwind();
-        let late = async {
-            match schedule.options.timeout {
-                Some(span) => clock.sleep(span).await,
-                None => std::future::pending().await,
-            }
+            state.claims += 1;
+            ask
         };
-        let renew = async {
-            loop {
-                clock.sleep(LEASE / 3).await;
-                let now = self.now();
-                // Tried again in a while; a run goes on in any case.
-                let _ = self
-                    .change(key, schedule, now, move |row| row.renew(number, now))
-                    .await;
-            }
-        };
-        tokio::select! {
-            biased;
-            ended = work => ended.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))),
-            () = late => Err(JobError {
-                code: "schedule.timeout".to_owned(),
-                message: format!(
-                    "the run took longer than {} s",
-                    schedule.options.timeout.unwrap_or_default().as_secs_f64()
-                ),
-                at: Some(schedule.at.clone()),
-            }),
-            Ok(()) = stopped => Err(interrupted("the host stops")),
-            () = renew => Err(interrupted("its lease was not renewed")),
-        }
-    }
-
-    async fn end(&self, key: Key, schedule: &Arc<Schedule>, past: PastRun) {
-        let now = past.ended_at;
-        let retry = self.retry_of(&key, &past);
-        let changed = loop {
-            let recorded = past.clone();
-            let finish = move |row: &mut Row| row.finish(recorded.clone(), retry);
-            match self.change(&key, schedule, now, finish).await {
-                // Who stops has no time: then it is for the next process to find it open.
-                Err(error) if error.kind == StoreErrorKind::Busy && !self.state().stopping => {
-                    self.0.clock.sleep(STORE_AGAIN).await;
-                }
-                changed => break changed,
-            }
-        };
-        {
+        let asked = Asked(self);
+        let answer = Arc::new(std::sync::Mutex::new((Claim::Taken, now, None)));
+        let told = Arc::clone(&answer);
+        let changed = self
+            .change(&key, &schedule, now, move |row| {
+                let before = (row.cursor, row.retry);
+                let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+                *told = (row.claim(&ask), before.0, before.1);
+            })
+            .await;
+        let (claim, cursor, retry) = *answer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left_out = Vec::new();
+        let begun = {
             let mut state = self.state();
-            state
-                .under_way
-                .retain(|run| run.key != key || run.number != past.number);
+            let stopping = state.stopping;
             match (changed, state.live.get_mut(&key)) {
-                (Ok(row), Some(entry)) => entry.refreshed(row, now),
-                (Err(_), Some(_)) => {}
-                (_, None) => self.forget(&state, &key),
-            }
-        }
-        self.0.sink.ended(&outcome(schedule, past, retry));
-        self.nudge();
-    }
-
-    fn retry_of(&self, key: &Key, past: &PastRun) -> Option<RetryDue> {
-        let error = past.result.as_ref().err()?;
-        if error.code == "schedule.interrupted" || past.reason == Reason::Manual {
-            return None;
-        }
-        let state = self.state();
-        let entry = state.live.get(key)?;
-        entry.retry(past.scheduled_at, past.attempt, past.ended_at)
-    }
-
-    /// Changes the row of `key` and says what it is then; runs of dead processes are told of.
-    async fn change(
-        &self,
-        key: &Key,
-        schedule: &Arc<Schedule>,
-        now: Timestamp,
-        change: impl Fn(&mut Row) + Send + 'static,
-    ) -> Result<Row, StoreError> {
-        let store = self.store_of(key);
-        let name = key.row();
-        let known = self.state().live.get(key).map(|entry| entry.row.clone());
-        let known = known.unwrap_or_else(|| wanted(schedule, now));
-        let mine: Vec<u64> = {
-            let state = self.state();
-            let runs = state.under_way.iter().filter(|run| run.key == *key);
-            runs.map(|run| run.number).collect()
-        };
-        let holder = self.0.holder.clone();
-        let plan = schedule.plan.clone();
-        let work = move |store: &dyn Store| {
-            let mut kept = None;
-            store.change(&name, now, &mut |row| {
-                let row = row.get_or_insert_with(|| known.clone());
-                row.sweep(now, |run| {
-                    run.holder == holder && mine.contains(&run.number)
-                });
-                let swept = row.ended.clone();
-                change(row);
-                row.next = plan.next(row.dealt_with(now), row.anchor);
-                kept = Some((row.clone(), swept));
-            })?;
-            Ok(kept)
-        };
-        let done = if store.is_quick() {
-            work(store.as_ref())
-        } else {
-            match tokio::task::spawn_blocking(move || work(store.as_ref())).await {
-                Ok(done) => done,
-                Err(_) => Err(StoreError {
-                    kind: StoreErrorKind::Io,
-                    message: "the store of schedules gave no answer".to_owned(),
-                }),
+                (Err(_), entry) => {
+                    if let Some(entry) = entry {
+                        entry.put_off(later(self.now(), STORE_AGAIN));
+                    }
+                    return;
+                }
+                (Ok(row), Some(entry)) if entry.has_plan_of(&schedule) && !stopping => {
+                    let told = entry.claimed(waiting, claim, row, now, &mut left_out);
+                    let Claim::Mine(number) = claim else {
+                        drop(state);
+                        self.tell(&left_out);
+                        return;
+                    };
+                    // A new generation may have come meanwhile: then it is its run.
+                    let begun = (Arc::clone(&entry.schedule), entry.set, told, number);
+                    let (stop, stopped) = oneshot::channel();
+                    // In the same breath: its generation is not over while the run is under way.
+                    state.under_way.push(UnderWay {
+                        key: key.clone(),
+                        set: begun.1,
+                        number,
+                        stop: Some(stop),
+                    });
+                    Some((begun, stopped))
+                }
+                _ => None,
             }
         };
-        let (row, swept) = done?.unwrap_or_else(|| (wanted(schedule, now), Vec::new()));
-        for past in swept {
-            self.0.sink.ended(&outcome(schedule, past, None));
+        self.tell(&left_out);
+        if let Some(((schedule, _, told, number), stopped)) = begun {
+            self.begin(key, schedule, waiting, (number, stopped), now, told);
+        } else if let Claim::Mine(number) = claim {
+            // It was withdrawn while the store was asked. Nothing was begun: if there is such a
+            // schedule again, the slot is one that nobody watched.
+            let now = self.now();
+            let back = move |row: &mut Row| row.give_back(number, waiting.slot, cursor, retry);
+            // What the store does not hear, it takes for interrupted.
+            let _ = self.change(&key, &schedule, now, back).await;
         }
-        Ok(row)
-    }
-
-    /// Tries a store that failed again.
-    async fn recover(&self, now: Timestamp) {
-        let store = Arc::clone(&self.0.store);
-        let written = if store.is_quick() {
-            store.recover(now)
-        } else {
-            let recover = move || store.recover(now);
-            tokio::task::spawn_blocking(recover)
-                .await
-                .unwrap_or_default()
-        };
-        let mut state = self.state();
-        for (name, row) in written {
-            if let Some(entry) = state.live.get_mut(&Key::Named(name)) {
-                entry.caught_up(row, now);
-            }
-        }
+        drop(asked);
     }
 
     fn tell(&self, left_out: &[LeftOut]) {
@@ -447,46 +323,12 @@ impl Scheduler {
     }
 }
 
-fn outcome(schedule: &Schedule, past: PastRun, retry: Option<RetryDue>) -> Outcome {
-    Outcome {
-        name: schedule.options.name.clone(),
-        script: schedule.script.clone(),
-        plan: schedule.plan.to_string(),
-        scheduled_at: past.scheduled_at,
-        started_at: past.started_at,
-        ended_at: past.ended_at,
-        reason: past.reason,
-        attempt: past.attempt,
-        missed: past.missed,
-        result: past.result,
-        retry_at: retry.map(|due| due.at),
-    }
-}
+/// The store is being asked for a run.
+struct Asked<'s>(&'s Scheduler);
 
-/// Histories are kept: what a job says at length is for its log.
-fn bounded(mut error: JobError) -> JobError {
-    let cut = |text: &mut String, most: usize| {
-        if let Some((end, _)) = text.char_indices().nth(most) {
-            text.truncate(end);
-            text.push('…');
-        }
-    };
-    cut(&mut error.code, 100);
-    cut(&mut error.message, 1000);
-    if let Some(at) = &mut error.at {
-        cut(at, 300);
-    }
-    error
-}
-
-fn panicked(panic: &(dyn std::any::Any + Send)) -> JobError {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    JobError {
-        code: "schedule.panicked".to_owned(),
-        message: format!("the run panicked: {}", text.unwrap_or("no message")),
-        at: None,
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.0.state().claims -= 1;
+        self.0.0.changed.notify_waiters();
     }
 }

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 
+use crate::error::ScheduleError;
 use crate::job::{LeftOut, Reason, Schedule, WhyLeftOut};
 use crate::options::{Missed, Overlap};
 use crate::plan::Plan;
-use crate::row::{Claim, RetryDue, Row, SET_BACK, later};
+use crate::row::{Claim, PastRun, RetryDue, Row, SEEN_EVERY, SET_BACK, later};
 
 /// A slot is missed when nobody watched for so long after it fell due. Longer than a clock that
 /// is set goes unnoticed.
@@ -38,7 +40,7 @@ pub(crate) struct Entry {
     /// Slots up to here are run, left out, or in the queue.
     considered: Timestamp,
     queue: VecDeque<Waiting>,
-    manual: VecDeque<Waiting>,
+    manual: VecDeque<(Waiting, Option<Told>)>,
     /// Another process runs it, or the store was busy: not before this.
     not_before: Option<Timestamp>,
     /// The next slot and when it begins; forgotten whenever it may be another.
@@ -52,6 +54,9 @@ enum Pending {
     Known(Option<(Timestamp, Timestamp)>),
 }
 
+/// Who asked for a run, and waits for its end.
+pub(crate) type Told = oneshot::Sender<Result<PastRun, ScheduleError>>;
+
 /// Something that is to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Waiting {
@@ -64,7 +69,7 @@ pub(crate) struct Waiting {
 /// What is to be done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// The store is to know of the plan.
+    /// The store is to know of the plan, and now and then that there still is one.
     Attach,
     /// The clock was set back: slots and intervals count from now.
     StartAnew,
@@ -118,7 +123,7 @@ impl Entry {
             self.collect(now, running, left_out);
             return None;
         }
-        if !self.attached {
+        if !self.attached || (self.is_kept() && self.row.is_stale(now)) {
             return Some(Action::Attach);
         }
         if self.is_set_back(now) {
@@ -132,7 +137,7 @@ impl Entry {
         if !self.is_free(running) {
             return None;
         }
-        if let Some(waiting) = self.manual.front() {
+        if let Some((waiting, _)) = self.manual.front() {
             return Some(Action::Claim(*waiting));
         }
         let retry = self.row.retry.filter(|_| !self.row.paused);
@@ -157,7 +162,12 @@ impl Entry {
         let again = self.not_before.filter(|_| waits);
         let retry = self.row.retry.filter(|_| self.is_free(running));
         let retry = retry.map(|due| self.not_before.map_or(due.at, |time| time.max(due.at)));
-        [slot, again, retry].into_iter().flatten().min()
+        let still_there = self.is_kept().then(|| later(self.row.seen, SEEN_EVERY));
+        let still_there = still_there.map(|at| self.not_before.map_or(at, |time| time.max(at)));
+        [slot, again, retry, still_there]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether it will never run again by itself.
@@ -179,18 +189,37 @@ impl Entry {
         waiting.or([retry, pending].into_iter().flatten().min())
     }
 
-    /// Somebody wants it to run at once; false if too many want that.
-    pub(crate) fn run_now(&mut self, now: Timestamp) -> bool {
+    /// Somebody wants it to run at once, and may wait for its end; false if too many want that.
+    pub(crate) fn run_now(&mut self, now: Timestamp, told: Option<Told>) -> bool {
         if self.manual.len() >= QUEUED {
             return false;
         }
-        self.manual.push_back(Waiting {
+        let waiting = Waiting {
             slot: now,
             reason: Reason::Manual,
             attempt: 1,
             missed: 0,
-        });
+        };
+        self.manual.push_back((waiting, told));
         true
+    }
+
+    /// Whether it has a name, and so a place in the store.
+    fn is_kept(&self) -> bool {
+        self.schedule.options.name.is_some()
+    }
+
+    /// Whether `schedule` means the same slots: what was done for another plan says nothing here.
+    pub(crate) fn has_plan_of(&self, schedule: &Schedule) -> bool {
+        let of = |schedule: &Schedule| (schedule.plan.to_string(), schedule.plan.zone());
+        std::ptr::eq(self.schedule.as_ref(), schedule) || of(&self.schedule) == of(schedule)
+    }
+
+    /// Runs under way in other processes.
+    pub(crate) fn elsewhere(&self, holder: &str, now: Timestamp) -> usize {
+        let runs = self.row.open.iter();
+        runs.filter(|run| run.holder != holder && run.is_live(now))
+            .count()
     }
 
     /// Whether it may run beside itself.
@@ -202,7 +231,8 @@ impl Entry {
         running < if self.is_alone() { 1 } else { AT_ONCE }
     }
 
-    /// What `claim` of `waiting` came to. `row` is what the store keeps now.
+    /// What `claim` of `waiting` came to, and who is to hear how it ends. `row` is what the store
+    /// keeps now.
     pub(crate) fn claimed(
         &mut self,
         waiting: Waiting,
@@ -210,7 +240,7 @@ impl Entry {
         row: Row,
         now: Timestamp,
         left_out: &mut Vec<LeftOut>,
-    ) {
+    ) -> Option<Told> {
         self.refreshed(row, now);
         let drop_it = match claim {
             Claim::Mine(_) | Claim::Taken => true,
@@ -221,31 +251,47 @@ impl Entry {
             Claim::Busy(until) => {
                 let made_up =
                     self.schedule.options.missed == Missed::All && waiting.reason == Reason::Missed;
-                let skips = self.schedule.options.overlap == Overlap::Skip
-                    && matches!(waiting.reason, Reason::Tick | Reason::Missed)
-                    && !made_up;
-                if skips {
+                let skips = self.schedule.options.overlap == Overlap::Skip;
+                let misses = matches!(waiting.reason, Reason::Tick | Reason::Missed) && !made_up;
+                if skips && misses {
                     left_out.push(self.left_out(1, WhyLeftOut::Overlap, waiting.slot));
+                    true
+                } else if skips
+                    && waiting.reason == Reason::Manual
+                    && let Some(told) = self.manual.front_mut().and_then(|asked| asked.1.take())
+                {
+                    let name = self.schedule.options.name.clone().unwrap_or_default();
+                    // Whoever waited may have lost interest.
+                    let _ = told.send(Err(ScheduleError::Running(name)));
+                    true
                 } else {
                     self.not_before = Some(until.min(later(now, ASK_AGAIN)));
+                    false
                 }
-                skips
             }
         };
-        if drop_it {
-            match waiting.reason {
-                Reason::Manual => drop(self.manual.pop_front()),
-                Reason::Retry => {}
-                Reason::Tick | Reason::Missed => {
-                    self.queue.retain(|other| other.slot != waiting.slot);
-                }
+        if !drop_it {
+            return None;
+        }
+        match waiting.reason {
+            Reason::Manual => self.manual.pop_front().and_then(|(_, told)| told),
+            Reason::Retry => None,
+            Reason::Tick | Reason::Missed => {
+                self.queue.retain(|other| other.slot != waiting.slot);
+                None
             }
         }
     }
 
     /// The store keeps `row` now.
     pub(crate) fn refreshed(&mut self, row: Row, now: Timestamp) {
+        let seen = self.row.stamp;
+        if row.stamp != 0 && row.stamp < seen {
+            // Of two changes the first one's answer came last.
+            return;
+        }
         self.row = row;
+        self.row.stamp = self.row.stamp.max(seen);
         self.row.ended.clear();
         self.attached = true;
         self.not_before = None;

@@ -31,6 +31,8 @@ pub enum ScheduleError {
     Running(String),
     /// A newer generation of the scripts is in force.
     Superseded,
+    /// The host stops.
+    Stopping,
     /// What is kept of schedules cannot be read or written.
     Store(StoreError),
 }
@@ -49,6 +51,7 @@ impl fmt::Display for ScheduleError {
             Self::Unknown(name) => write!(f, "there is no schedule {name:?}"),
             Self::Running(name) => write!(f, "schedule {name:?} is running already"),
             Self::Superseded => f.write_str("a newer generation of the scripts is in force"),
+            Self::Stopping => f.write_str("the host stops"),
             Self::Store(_) => f.write_str("what is kept of schedules is out of reach"),
         }
     }

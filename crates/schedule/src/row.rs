@@ -16,6 +16,12 @@ pub(crate) const LEASE: Duration = Duration::from_mins(1);
 /// set back further was wrong before, and is believed now. Vixie's cron draws the line there.
 pub(crate) const SET_BACK: Duration = Duration::from_hours(3);
 
+/// A schedule that no script has had for so long is forgotten, and its history with it.
+pub const KEPT: Duration = Duration::from_hours(90 * 24);
+
+/// How often a process says that it has a schedule.
+pub(crate) const SEEN_EVERY: Duration = Duration::from_hours(24);
+
 /// One run that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PastRun {
@@ -114,6 +120,8 @@ pub struct Row {
     pub(crate) ahead: Vec<Timestamp>,
     /// Runs that ended in this change, for the history.
     pub(crate) ended: Vec<PastRun>,
+    /// Of what this process has seen of the row the latest has the greatest. Not kept.
+    pub(crate) stamp: u64,
 }
 
 /// A slot that somebody wants to run.
@@ -164,6 +172,7 @@ impl Row {
             last: None,
             ahead: Vec::new(),
             ended: Vec::new(),
+            stamp: 0,
         }
     }
 
@@ -180,13 +189,33 @@ impl Row {
         self.seen = wanted.seen;
     }
 
+    /// Whether it is of the same slots.
+    pub(crate) fn has_plan_of(&self, other: &Self) -> bool {
+        self.plan == other.plan && self.zone == other.zone
+    }
+
     /// Whether [`Self::attach`] would change something worth writing.
     pub(crate) fn is_attached(&self, wanted: &Self) -> bool {
-        let day = Duration::from_hours(24);
         self.plan == wanted.plan
             && self.zone == wanted.zone
             && self.script == wanted.script
-            && wanted.seen.duration_since(self.seen).unsigned_abs() < day
+            && !self.is_stale(wanted.seen)
+    }
+
+    /// Whether the store is to be told again that there is such a schedule.
+    pub(crate) fn is_stale(&self, now: Timestamp) -> bool {
+        now.duration_since(self.seen).unsigned_abs() >= SEEN_EVERY
+    }
+
+    /// Whether no script has had such a schedule for so long that it is kept no longer.
+    pub(crate) fn is_forgotten(&self, now: Timestamp) -> bool {
+        let unseen = Duration::try_from(now.duration_since(self.seen)).unwrap_or_default();
+        unseen >= KEPT && !self.open.iter().any(|run| run.is_live(now))
+    }
+
+    /// Whether it was seen by a clock that was ahead: that would be kept too long.
+    pub(crate) fn is_seen_ahead(&self, now: Timestamp) -> bool {
+        self.seen > later(now, SEEN_EVERY)
     }
 
     /// From now on, as if the plan had just been made.
@@ -271,6 +300,28 @@ impl Row {
             missed: ask.missed,
         });
         Claim::Mine(self.fence)
+    }
+
+    /// The run `number` of `slot`, which was claimed, was never begun: `cursor` and `retry` are
+    /// again what they were before, unless somebody went on meanwhile.
+    pub(crate) fn give_back(
+        &mut self,
+        number: u64,
+        slot: Timestamp,
+        cursor: Timestamp,
+        retry: Option<RetryDue>,
+    ) {
+        let claimed = self.open.len();
+        self.open.retain(|run| run.number != number);
+        if self.open.len() == claimed {
+            return;
+        }
+        if self.cursor == slot {
+            self.cursor = cursor;
+        }
+        if !self.paused {
+            self.retry = self.retry.or(retry);
+        }
     }
 
     /// Everything up to `slot` is dealt with, run or not.

@@ -1,6 +1,7 @@
 //! All schedules of a process, and what can be asked of them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::clock::Clock;
 use crate::draft::{Draft, Handle};
-use crate::entry::Entry;
+use crate::entry::{Entry, Told};
 use crate::error::ScheduleError;
 use crate::job::{Schedule, Sink};
 use crate::plan::{Plan, SHORTEST};
@@ -48,12 +49,39 @@ pub(crate) struct Shared {
     /// This process, among those that share the store.
     pub(crate) holder: String,
     state: Mutex<State>,
-    /// There may be something to do.
-    pub(crate) wake: Notify,
     /// A run has ended, or a schedule is gone.
     pub(crate) changed: Notify,
+    /// Those with a name, and those without.
+    pub(crate) lanes: [Lane; 2],
+    /// Numbers what is seen of rows.
+    pub(crate) stamps: AtomicU64,
+}
+
+/// Schedules that are driven one after the other.
+#[derive(Default)]
+pub(crate) struct Lane {
+    /// Those with a name, or else those without.
+    pub(crate) is_kept: bool,
+    /// There may be something to do.
+    pub(crate) wake: Notify,
     /// One at a time drives.
     pub(crate) driving: tokio::sync::Mutex<()>,
+    settlers: Mutex<Vec<oneshot::Sender<()>>>,
+}
+
+impl Lane {
+    /// Hears when everything that is due now has been begun.
+    pub(crate) fn settle(&self) -> oneshot::Receiver<()> {
+        let (done, settled) = oneshot::channel();
+        self.settlers().push(done);
+        self.wake.notify_one();
+        settled
+    }
+
+    /// Those who wait until everything due has begun.
+    pub(crate) fn settlers(&self) -> MutexGuard<'_, Vec<oneshot::Sender<()>>> {
+        self.settlers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Which schedule.
@@ -64,6 +92,11 @@ pub(crate) enum Key {
 }
 
 impl Key {
+    /// Whether the store keeps it.
+    pub(crate) fn is_kept(&self) -> bool {
+        matches!(self, Self::Named(_))
+    }
+
     /// What its row is called.
     pub(crate) fn row(&self) -> String {
         match self {
@@ -82,9 +115,11 @@ pub(crate) struct State {
     pub(crate) set: u64,
     numbers: u64,
     pub(crate) under_way: Vec<UnderWay>,
+    /// How many runs the store is being asked for.
+    pub(crate) claims: usize,
     pub(crate) stopping: bool,
-    /// Those who wait until everything due has begun.
-    pub(crate) settlers: Vec<oneshot::Sender<()>>,
+    /// When it was last looked for schedules that nobody has any more.
+    pub(crate) pruned: Option<Timestamp>,
 }
 
 /// A run under way in this process.
@@ -129,9 +164,12 @@ impl Scheduler {
             sink: settings.sink,
             holder: format!("{}-{random:016x}", std::process::id()),
             state: Mutex::default(),
-            wake: Notify::new(),
             changed: Notify::new(),
-            driving: tokio::sync::Mutex::new(()),
+            lanes: [true, false].map(|is_kept| Lane {
+                is_kept,
+                ..Lane::default()
+            }),
+            stamps: AtomicU64::new(0),
         }))
     }
 
@@ -169,22 +207,30 @@ impl Scheduler {
     }
 
     /// Adds a schedule to the set in force.
-    pub fn add(&self, schedule: Schedule) -> Result<Handle, ScheduleError> {
+    pub async fn add(&self, schedule: Schedule) -> Result<Handle, ScheduleError> {
+        check(&schedule)?;
+        let kept = match &schedule.options.name {
+            Some(name) => self.kept(Some(name)).await.ok(),
+            None => None,
+        };
         let set = self.state().set;
-        self.add_to(set, schedule)
+        self.add_to(set, schedule, kept.as_ref())
     }
 
-    pub(crate) fn add_to(&self, set: u64, schedule: Schedule) -> Result<Handle, ScheduleError> {
+    /// Adds it to `set`. Of `kept` nothing is known if the store could not be read.
+    pub(crate) fn add_to(
+        &self,
+        set: u64,
+        schedule: Schedule,
+        kept: Option<&BTreeMap<String, Row>>,
+    ) -> Result<Handle, ScheduleError> {
         check(&schedule)?;
         let now = self.now();
         let wanted = wanted(&schedule, now);
-        let kept = match &schedule.options.name {
-            Some(name) => self.0.store.load(name, now),
-            None => Ok(None),
-        };
-        // What cannot be read now is dealt with when it is to be written.
-        let may_have_run = kept.is_err();
-        let kept = kept.ok().flatten();
+        let name = schedule.options.name.as_ref();
+        // What was not read is dealt with when it is to be written.
+        let may_have_run = name.is_some() && kept.is_none();
+        let kept = name.and_then(|name| kept?.get(name)).cloned();
         if let Plan::At(at) = schedule.plan
             && at <= now
             && !may_have_run
@@ -242,7 +288,8 @@ impl Scheduler {
         let state = &mut *state;
         let mut list = Vec::with_capacity(state.live.len());
         for (key, entry) in &mut state.live {
-            let running = state.under_way.iter().filter(|run| run.key == *key).count();
+            let here = state.under_way.iter().filter(|run| run.key == *key).count();
+            let running = here + entry.elsewhere(&self.0.holder, now);
             list.push(Standing {
                 name: entry.schedule.options.name.clone(),
                 script: entry.schedule.script.clone(),
@@ -266,18 +313,38 @@ impl Scheduler {
         self.run_key(set, &Key::Named(name.to_owned()))
     }
 
+    /// The same, to its end: how it went. [`ScheduleError::Unknown`] if the schedule was
+    /// withdrawn before it began.
+    pub async fn run_to_its_end(&self, name: &str) -> Result<PastRun, ScheduleError> {
+        let (told, ended) = oneshot::channel();
+        let set = self.state().set;
+        self.ask_for(set, &Key::Named(name.to_owned()), Some(told))?;
+        match ended.await {
+            Ok(ended) => ended,
+            Err(_) if self.state().stopping => Err(ScheduleError::Stopping),
+            Err(_) => Err(ScheduleError::Unknown(name.to_owned())),
+        }
+    }
+
     pub(crate) fn run_key(&self, set: u64, key: &Key) -> Result<(), ScheduleError> {
+        self.ask_for(set, key, None)
+    }
+
+    fn ask_for(&self, set: u64, key: &Key, told: Option<Told>) -> Result<(), ScheduleError> {
         let now = self.now();
         let name = key.row();
         let mut state = self.state();
         let running = state.running(key);
+        if state.stopping {
+            return Err(ScheduleError::Stopping);
+        }
         let Some(entry) = state.find(set, key) else {
             return Err(ScheduleError::Unknown(name));
         };
         if running > 0 && entry.schedule.options.overlap == crate::Overlap::Skip {
             return Err(ScheduleError::Running(name));
         }
-        if !entry.run_now(now) {
+        if !entry.run_now(now, told) {
             return Err(ScheduleError::Running(name));
         }
         drop(state);
@@ -287,43 +354,34 @@ impl Scheduler {
 
     /// Runs nothing of the schedule `name` until [`Self::resume`]; what falls due meanwhile is
     /// left out.
-    pub fn pause(&self, name: &str) -> Result<(), ScheduleError> {
-        self.set_paused(name, true)
+    pub async fn pause(&self, name: &str) -> Result<(), ScheduleError> {
+        self.switch(name, |row, _| row.pause()).await
     }
 
     /// Lets the schedule `name` go on.
-    pub fn resume(&self, name: &str) -> Result<(), ScheduleError> {
-        self.set_paused(name, false)
+    pub async fn resume(&self, name: &str) -> Result<(), ScheduleError> {
+        self.switch(name, Row::resume).await
     }
 
-    fn set_paused(&self, name: &str, paused: bool) -> Result<(), ScheduleError> {
+    async fn switch(&self, name: &str, to: fn(&mut Row, Timestamp)) -> Result<(), ScheduleError> {
         let now = self.now();
-        let unknown = || ScheduleError::Unknown(name.to_owned());
         let key = Key::Named(name.to_owned());
-        let known = self.state().live.get(&key).map(|entry| entry.row.clone());
-        let known = known.ok_or_else(unknown)?;
-        let mut kept = None;
-        self.0.store.change(name, now, &mut |row| {
-            let row = row.get_or_insert_with(|| known.clone());
-            if paused {
-                row.pause();
+        let schedule = match self.state().live.get(&key) {
+            Some(entry) => Arc::clone(&entry.schedule),
+            None => return Err(ScheduleError::Unknown(name.to_owned())),
+        };
+        let changed = self.change(&key, &schedule, now, move |row| to(row, now));
+        let row = changed.await?;
+        if let Some(entry) = self.state().live.get_mut(&key) {
+            if entry.has_plan_of(&schedule) {
+                entry.refreshed(row, now);
             } else {
-                row.resume(now);
+                // A new generation with another plan came meanwhile: it learns the rest itself.
+                entry.row.paused = row.paused;
             }
-            kept = Some(row.clone());
-        })?;
-        if let Some(entry) = self.state().live.get_mut(&key)
-            && let Some(row) = kept
-        {
-            entry.refreshed(row, now);
         }
         self.nudge();
         Ok(())
-    }
-
-    /// The latest runs of the schedule `name`, the latest first.
-    pub fn history(&self, name: &str, limit: usize) -> Result<Vec<PastRun>, ScheduleError> {
-        Ok(self.0.store.history(name, limit)?)
     }
 
     /// Whether nothing will ever run any more, and nothing runs.
@@ -367,7 +425,9 @@ impl Scheduler {
     }
 
     pub(crate) fn nudge(&self) {
-        self.0.wake.notify_one();
+        for lane in &self.0.lanes {
+            lane.wake.notify_one();
+        }
         self.0.changed.notify_waiters();
     }
 
@@ -472,13 +532,13 @@ mod tests {
 
         // Cancelled at rest, cancelled during its run, ended, and replaced at rest and in a run.
         let every = || schedule(Plan::Every(Duration::from_secs(10)));
-        let at_rest = scheduler.add(every()).unwrap();
+        let at_rest = scheduler.add(every()).await.unwrap();
         pass(1).await;
         assert_eq!(kept(), Ok(1));
         assert!(at_rest.cancel());
         assert_eq!(kept(), Ok(0));
 
-        let running = scheduler.add(every()).unwrap();
+        let running = scheduler.add(every()).await.unwrap();
         pass(11).await;
         assert!(running.cancel());
         assert_eq!(kept(), Ok(1));
@@ -487,15 +547,16 @@ mod tests {
 
         scheduler
             .add(schedule(Plan::After(Duration::from_secs(1))))
+            .await
             .unwrap();
         pass(2).await;
         assert_eq!(kept(), Ok(1));
         pass(10).await;
         assert_eq!(kept(), Ok(0));
 
-        scheduler.add(every()).unwrap();
+        scheduler.add(every()).await.unwrap();
         pass(11).await;
-        scheduler.add(every()).unwrap();
+        scheduler.add(every()).await.unwrap();
         pass(1).await;
         assert_eq!(kept(), Ok(2));
         scheduler.install(&scheduler.generation());

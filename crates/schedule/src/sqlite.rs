@@ -192,9 +192,15 @@ fn make(path: &Path) -> io::Result<()> {
 /// Sets the connection up, and the file if it is new.
 fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     set_up(connection).map_err(|error| trouble(path, &error))?;
-    let version = connection
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .and_then(|transaction| {
+    // Who finds it ready does not wait for a process that holds it.
+    let found = connection.query_row("PRAGMA user_version", [], |row| row.get(0));
+    let version = found
+        .and_then(|version: i64| {
+            if version != 0 {
+                return Ok(version);
+            }
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let version = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
             let tables: i64 =
                 transaction
@@ -275,6 +281,7 @@ fn row(transaction: &Transaction<'_>, name: &str, now: Timestamp) -> rusqlite::R
                 last: None,
                 ahead: Vec::new(),
                 ended: Vec::new(),
+                stamp: 0,
             })
         })
         .optional()?;

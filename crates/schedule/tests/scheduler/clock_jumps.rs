@@ -19,8 +19,7 @@ fn a_clock_set_forward_by_an_hour_follows_the_policy() {
         let world = World::new();
         let host = world.host();
         for plan in [Plan::Every(minutes(5)), cron("*/5 * * * *", "Europe/Paris")] {
-            host.scheduler
-                .add(host.work(None, plan).missed(policy).schedule())
+            host.add(host.work(None, plan).missed(policy).schedule())
                 .unwrap();
         }
         world.pass(&[&host], minutes(16));
@@ -52,9 +51,7 @@ fn a_wall_clock_plan_runs_no_slot_twice_when_the_clock_is_set_back_by_an_hour() 
     let world = World::new();
     let host = world.host();
     let plan = cron("*/5 * * * *", "UTC");
-    host.scheduler
-        .add(host.work(Some("wall"), plan).schedule())
-        .unwrap();
+    host.add(host.work(Some("wall"), plan).schedule()).unwrap();
     world.pass(&[&host], minutes(91));
     assert_eq!(host.log.count(), 18);
 
@@ -72,8 +69,7 @@ fn a_wall_clock_plan_runs_no_slot_twice_when_the_clock_is_set_back_by_an_hour() 
 fn an_interval_counts_from_the_time_a_clock_was_set_back_to() {
     let world = World::new();
     let host = world.host();
-    host.scheduler
-        .add(host.work(Some("often"), Plan::Every(minutes(5))).schedule())
+    host.add(host.work(Some("often"), Plan::Every(minutes(5))).schedule())
         .unwrap();
     world.pass(&[&host], minutes(91));
 
@@ -90,8 +86,7 @@ fn an_interval_counts_from_the_time_a_clock_was_set_back_to() {
 fn a_clock_that_is_set_back_wakes_the_scheduler() {
     let world = World::new();
     let host = world.host();
-    host.scheduler
-        .add(host.work(Some("often"), Plan::Every(minutes(5))).schedule())
+    host.add(host.work(Some("often"), Plan::Every(minutes(5))).schedule())
         .unwrap();
     world.pass(&[&host], minutes(91));
 
@@ -106,8 +101,7 @@ fn a_clock_that_is_set_back_wakes_the_scheduler() {
 fn a_timer_ends_when_a_clock_was_set_back_before_its_start() {
     let world = World::new();
     let host = world.host();
-    host.scheduler
-        .add(host.work(None, Plan::After(seconds(30))).schedule())
+    host.add(host.work(None, Plan::After(seconds(30))).schedule())
         .unwrap();
     host.settle();
     world.jump(&[&host], world.now() - hours(1));
@@ -122,9 +116,7 @@ fn a_clock_that_was_wrong_by_days_is_believed_when_it_is_put_right() {
     let world = World::new();
     let host = world.host();
     let plan = cron("0 8 * * *", "UTC");
-    host.scheduler
-        .add(host.work(Some("daily"), plan).schedule())
-        .unwrap();
+    host.add(host.work(Some("daily"), plan).schedule()).unwrap();
     world.pass(&[&host], hours(9));
     // Somebody sets it to the next month, and back an hour later.
     world.jump(&[&host], time("2026-04-02T08:30:00Z"));
@@ -155,8 +147,7 @@ fn a_machine_that_slept_for_eight_hours_follows_the_policy() {
         let world = World::new();
         let host = world.host();
         let plan = cron("0 3 * * *", "UTC");
-        host.scheduler
-            .add(host.work(Some("nightly"), plan).missed(policy).schedule())
+        host.add(host.work(Some("nightly"), plan).missed(policy).schedule())
             .unwrap();
         world.pass(&[&host], minutes(30));
 
@@ -183,14 +174,14 @@ fn a_run_that_slept_with_the_machine_is_one_run() {
     let work = host
         .work(Some("long"), cron("0 * * * *", "UTC"))
         .takes(minutes(10));
-    host.scheduler.add(work.schedule()).unwrap();
+    host.add(work.schedule()).unwrap();
     world.pass(&[&host], minutes(65));
     assert_eq!(host.scheduler.list()[0].running, 1);
 
     world.jump(&[&host], world.now() + hours(8));
     world.pass(&[&host], minutes(1));
 
-    let history = host.scheduler.history("long", 10).unwrap();
+    let history = host.history("long", 10).unwrap();
     assert_eq!(host.log.codes()[0], "ok");
     assert!(history.iter().all(|run| run.result.is_ok()), "{history:?}");
     let slots = host.log.slots();
@@ -213,7 +204,7 @@ fn a_retry_does_not_wait_for_days_when_the_clock_was_ahead_by_them() {
             Ok(())
         }
     });
-    host.scheduler.add(work.schedule()).unwrap();
+    host.add(work.schedule()).unwrap();
     world.jump(&[&host], time("2026-04-02T00:00:00Z"));
     world.pass(&[&host], seconds(1));
     assert_eq!(host.log.codes(), ["smtp.later"]);
@@ -230,9 +221,7 @@ fn a_slot_that_is_under_way_is_not_begun_beside_itself_when_the_clock_is_set_bac
     let work = host
         .work(Some("wall"), cron("0 8 * * *", "UTC"))
         .takes(hours(6));
-    host.scheduler
-        .add(work.overlap(Overlap::Allow).schedule())
-        .unwrap();
+    host.add(work.overlap(Overlap::Allow).schedule()).unwrap();
     world.pass(&[&host], hours(8) + minutes(5));
     world.jump(&[&host], time("2026-03-02T03:00:00Z"));
     world.pass(&[&host], hours(6));

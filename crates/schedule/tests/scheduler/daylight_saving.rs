@@ -8,9 +8,7 @@ fn runs(expression: &str, zone: &str, from: &str, until: &str) -> Vec<String> {
     world.clock.set(time(from));
     let host = world.host();
     let plan = cron(expression, zone);
-    host.scheduler
-        .add(host.work(Some("night"), plan).schedule())
-        .unwrap();
+    host.add(host.work(Some("night"), plan).schedule()).unwrap();
     world.pass_until(&[&host], time(until));
     let zone = postrider_schedule::time_zone(zone).unwrap();
     let shown = |(at, _): (String, _)| {

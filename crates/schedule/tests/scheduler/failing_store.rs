@@ -17,7 +17,7 @@ fn schedules_go_on_from_memory_and_what_they_did_is_written_later() {
     let world = World::new();
     let host = world.host();
     let every = host.work(Some("pulse"), Plan::Every(minutes(1)));
-    host.scheduler.add(every.schedule()).unwrap();
+    host.add(every.schedule()).unwrap();
     world.pass(&[&host], minutes(3));
     assert_eq!(host.log.slots(), [60, 120, 180]);
 
@@ -28,7 +28,7 @@ fn schedules_go_on_from_memory_and_what_they_did_is_written_later() {
     assert_eq!(host.log.trouble(), [TROUBLE]);
     // Twice a minute and no more.
     assert!(world.store.tries() <= 12, "{}", world.store.tries());
-    let runs = |limit| host.scheduler.history("pulse", limit).unwrap().len();
+    let runs = |limit| host.history("pulse", limit).unwrap().len();
     assert_eq!(runs(100), 5);
 
     world.store.fail(None);
@@ -42,7 +42,7 @@ fn schedules_go_on_from_memory_and_what_they_did_is_written_later() {
     drop(host);
     let next = world.host();
     let every = next.work(Some("pulse"), Plan::Every(minutes(1)));
-    next.scheduler.add(every.schedule()).unwrap();
+    next.add(every.schedule()).unwrap();
     world.pass(&[&next], minutes(2));
     assert_eq!(next.log.slots(), [540, 600]);
     assert_eq!(next.log.runs()[0].reason, Reason::Tick);
@@ -53,7 +53,7 @@ fn a_store_that_fails_again_and_again_is_told_of_each_time_it_changes() {
     let world = World::new();
     let host = world.host();
     let every = host.work(Some("pulse"), Plan::Every(seconds(10)));
-    host.scheduler.add(every.schedule()).unwrap();
+    host.add(every.schedule()).unwrap();
     for _ in 0..3 {
         world.store.fail(Some(StoreErrorKind::ReadOnly));
         world.pass(&[&host], hours(1));
@@ -72,7 +72,7 @@ fn a_store_that_others_hold_for_a_moment_is_no_trouble() {
     let world = World::new();
     let host = world.host();
     let every = host.work(Some("pulse"), Plan::Every(minutes(1)));
-    host.scheduler.add(every.schedule()).unwrap();
+    host.add(every.schedule()).unwrap();
     world.pass(&[&host], seconds(59));
 
     world.store.fail(Some(StoreErrorKind::Busy));
@@ -97,7 +97,7 @@ fn a_run_that_ends_while_the_store_is_busy_is_recorded_as_it_ended() {
     let every = host
         .work(Some("long"), Plan::Every(minutes(10)))
         .takes(minutes(2));
-    host.scheduler.add(every.schedule()).unwrap();
+    host.add(every.schedule()).unwrap();
     world.pass(&[&host], seconds(11 * 60 + 59));
     world.store.fail(Some(StoreErrorKind::Busy));
     world.pass(&[&host], seconds(3));
@@ -105,7 +105,7 @@ fn a_run_that_ends_while_the_store_is_busy_is_recorded_as_it_ended() {
     world.pass(&[&host], minutes(2));
 
     assert_eq!(host.log.codes(), ["ok"]);
-    let history = host.scheduler.history("long", 10).unwrap();
+    let history = host.history("long", 10).unwrap();
     assert_eq!(history.len(), 1);
     assert!(history[0].result.is_ok());
     assert_eq!(history[0].took(), minutes(2));
@@ -118,7 +118,7 @@ fn a_run_that_spans_the_failure_ends_once() {
     let every = host
         .work(Some("long"), Plan::Every(minutes(10)))
         .takes(minutes(6));
-    host.scheduler.add(every.schedule()).unwrap();
+    host.add(every.schedule()).unwrap();
     world.pass(&[&host], minutes(11));
     // Begun with the store, ended without it.
     world.store.fail(Some(StoreErrorKind::Io));
@@ -149,14 +149,14 @@ fn what_was_missed_before_a_start_without_the_store_is_made_up_for_when_it_works
             .missed(Missed::Once)
             .schedule()
     };
-    host.scheduler.add(daily(&host)).unwrap();
+    host.add(daily(&host)).unwrap();
     world.pass(&[&host], hours(7));
     drop(host);
     world.store.fail(Some(StoreErrorKind::Io));
     world.clock.set(time("2026-03-02T09:00:00Z"));
 
     let host = world.host();
-    host.scheduler.add(daily(&host)).unwrap();
+    host.add(daily(&host)).unwrap();
     world.pass(&[&host], minutes(5));
     assert_eq!(host.log.count(), 0);
     world.store.fail(None);
@@ -173,11 +173,11 @@ fn a_process_that_stops_writes_what_only_memory_knows() {
     let world = World::new();
     let host = world.host();
     let every = host.work(Some("pulse"), Plan::Every(minutes(1)));
-    host.scheduler.add(every.schedule()).unwrap();
+    host.add(every.schedule()).unwrap();
     host.settle();
     world.store.fail(Some(StoreErrorKind::Io));
     world.pass(&[&host], seconds(125));
-    host.scheduler.pause("pulse").unwrap();
+    host.pause("pulse").unwrap();
     world.store.fail(None);
 
     assert_eq!(host.block_on(host.scheduler.drain(seconds(1))), 0);
@@ -194,7 +194,7 @@ fn what_another_process_did_meanwhile_stays() {
     let second = world.host();
     for host in [&first, &second] {
         let every = host.work(Some("pulse"), Plan::Every(minutes(1)));
-        host.scheduler.add(every.schedule()).unwrap();
+        host.add(every.schedule()).unwrap();
     }
     world.pass(&[&first, &second], minutes(2));
     // Only the first one meets the failure.
@@ -204,7 +204,7 @@ fn what_another_process_did_meanwhile_stays() {
     world.store.fail(None);
     second.scheduler.run_now("pulse").unwrap();
     second.settle();
-    second.scheduler.pause("pulse").unwrap();
+    second.pause("pulse").unwrap();
     world.pass(&[&first, &second], minutes(1));
 
     let standing = &world.kept()[0];
@@ -266,8 +266,8 @@ proptest! {
                 Step::Jump(span) => world.jump(&[&host], world.now() + seconds(*span)),
                 Step::RunNow => drop(host.scheduler.run_now("paused")),
                 // A store that is busy refuses.
-                Step::Pause(true) => drop(host.scheduler.pause("paused")),
-                Step::Pause(false) => drop(host.scheduler.resume("paused")),
+                Step::Pause(true) => drop(host.pause("paused")),
+                Step::Pause(false) => drop(host.resume("paused")),
                 Step::Reload => {
                     let draft = host.scheduler.generation();
                     make(&draft);

@@ -8,8 +8,7 @@ use crate::support::{World, cron, hours, minutes, seconds, time};
 fn an_interval_runs_each_time_it_has_passed() {
     let world = World::new();
     let host = world.host();
-    host.scheduler
-        .add(host.work(None, Plan::Every(minutes(5))).schedule())
+    host.add(host.work(None, Plan::Every(minutes(5))).schedule())
         .unwrap();
 
     world.pass(&[&host], hours(1));
@@ -26,9 +25,7 @@ fn a_cron_plan_runs_when_the_wall_clock_says_so() {
     let world = World::new();
     let host = world.host();
     let plan = cron("0 8 * * mon-fri", "Europe/Paris");
-    host.scheduler
-        .add(host.work(Some("daily"), plan).schedule())
-        .unwrap();
+    host.add(host.work(Some("daily"), plan).schedule()).unwrap();
 
     world.pass(&[&host], hours(24 * 7));
 
@@ -44,8 +41,8 @@ fn what_runs_once_runs_once_and_then_nothing_is_left() {
     let host = world.host();
     let at = host.work(None, Plan::At(time("2026-03-02T10:00:00.000000500Z")));
     let after = host.work(None, Plan::After(seconds(30)));
-    host.scheduler.add(at.schedule()).unwrap();
-    host.scheduler.add(after.schedule()).unwrap();
+    host.add(at.schedule()).unwrap();
+    host.add(after.schedule()).unwrap();
     let finished = host.spawn({
         let scheduler = host.scheduler.clone();
         async move { scheduler.finished().await }
@@ -68,16 +65,14 @@ fn a_named_plan_that_runs_once_does_so_once_for_its_name() {
     let world = World::new();
     let plan = Plan::At(time("2026-03-02T10:00:00.000000500Z"));
     let host = world.host();
-    host.scheduler
-        .add(host.work(Some("launch"), plan.clone()).schedule())
+    host.add(host.work(Some("launch"), plan.clone()).schedule())
         .unwrap();
     world.pass(&[&host], hours(11));
     assert_eq!(host.log.count(), 1);
     drop(host);
 
     let host = world.host();
-    host.scheduler
-        .add(host.work(Some("launch"), plan).schedule())
+    host.add(host.work(Some("launch"), plan).schedule())
         .unwrap();
     world.pass(&[&host], hours(11));
 
@@ -91,7 +86,7 @@ fn a_time_that_is_over_is_refused() {
     let host = world.host();
     for name in [None, Some("launch")] {
         let work = host.work(name, Plan::At(world.now()));
-        let error = host.scheduler.add(work.schedule()).unwrap_err();
+        let error = host.add(work.schedule()).unwrap_err();
         assert_eq!(error, ScheduleError::Past(world.now()));
     }
 }
@@ -105,7 +100,7 @@ fn jitter_delays_each_slot_by_a_span_of_its_own_that_a_restart_does_not_change()
             let host = world.host();
             let mut work = host.work(Some("spread"), Plan::Every(minutes(10)));
             work.options.jitter = minutes(5);
-            host.scheduler.add(work.schedule()).unwrap();
+            host.add(work.schedule()).unwrap();
             world.pass(&[&host], hours(10) / u32::try_from(parts).unwrap());
             began.extend(host.log.began());
         }
@@ -131,7 +126,7 @@ fn jitter_never_carries_a_run_past_the_next_slot() {
     let host = world.host();
     let mut work = host.work(None, Plan::Every(minutes(1)));
     work.options.jitter = hours(1);
-    host.scheduler.add(work.schedule()).unwrap();
+    host.add(work.schedule()).unwrap();
 
     world.pass(&[&host], minutes(30));
 
@@ -147,7 +142,7 @@ fn what_makes_no_sense_is_refused() {
     let add = |plan: Plan, change: &dyn Fn(&mut Options)| {
         let mut work = host.work(Some("x"), plan);
         change(&mut work.options);
-        host.scheduler.add(work.schedule()).unwrap_err().to_string()
+        host.add(work.schedule()).unwrap_err().to_string()
     };
     let minute = Plan::Every(minutes(1));
     assert_eq!(
@@ -174,11 +169,9 @@ fn what_makes_no_sense_is_refused() {
     );
     assert_eq!(host.scheduler.list(), []);
 
-    host.scheduler
-        .add(host.work(Some("x"), minute.clone()).schedule())
+    host.add(host.work(Some("x"), minute.clone()).schedule())
         .unwrap();
     let error = host
-        .scheduler
         .add(host.work(Some("x"), minute).schedule())
         .unwrap_err();
     assert_eq!(
@@ -192,7 +185,7 @@ fn a_handle_tells_and_cancels_its_schedule() {
     let world = World::new();
     let host = world.host();
     let work = host.work(None, Plan::Every(minutes(1))).takes(seconds(10));
-    let handle = host.scheduler.add(work.schedule()).unwrap();
+    let handle = host.add(work.schedule()).unwrap();
     assert_eq!(handle.name(), None);
     assert_eq!(handle.next(), Some(time("2026-03-02T00:01:00Z")));
     assert_eq!(handle.last(), None);
@@ -222,7 +215,7 @@ fn a_named_schedule_that_is_cancelled_and_made_again_goes_on_where_it_was() {
     let host = world.host();
     let make = || {
         let work = host.work(Some("pulse"), Plan::Every(minutes(10)));
-        host.scheduler.add(work.schedule()).unwrap()
+        host.add(work.schedule()).unwrap()
     };
     let handle = make();
     world.pass(&[&host], minutes(15));
@@ -240,7 +233,7 @@ fn run_now_runs_beside_the_plan() {
     let work = host
         .work(Some("pulse"), Plan::Every(minutes(10)))
         .takes(seconds(30));
-    let handle = host.scheduler.add(work.schedule()).unwrap();
+    let handle = host.add(work.schedule()).unwrap();
     world.pass(&[&host], minutes(3));
 
     host.scheduler.run_now("pulse").unwrap();

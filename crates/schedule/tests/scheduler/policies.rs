@@ -13,7 +13,7 @@ fn overlapping(overlap: Overlap) -> (World, Host) {
     let host = world.host();
     let work = host.work(Some("long"), Plan::Every(minutes(1)));
     let work = work.takes(seconds(150)).overlap(overlap);
-    host.scheduler.add(work.schedule()).unwrap();
+    host.add(work.schedule()).unwrap();
     world.pass(&[&host], minutes(10));
     (world, host)
 }
@@ -58,7 +58,7 @@ fn at_most_sixty_four_runs_overlap() {
     let host = world.host();
     let work = host.work(None, Plan::Every(seconds(1)));
     let work = work.takes(seconds(100)).overlap(Overlap::Allow);
-    host.scheduler.add(work.schedule()).unwrap();
+    host.add(work.schedule()).unwrap();
     world.pass(&[&host], seconds(90));
     assert_eq!(host.scheduler.list()[0].running, 64);
     assert_eq!(host.log.count(), 64);
@@ -72,7 +72,7 @@ fn missing(missed: Missed) -> (World, Host) {
         let work = host
             .work(Some("pulse"), Plan::Every(minutes(1)))
             .missed(missed);
-        host.scheduler.add(work.schedule()).unwrap();
+        host.add(work.schedule()).unwrap();
     };
     make(&host);
     world.pass(&[&host], seconds(210));
@@ -126,7 +126,7 @@ fn of_many_thousand_missed_slots_the_latest_thousand_are_run() {
         let work = host
             .work(Some("pulse"), Plan::Every(seconds(1)))
             .missed(Missed::All);
-        host.scheduler.add(work.schedule()).unwrap();
+        host.add(work.schedule()).unwrap();
         world.pass(&[&host], seconds(1));
         if host.log.count() > 1 {
             // And one that came since.
@@ -148,7 +148,7 @@ fn a_run_that_takes_too_long_is_ended() {
         .work(Some("long"), Plan::Every(minutes(10)))
         .takes(minutes(5));
     work.options.timeout = Some(seconds(90));
-    host.scheduler.add(work.schedule()).unwrap();
+    host.add(work.schedule()).unwrap();
     world.pass(&[&host], minutes(12));
 
     assert_eq!(host.log.codes(), ["schedule.timeout"]);
@@ -179,7 +179,7 @@ fn a_run_that_failed_is_tried_again_ever_later_and_a_success_ends_that() {
             Ok(())
         }
     });
-    host.scheduler.add(work.schedule()).unwrap();
+    host.add(work.schedule()).unwrap();
 
     world.pass(&[&host], hours(9));
 
@@ -218,8 +218,7 @@ fn retries_end_when_there_were_enough_or_the_next_slot_comes() {
         backoff: seconds(60),
         longest: hours(1),
     };
-    host.scheduler
-        .add(work.ends(|_| Err(failure("x"))).schedule())
+    host.add(work.ends(|_| Err(failure("x"))).schedule())
         .unwrap();
     world.pass(&[&host], minutes(119));
     let attempts: Vec<u32> = host.log.runs().iter().map(|run| run.attempt).collect();
@@ -232,8 +231,7 @@ fn retries_end_when_there_were_enough_or_the_next_slot_comes() {
         backoff: seconds(90),
         longest: hours(1),
     };
-    host.scheduler
-        .add(work.ends(|_| Err(failure("x"))).schedule())
+    host.add(work.ends(|_| Err(failure("x"))).schedule())
         .unwrap();
     world.pass(&[&host], minutes(10));
     let attempts: Vec<u32> = host.log.runs().iter().map(|run| run.attempt).collect();
@@ -257,7 +255,7 @@ fn a_retry_outlives_the_process() {
                 Ok(())
             }
         });
-        host.scheduler.add(work.schedule()).unwrap();
+        host.add(work.schedule()).unwrap();
     };
     let host = world.host();
     make(&host);
@@ -286,7 +284,7 @@ fn a_job_that_panics_fails_and_its_schedule_goes_on() {
         );
         Ok(())
     });
-    host.scheduler.add(work.schedule()).unwrap();
+    host.add(work.schedule()).unwrap();
 
     world.pass(&[&host], minutes(3));
 
@@ -307,9 +305,9 @@ fn a_paused_schedule_runs_nothing_and_makes_up_for_nothing() {
     let work = host
         .work(Some("pulse"), Plan::Every(minutes(1)))
         .missed(Missed::All);
-    host.scheduler.add(work.schedule()).unwrap();
+    host.add(work.schedule()).unwrap();
     world.pass(&[&host], minutes(2));
-    host.scheduler.pause("pulse").unwrap();
+    host.pause("pulse").unwrap();
     world.pass(&[&host], minutes(30));
     assert_eq!(host.log.count(), 2);
     let standing = &host.scheduler.list()[0];
@@ -322,19 +320,19 @@ fn a_paused_schedule_runs_nothing_and_makes_up_for_nothing() {
     let work = host
         .work(Some("pulse"), Plan::Every(minutes(1)))
         .missed(Missed::All);
-    host.scheduler.add(work.schedule()).unwrap();
+    host.add(work.schedule()).unwrap();
     world.pass(&[&host], minutes(5));
     assert_eq!(host.log.count(), 0);
     host.scheduler.run_now("pulse").unwrap();
     host.settle();
     assert_eq!(host.log.count(), 1);
 
-    host.scheduler.resume("pulse").unwrap();
+    host.resume("pulse").unwrap();
     world.pass(&[&host], minutes(2));
     assert_eq!(host.log.slots(), [37 * 60, 38 * 60, 39 * 60]);
     assert_eq!(host.log.left_out(), []);
     assert_eq!(
-        host.scheduler.pause("impulse").unwrap_err(),
+        host.pause("impulse").unwrap_err(),
         ScheduleError::Unknown("impulse".to_owned())
     );
 }
@@ -343,8 +341,7 @@ fn a_paused_schedule_runs_nothing_and_makes_up_for_nothing() {
 fn another_process_pauses_it_too() {
     let world = World::new();
     let host = world.host();
-    host.scheduler
-        .add(host.work(Some("pulse"), Plan::Every(minutes(1))).schedule())
+    host.add(host.work(Some("pulse"), Plan::Every(minutes(1))).schedule())
         .unwrap();
     world.pass(&[&host], minutes(2));
     let store: &dyn postrider_schedule::Store = world.store.as_ref();
@@ -365,7 +362,7 @@ fn draining_waits_for_runs_and_ends_those_that_take_too_long() {
         let work = host
             .work(Some("pulse"), Plan::Every(minutes(1)))
             .takes(seconds(takes));
-        host.scheduler.add(work.schedule()).unwrap();
+        host.add(work.schedule()).unwrap();
         world.pass(&[&host], seconds(65));
         let drained = host.spawn({
             let scheduler = host.scheduler.clone();
@@ -386,7 +383,7 @@ fn what_was_to_run_once_while_nobody_watched_is_made_up_for() {
     let world = World::new();
     let make = |host: &Host| {
         let work = host.work(Some("launch"), Plan::At(time("2026-03-02T10:00:00Z")));
-        host.scheduler.add(work.schedule()).unwrap();
+        host.add(work.schedule()).unwrap();
     };
     let host = world.host();
     make(&host);
@@ -413,9 +410,9 @@ fn a_long_message_is_cut_for_the_history() {
         error.message = "\u{e9}".repeat(1_000_000);
         Err(error)
     });
-    host.scheduler.add(work.schedule()).unwrap();
+    host.add(work.schedule()).unwrap();
     world.pass(&[&host], minutes(1));
-    let error = host.scheduler.history("talks", 1).unwrap()[0]
+    let error = host.history("talks", 1).unwrap()[0]
         .result
         .clone()
         .unwrap_err();
@@ -430,7 +427,7 @@ fn a_process_that_stops_does_not_wait_for_a_store_that_others_hold() {
     let work = host
         .work(Some("pulse"), Plan::Every(minutes(1)))
         .takes(seconds(20));
-    host.scheduler.add(work.schedule()).unwrap();
+    host.add(work.schedule()).unwrap();
     world.pass(&[&host], seconds(65));
     world.store.fail(Some(StoreErrorKind::Busy));
     let drained = host.spawn({

@@ -20,9 +20,7 @@ fn two_processes_share_the_slots() {
             ("often", Plan::Every(minutes(1))),
             ("wall", cron("* * * * *", "UTC")),
         ] {
-            host.scheduler
-                .add(host.work(Some(name), plan).schedule())
-                .unwrap();
+            host.add(host.work(Some(name), plan).schedule()).unwrap();
         }
     }
     world.pass(&[&hosts[0], &hosts[1]], minutes(30));
@@ -52,7 +50,7 @@ fn a_process_that_starts_beside_another_passes_over_nothing() {
             .takes(seconds(20))
             .missed(Missed::All)
             .overlap(Overlap::Queue);
-        host.scheduler.add(work.schedule()).unwrap();
+        host.add(work.schedule()).unwrap();
     };
     let first = world.host();
     make(&first);
@@ -77,7 +75,7 @@ fn what_does_not_overlap_does_not_in_another_process_either() {
         for host in &hosts {
             let work = host.work(Some("long"), Plan::Every(minutes(1)));
             let work = work.takes(seconds(150)).overlap(overlap);
-            host.scheduler.add(work.schedule()).unwrap();
+            host.add(work.schedule()).unwrap();
         }
         world.pass(&[&hosts[0], &hosts[1]], seconds(300));
         let mut begun: Vec<i64> = hosts.iter().flat_map(|host| host.log.slots()).collect();
@@ -93,7 +91,7 @@ fn a_run_whose_process_crashed_is_recorded_as_interrupted_and_not_begun_again() 
         let work = host
             .work(Some("long"), Plan::Every(minutes(10)))
             .takes(minutes(5));
-        host.scheduler.add(work.schedule()).unwrap();
+        host.add(work.schedule()).unwrap();
     };
     let host = world.host();
     make(&host);
@@ -123,7 +121,7 @@ fn a_process_that_froze_during_a_run_does_not_lose_its_result() {
         let work = host
             .work(Some("long"), Plan::Every(minutes(10)))
             .takes(minutes(1));
-        host.scheduler.add(work.schedule()).unwrap();
+        host.add(work.schedule()).unwrap();
     }
     world.pass(&[&hosts[0]], seconds(605));
     assert_eq!(hosts[0].log.slots(), [600]);
@@ -148,7 +146,7 @@ fn schedules_are_kept_in_a_file_that_is_written_beside_the_driver() {
     for expected in [[60, 120], [180, 240]] {
         let host = world.host_on(Arc::new(SqliteStore::open(&path).unwrap()));
         let work = host.work(Some("pulse"), Plan::Every(minutes(1)));
-        host.scheduler.add(work.schedule()).unwrap();
+        host.add(work.schedule()).unwrap();
         host.settle();
         for ended in 1..=2 {
             world.clock.set(world.now() + minutes(1));
@@ -236,7 +234,7 @@ impl Pair {
         ] {
             let work = host.work(Some(name), cron("*/10 * * * *", "UTC"));
             let work = work.takes(seconds(20)).missed(missed).overlap(overlap);
-            host.scheduler.add(work.schedule()).unwrap();
+            host.add(work.schedule()).unwrap();
         }
         self.logs.push(Arc::clone(&host.log));
         self.hosts[which] = Some(host);

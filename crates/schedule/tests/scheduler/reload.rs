@@ -55,11 +55,10 @@ fn a_draft_that_is_dropped_changes_nothing() {
 fn a_new_plan_of_the_same_name_starts_anew_and_keeps_its_history() {
     let world = World::new();
     let host = world.host();
-    host.scheduler
-        .add(host.work(Some("pulse"), Plan::Every(minutes(1))).schedule())
+    host.add(host.work(Some("pulse"), Plan::Every(minutes(1))).schedule())
         .unwrap();
     world.pass(&[&host], seconds(150));
-    host.scheduler.pause("pulse").unwrap();
+    host.pause("pulse").unwrap();
 
     let draft = host.scheduler.generation();
     let handle = draft
@@ -74,7 +73,7 @@ fn a_new_plan_of_the_same_name_starts_anew_and_keeps_its_history() {
     let standing = &host.scheduler.list()[0];
     assert!(standing.paused);
     assert_eq!(standing.runs, 2);
-    host.scheduler.resume("pulse").unwrap();
+    host.resume("pulse").unwrap();
     assert_eq!(handle.next(), Some(time("2026-03-02T00:12:30Z")));
     world.pass(&[&host], minutes(15));
     assert_eq!(host.log.slots(), [60, 120, 750]);
@@ -154,8 +153,8 @@ fn five_hundred_reloads_under_load_lose_no_slot_and_run_none_twice() {
         }
         world.pass(&[&host], Duration::from_millis(next(2500)));
         if next(20) == 0 {
-            host.scheduler.pause("other").unwrap();
-            host.scheduler.resume("other").unwrap();
+            host.pause("other").unwrap();
+            host.resume("other").unwrap();
         }
     }
     world.pass(&[&host], minutes(1));

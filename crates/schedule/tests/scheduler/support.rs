@@ -7,9 +7,9 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use postrider_schedule::{
-    Clock, Cron, Job, JobError, LeftOut, ManualClock, MemoryStore, Missed, Options, Outcome,
-    Overlap, PastRun, Plan, Reason, Row, Run, Schedule, Scheduler, SchedulerSettings, Sink,
-    Standing, Store, StoreError, StoreErrorKind, WhyLeftOut, time_zone,
+    Clock, Cron, Handle, Job, JobError, LeftOut, ManualClock, MemoryStore, Missed, Options,
+    Outcome, Overlap, PastRun, Plan, Reason, Row, Run, Schedule, ScheduleError, Scheduler,
+    SchedulerSettings, Sink, Standing, Store, StoreError, StoreErrorKind, WhyLeftOut, time_zone,
 };
 use tokio::runtime::Runtime;
 
@@ -166,6 +166,22 @@ impl Host {
         work: impl Future<Output = T> + Send + 'static,
     ) -> tokio::task::JoinHandle<T> {
         self.runtime.spawn(work)
+    }
+
+    pub(crate) fn add(&self, schedule: Schedule) -> Result<Handle, ScheduleError> {
+        self.block_on(self.scheduler.add(schedule))
+    }
+
+    pub(crate) fn pause(&self, name: &str) -> Result<(), ScheduleError> {
+        self.block_on(self.scheduler.pause(name))
+    }
+
+    pub(crate) fn resume(&self, name: &str) -> Result<(), ScheduleError> {
+        self.block_on(self.scheduler.resume(name))
+    }
+
+    pub(crate) fn history(&self, name: &str, limit: usize) -> Result<Vec<PastRun>, ScheduleError> {
+        self.block_on(self.scheduler.history(name, limit))
     }
 
     /// What runs at `plan`, taking no time and never failing unless changed.
