@@ -8,6 +8,8 @@ use crate::item::{
 };
 
 const ACCOUNT: Field = field("account", Text, "The account's name.");
+const QUEUE_ID: Field = field("id", Text, "What `postrider queue` calls the message.");
+const MESSAGE_ID: Field = field("message_id", Text, "The Message-ID.");
 const AT: Field = field("at", Number, "When it happened.");
 const RECIPIENTS: Type = List(&Table);
 /// Why something failed, in three fields.
@@ -112,6 +114,107 @@ pub const EVENTS: &[Event] = &[
             optional("recipients", RECIPIENTS, "What became of each."),
             AT,
         ],
+    },
+    Event {
+        name: "queue.accepted",
+        doc: "A message is safe in the queue.",
+        payload: &[
+            ACCOUNT,
+            QUEUE_ID,
+            MESSAGE_ID,
+            field("recipients", Integer, "How many get it."),
+            field("origin", Text, "Who queued it."),
+            AT,
+        ],
+    },
+    Event {
+        name: "queue.delivered",
+        doc: "A server took a queued message for a recipient.",
+        payload: &[
+            ACCOUNT,
+            QUEUE_ID,
+            MESSAGE_ID,
+            field("recipient", Text, "The recipient."),
+            field("reply", Text, "What the server answered."),
+            field("attempts", Integer, "How often it was tried."),
+            AT,
+        ],
+    },
+    Event {
+        name: "queue.deferred",
+        doc: "A queued message was not taken for a recipient yet, and is tried again.",
+        payload: &[
+            ACCOUNT,
+            QUEUE_ID,
+            MESSAGE_ID,
+            field("recipient", Text, "The recipient."),
+            field("why", Text, "What the server answered, or what went wrong."),
+            field("attempts", Integer, "How often it was tried."),
+            field("next", Number, "When it is tried again."),
+            AT,
+        ],
+    },
+    Event {
+        name: "queue.held",
+        doc: "A queued message waits for a person: `postrider queue release` sends it on.",
+        payload: &[
+            ACCOUNT,
+            QUEUE_ID,
+            MESSAGE_ID,
+            field("recipient", Text, "The recipient."),
+            field("why", Text, "Why."),
+            AT,
+        ],
+    },
+    Event {
+        name: "queue.failed",
+        doc: "A queued message will not be delivered to a recipient.",
+        payload: &[
+            ACCOUNT,
+            QUEUE_ID,
+            MESSAGE_ID,
+            field("recipient", Text, "The recipient."),
+            field(
+                "why",
+                Text,
+                "What the server answered, or why it was given up.",
+            ),
+            field("attempts", Integer, "How often it was tried."),
+            AT,
+        ],
+    },
+    Event {
+        name: "queue.unknown",
+        doc: "A queued message left for a recipient, and nobody knows whether it arrived: the answer was lost.",
+        payload: &[
+            ACCOUNT,
+            QUEUE_ID,
+            MESSAGE_ID,
+            field("recipient", Text, "The recipient."),
+            field("why", Text, "How the answer was lost."),
+            field("attempts", Integer, "How often it was tried."),
+            AT,
+        ],
+    },
+    Event {
+        name: "queue.paused",
+        doc: "Nothing of an account's queue is sent for a while, or until somebody does something.",
+        payload: &[
+            ACCOUNT,
+            field("why", Text, "What the server or the provider said."),
+            field("until", Number, "When it is tried again at the latest."),
+            field(
+                "kind",
+                Words(&["slow", "away", "parked"]),
+                "`slow`: the server asked for less. `away`: it cannot be reached. `parked`: the account waits for a token, or for a person.",
+            ),
+            AT,
+        ],
+    },
+    Event {
+        name: "queue.resumed",
+        doc: "An account's queue moves again.",
+        payload: &[ACCOUNT, AT],
     },
     Event {
         name: "account.changed",
