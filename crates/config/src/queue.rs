@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lettre::message::Mailbox;
 use url::Url;
 
 use crate::check::Context;
@@ -85,6 +86,8 @@ pub struct SendmailSettings {
     pub account: Option<String>,
     /// Whether such mail is sent as the account's sender.
     pub rewrite_from: bool,
+    /// Where mail for users of this machine goes.
+    pub local_to: Option<Mailbox>,
     /// Where other users hand in mail.
     pub socket: Option<PathBuf>,
     /// Who may.
@@ -98,6 +101,7 @@ impl Default for SendmailSettings {
         Self {
             account: None,
             rewrite_from: true,
+            local_to: None,
             socket: None,
             users: Vec::new(),
             groups: Vec::new(),
@@ -109,6 +113,7 @@ pub(crate) fn check_sendmail(section: &Section<'_>, context: &Context<'_>) -> Se
     SendmailSettings {
         account: section.text("account").map(str::to_owned),
         rewrite_from: section.flag("rewrite_from").unwrap_or(true),
+        local_to: section.mailbox("local_to"),
         socket: section.path("socket", context.base),
         users: section.texts("users").unwrap_or_default(),
         groups: section.texts("groups").unwrap_or_default(),

@@ -50,6 +50,7 @@ fn what_is_written_counts() {
          [sendmail]
          account = 'alerts'
          rewrite_from = false
+         local_to = 'Operations <ops@contoso.com>'
          socket = 'submit.sock'
          users = ['www-data']
          groups = ['mail']"
@@ -66,6 +67,8 @@ fn what_is_written_counts() {
     let sendmail = config.sendmail;
     assert_eq!(sendmail.account.as_deref(), Some("alerts"));
     assert!(!sendmail.rewrite_from);
+    let local_to = sendmail.local_to.map(|mailbox| mailbox.email.to_string());
+    assert_eq!(local_to.as_deref(), Some("ops@contoso.com"));
     let socket = PathBuf::from("/etc/postrider/submit.sock");
     assert_eq!(sendmail.socket, Some(socket));
     assert_eq!(sendmail.users, ["www-data"]);

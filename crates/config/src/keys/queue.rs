@@ -55,6 +55,11 @@ pub(crate) static SENDMAIL: &[Field] = &[
         "Send mail from addresses that are no account's, such as `root@host`, as the account's sender. Default: true.",
     ),
     field(
+        "local_to",
+        Kind::Mailbox,
+        "Where mail for users of this machine goes, such as cron's for `root`: names without a domain, or with this machine's. Default: nowhere; such mail is refused.",
+    ),
+    field(
         "socket",
         Kind::Path,
         "A socket of `postrider serve` where other users of this machine may hand in mail, and nothing else. Default: none.",
