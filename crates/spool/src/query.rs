@@ -153,6 +153,18 @@ pub struct Due {
     pub at: Timestamp,
 }
 
+/// Messages of an account that are too old to be tried any further. Only whoever delivers knows
+/// which waiting counts, so each account has its own bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aged {
+    /// The account.
+    pub account: String,
+    /// Those that were accepted before this time and are queued or deferred fail.
+    pub accepted_before: Timestamp,
+    /// Why, for those that were never answered; others keep what they were last told, too.
+    pub why: String,
+}
+
 /// What was tidied away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tidied {

@@ -12,7 +12,7 @@ use crate::error::SpoolError;
 use crate::holder::{Changes, Holder, HolderId, Recovered, Slot};
 use crate::id::QueueId;
 use crate::message::{Accepted, NewMessage};
-use crate::query::{AccountState, Due, Filter, Listed, Select, Shown, Stats, Tidied};
+use crate::query::{AccountState, Aged, Due, Filter, Listed, Select, Shown, Stats, Tidied};
 
 /// What comes of a question to a store.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, SpoolError>>;
@@ -79,9 +79,9 @@ pub trait Store: Send + Sync + 'static {
     /// The accounts with something queued or deferred, each with when its next is due.
     fn next_due(&self, now: Timestamp) -> Answer<'_, Vec<Due>>;
 
-    /// Fails what is past its expiry, or older than `max_age` and still waiting. At most some
+    /// Fails what waits past its expiry, of any account, and what `aged` names. At most some
     /// hundreds at once: to be called again until it answers with none.
-    fn expire(&self, max_age: Option<Duration>, now: Timestamp) -> Answer<'_, Vec<Settled>>;
+    fn expire(&self, aged: Vec<Aged>, now: Timestamp) -> Answer<'_, Vec<Settled>>;
 
     /// A page of messages, in order of acceptance.
     fn list(&self, filter: Filter) -> Answer<'_, Vec<Listed>>;
