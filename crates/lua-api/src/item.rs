@@ -182,8 +182,8 @@ pub enum Type {
     EventName,
     /// What `pr.emit` takes: `app.` and a word.
     AppEventName,
-    /// A function, and what it gets.
-    Function(&'static [Field]),
+    /// A function: what it gets, and what it answers.
+    Function(&'static [Field], &'static [Field]),
     /// What handles an event; gets the table the event has.
     EventHandler,
     /// A list.
@@ -290,9 +290,11 @@ impl Type {
             Self::Zone => "postrider.Zone".to_owned(),
             Self::Time => "postrider.Time".to_owned(),
             Self::EventName => "postrider.EventName".to_owned(),
-            Self::Function(params) => {
+            Self::Function(params, returns) => {
                 let params: Vec<String> = params.iter().map(Field::lua).collect();
-                format!("fun({})", params.join(", "))
+                let returns: Vec<String> = returns.iter().map(Field::lua_result).collect();
+                let colon = if returns.is_empty() { "" } else { ": " };
+                format!("fun({}){colon}{}", params.join(", "), returns.join(", "))
             }
             Self::EventHandler => "fun(event: table)".to_owned(),
             Self::List(of) => format!("{}[]", of.enclosed()),
@@ -310,7 +312,7 @@ impl Type {
     /// As LuaLS writes it before a suffix.
     fn enclosed(&self) -> String {
         match self {
-            Self::OneOf(_) | Self::Words(_) | Self::Function(_) | Self::EventHandler => {
+            Self::OneOf(_) | Self::Words(_) | Self::Function(..) | Self::EventHandler => {
                 format!("({})", self.lua())
             }
             _ => self.lua(),
@@ -323,6 +325,15 @@ impl Field {
     fn lua(&self) -> String {
         let mark = if self.optional { "?" } else { "" };
         format!("{}{mark}: {}", self.name, self.what.lua())
+    }
+
+    /// As a result of a function type.
+    fn lua_result(&self) -> String {
+        if self.name == "..." {
+            format!("...{}", self.what.lua())
+        } else {
+            self.lua_type()
+        }
     }
 
     /// Its type as LuaLS writes it, with a `?` where it may be absent.
@@ -353,7 +364,10 @@ fn collect(what: Type, found: &mut Vec<&'static Record>) {
     match what {
         Type::List(of) | Type::Map(of) => collect(*of, found),
         Type::OneOf(types) => types.iter().for_each(|what| collect(*what, found)),
-        Type::Function(params) => params.iter().for_each(|param| collect(param.what, found)),
+        Type::Function(params, returns) => params
+            .iter()
+            .chain(returns)
+            .for_each(|field| collect(field.what, found)),
         Type::Record(record) if !found.iter().any(|known| known.class == record.class) => {
             found.push(record);
             for field in record.fields {

@@ -197,7 +197,7 @@ local function make()
     http = object("t.http", { reply = call["t.http:reply"] }, { requests = call["t.http.requests"] }),
     oauth = object("t.oauth", { reply = call["t.oauth:reply"] }),
     process = object("t.process", { reply = call["t.process:reply"] }, { runs = call["t.process.runs"] }),
-    smtp = object("t.smtp", { reply = call["t.smtp:reply"] }),
+    smtp = object("t.smtp", { reply = call["t.smtp:reply"], lose = call["t.smtp:lose"] }),
   })
 end
 

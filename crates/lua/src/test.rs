@@ -95,6 +95,13 @@ pub enum Scripted {
         /// Only for this recipient (at `rcpt`) or user.
         only_for: Option<String>,
     },
+    /// None: the submission server takes a message, and the connection ends before its reply.
+    Lost {
+        /// How many times; `None` is for ever.
+        times: Option<u32>,
+        /// Only for this user.
+        only_for: Option<String>,
+    },
     /// By the token endpoint.
     Oauth {
         /// The status code.
@@ -465,6 +472,21 @@ fn answers(registrar: &Registrar<'_>, bench: &Arc<dyn Bench>) -> mlua::Result<()
     let smtp = Arc::clone(bench);
     registrar.add("t.smtp:reply", move |lua, args| {
         smtp.script(smtp_reply(lua, args)?).map_err(raised)
+    })?;
+    let lost = Arc::clone(bench);
+    registrar.add("t.smtp:lose", move |lua, mut args| {
+        let options = args.options("options")?;
+        args.end()?;
+        let options = match options {
+            Some(table) => table,
+            None => lua.create_table()?,
+        };
+        let fields = Fields::new(&options, "", &["times", "only_for"])?;
+        let scripted = Scripted::Lost {
+            times: times(&fields)?,
+            only_for: fields.text("only_for")?,
+        };
+        lost.script(scripted).map_err(raised)
     })?;
     let oauth = Arc::clone(bench);
     registrar.add("t.oauth:reply", move |_, mut args| {

@@ -113,6 +113,9 @@ fn fault(answer: Scripted) -> Option<Fault> {
             };
             (at, Effect::Reply(reply), times, only_for)
         }
+        Scripted::Lost { times, only_for } => {
+            (FaultPoint::SmtpMessage, Effect::LoseReply, times, only_for)
+        }
         Scripted::Oauth {
             status,
             body,

@@ -74,6 +74,10 @@ impl Walker<'_> {
         let arguments = arguments(args);
         match callee {
             Known::Item(item) => self.checked(item, &arguments, at),
+            Known::Typed(Type::Function(_, returns)) => {
+                self.others(&arguments);
+                Known::Results(returns)
+            }
             Known::Careless => {
                 let before = self.findings.len();
                 self.others(&arguments);
@@ -183,7 +187,7 @@ impl Walker<'_> {
                 .find(|known| Some(known.name) == event)
                 .map(|event| vec![Known::Payload(event)])
                 .unwrap_or_default(),
-            Type::Function(fields) => fields
+            Type::Function(fields, _) => fields
                 .iter()
                 .map(|field| Known::Typed(field.what))
                 .collect(),

@@ -111,7 +111,7 @@ fn wanted(what: Type) -> String {
         Type::Cron => "a cron expression such as \"0 8 * * mon-fri\"".to_owned(),
         Type::Zone => "a time zone such as \"Europe/Paris\"".to_owned(),
         Type::Time => "a time as RFC 3339 has it, or seconds since 1970".to_owned(),
-        Type::Function(_) | Type::EventHandler => "a function".to_owned(),
+        Type::Function(..) | Type::EventHandler => "a function".to_owned(),
         Type::List(_) => "a list".to_owned(),
         Type::Table | Type::Map(_) | Type::Record(_) | Type::AccountSettings | Type::Error => {
             "a table".to_owned()
@@ -162,7 +162,7 @@ fn accepts(what: Type, literal: Literal<'_>) -> bool {
                 | Type::AccountSettings
                 | Type::Error
         ),
-        (_, Function) => matches!(what, Type::Function(_) | Type::EventHandler),
+        (_, Function) => matches!(what, Type::Function(..) | Type::EventHandler),
     }
 }
 

@@ -113,7 +113,7 @@ const ERRORS: Errors = Errors::Returned(&[
         ),
         error(
             "config.outside_sandbox",
-            "`run --sandbox` reaches nothing outside",
+            "the sandbox reaches nothing outside",
         ),
         error("config.trust", "`ca_file` cannot be read"),
     ],

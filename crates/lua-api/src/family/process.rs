@@ -78,6 +78,10 @@ pub(crate) const FAMILY: Family = Family {
                         "`[scripts] run` does not name the program",
                     ),
                     error("program.failed", "it cannot be started"),
+                    error(
+                        "program.outside_sandbox",
+                        "in the sandbox no program is started",
+                    ),
                     error("program.timeout", "it took too long and was killed"),
                     error(
                         "program.output_too_large",
@@ -87,7 +91,7 @@ pub(crate) const FAMILY: Family = Family {
                 codes::SECRET,
             ]),
         },
-        doc: "Runs a program that `[scripts] run` names, by the same absolute path and without a shell. A secret may be its standard input or in its environment, and never an argument, which everybody on the machine can read. Programs run under `run --sandbox`, too: it stands in for mail and web servers, not for this machine. What a program may do is not restricted: to allow an interpreter is to allow everything.",
+        doc: "Runs a program that `[scripts] run` names, by the same absolute path and without a shell. A secret may be its standard input or in its environment, and never an argument, which everybody on the machine can read. In the sandbox (`run --sandbox`, or `repl` without `--live`) no program is started. What a program may do is not restricted: to allow an interpreter is to allow everything. At the time-out, or when the script ends first, it is killed with all that it started, also in groups and sessions of their own; `POSTRIDER_RUN` in its environment tells whose they are, and who wipes it there as well may get away.",
         since: "0.1",
         example: r#"local df, err = pr.run { "/usr/bin/df", "-h", timeout = "10s" }
 if df and df.ok then print(df.stdout) end"#,

@@ -1,8 +1,8 @@
 //! Functions that run at their time: `pr.every`, `pr.cron`, `pr.at`, `pr.after`.
 
 use crate::item::Type::{
-    Boolean, Cron, Duration, Function, Integer, Number, OneOf, Record as Keys, Text, Time, True,
-    Words, Zone,
+    Any, Boolean, Cron, Duration, Function, Integer, Number, OneOf, Record as Keys, Text, Time,
+    True, Words, Zone,
 };
 use crate::item::{
     ERR, Error, Errors, Family, Field, Handle, Item, Kind, Record, Type, error, field, optional,
@@ -37,9 +37,11 @@ const CONTEXT: Record = Record {
     ],
 };
 const RUN: Field = field("run", Keys(&CONTEXT), "The run.");
+/// `return account:send {…}` is how most end.
+const ANSWER: &[Field] = &[optional("ok", Any, "Whatever it is."), ERR];
 const FUNCTION: Field = field(
     "run",
-    Function(&[RUN]),
+    Function(&[RUN], ANSWER),
     "What runs. An error that it raises, or returns as `nil, err`, is a failure of the run.",
 );
 
@@ -86,10 +88,13 @@ const MISSED: Field = optional(
 const TIMEOUT: Field = optional("timeout", Duration, "How long a run may take.");
 const ON_ERROR: Field = optional(
     "on_error",
-    Function(&[
-        field("err", Type::Error, "Why the run failed."),
-        field("run", Keys(&CONTEXT), "The run."),
-    ]),
+    Function(
+        &[
+            field("err", Type::Error, "Why the run failed."),
+            field("run", Keys(&CONTEXT), "The run."),
+        ],
+        &[],
+    ),
     "Called after each attempt that failed.",
 );
 const AGAIN: Field = optional(

@@ -1,7 +1,10 @@
 //! Waiting, and doing several things at once.
 
-use crate::item::Type::{Duration, Function, List, OneOf, Table};
+use crate::item::Type::{self, Duration, List, OneOf, Table};
 use crate::item::{Errors, Family, Item, Kind, field};
+
+/// Something to do, whatever it answers.
+const WORK: Type = Type::Function(&[], &[field("...", Type::Any, "Its results.")]);
 
 /// The family.
 pub(crate) const FAMILY: Family = Family {
@@ -26,12 +29,12 @@ pub(crate) const FAMILY: Family = Family {
                 params: &[
                     field(
                         "functions",
-                        OneOf(&[List(&Function(&[])), Function(&[])]),
+                        OneOf(&[List(&WORK), WORK]),
                         "Functions, in one list or as arguments.",
                     ),
                     field(
                         "...",
-                        Function(&[]),
+                        WORK,
                         "Further functions, where they are not in a list.",
                     ),
                 ],

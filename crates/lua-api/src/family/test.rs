@@ -76,6 +76,14 @@ const SMTP_OPTIONS: Record = Record {
         ),
     ],
 };
+const LOSE_OPTIONS: Record = Record {
+    class: "postrider.TestLoseOptions",
+    doc: "How often a reply is lost.",
+    fields: &[
+        optional("times", TIMES, "How often; once if absent."),
+        optional("only_for", Type::Text, "Only for this user."),
+    ],
+};
 const TIMES: Type = Type::OneOf(&[Type::Integer, Type::Words(&["always"])]);
 
 const OAUTH_ANSWER: Record = Record {
@@ -161,10 +169,20 @@ const MESSAGE: Record = Record {
         ),
         field(
             "attachments",
-            Type::List(&Type::Table),
-            "Each with `name`, `type` and `octets`.",
+            Type::List(&Type::Record(&ATTACHMENT)),
+            "What is attached.",
         ),
         optional("message_id", Type::Text, "The Message-ID."),
+    ],
+};
+
+const ATTACHMENT: Record = Record {
+    class: "postrider.TestAttachment",
+    doc: "What was attached to a message that arrived.",
+    fields: &[
+        optional("name", Type::Text, "Its file name."),
+        field("type", Type::Text, "Its MIME type."),
+        field("octets", Type::Integer, "Its size."),
     ],
 };
 
@@ -177,7 +195,45 @@ const EVENT: Record = Record {
     ],
 };
 
+const SCHEDULE: Record = Record {
+    class: "postrider.TestSchedule",
+    doc: "How a schedule stands.",
+    fields: &[
+        field("name", Type::Text, "Its name."),
+        field("plan", Type::Text, "When it runs, in words."),
+        optional("tz", Type::Text, "The zone whose clock it goes by."),
+        optional("next", Type::Number, "When it runs next."),
+        optional(
+            "last",
+            Type::Record(&PAST_RUN),
+            "The latest run that has ended.",
+        ),
+        field("paused", Type::Boolean, "Whether it is paused."),
+        field("running", Type::Integer, "Runs under way."),
+        field("runs", Type::Integer, "Runs that have ended."),
+        field("failures", Type::Integer, "How many of them failed."),
+        field(
+            "run_now",
+            Type::Function(NONE, NONE),
+            "Has it run, until all is at rest.",
+        ),
+    ],
+};
+
+const PAST_RUN: Record = Record {
+    class: "postrider.TestRun",
+    doc: "A run that has ended.",
+    fields: &[
+        field("at", Type::Number, "When it began."),
+        field("took", Type::Number, "How long it took."),
+        field("ok", Type::Boolean, "Whether it went well."),
+        optional("error", Type::Error, "Why not: `code`, `message` and `at`."),
+    ],
+};
+
 const NONE: &[Field] = &[];
+/// Of a function that may answer anything.
+const RESULTS: &[Field] = &[field("...", Type::Any, "Whatever it answers.")];
 const SINCE: &str = "0.1";
 
 const fn function(params: &'static [Field], returns: &'static [Field]) -> Kind {
@@ -214,7 +270,7 @@ assertion ends its case, and the next one runs.",
                     field("name", Type::Text, "What it shows."),
                     field(
                         "case",
-                        Type::Function(&[field("t", Type::Handle(&T), "The world.")]),
+                        Type::Function(&[field("t", Type::Handle(&T), "The world.")], &[]),
                         "The case itself.",
                     ),
                 ],
@@ -334,12 +390,11 @@ assertion ends its case, and the next one runs.",
         },
         Item {
             name: "t.schedule",
-            kind: Kind::Value(Type::Function(&[field(
-                "name",
-                Type::Text,
-                "The schedule's name.",
-            )])),
-            doc: "How a schedule stands, a table: `name`, `next` and more, and `run_now()`, which has it run until all is at rest.",
+            kind: Kind::Value(Type::Function(
+                &[field("name", Type::Text, "The schedule's name.")],
+                &[field("standing", Type::Record(&SCHEDULE), "How it stands.")],
+            )),
+            doc: "How a schedule stands, a table: `name`, `next`, `last` and more, and `run_now()`, which has it run until all is at rest.",
             since: SINCE,
             example: "pr.test.case(\"there is none\", function(t) t.raises(function() t.schedule(\"daily\") end) end)",
         },
@@ -368,6 +423,20 @@ assertion ends its case, and the next one runs.",
             doc: "The server's next reply, in place of its own.",
             since: SINCE,
             example: "pr.test.case(\"too many at once\", function(t)\n  t.smtp:reply(432, \"4.3.2\", \"Concurrent connections limit exceeded\")\n  local sent, err = pr.account(\"alerts\"):send { to = \"a@example.org\", text = \"x\" }\n  t.ok(not sent and err.retryable)\nend)",
+        },
+        Item {
+            name: "t.smtp:lose",
+            kind: function(
+                &[optional(
+                    "options",
+                    Type::Record(&LOSE_OPTIONS),
+                    "How often, and for whom.",
+                )],
+                NONE,
+            ),
+            doc: "The server takes the next message, and the connection ends before its reply: the sender learns `smtp.unknown`.",
+            since: SINCE,
+            example: "pr.test.case(\"nobody knows\", function(t)\n  t.smtp:lose()\n  local sent, err = pr.account(\"alerts\"):send { to = \"a@example.org\", text = \"x\" }\n  t.eq(not sent and err.code, \"smtp.unknown\")\n  t.eq(#t.outbox, 1)\nend)",
         },
         Item {
             name: "t.oauth",
@@ -497,50 +566,66 @@ assertion ends its case, and the next one runs.",
         },
         Item {
             name: "t.eq",
-            kind: Kind::Value(Type::Function(&[
-                field("got", Type::Any, "What it is."),
-                field("expected", Type::Any, "What it should be."),
-                optional("note", Type::Text, "What it is about."),
-            ])),
+            kind: Kind::Value(Type::Function(
+                &[
+                    field("got", Type::Any, "What it is."),
+                    field("expected", Type::Any, "What it should be."),
+                    optional("note", Type::Text, "What it is about."),
+                ],
+                NONE,
+            )),
             doc: "Both are equal; tables are, when everything in them is.",
             since: SINCE,
             example: "pr.test.case(\"equal\", function(t) t.eq({ 1, a = { 2 } }, { 1, a = { 2 } }) end)",
         },
         Item {
             name: "t.ok",
-            kind: Kind::Value(Type::Function(&[
-                field(
-                    "value",
-                    Type::Any,
-                    "What should be neither `false` nor `nil`.",
-                ),
-                optional(
-                    "note",
-                    Type::Any,
-                    "What it is about, or the `err` beside it.",
-                ),
-            ])),
+            kind: Kind::Value(Type::Function(
+                &[
+                    field(
+                        "value",
+                        Type::Any,
+                        "What should be neither `false` nor `nil`.",
+                    ),
+                    optional(
+                        "note",
+                        Type::Any,
+                        "What it is about, or the `err` beside it.",
+                    ),
+                ],
+                &[field("value", Type::Any, "The value.")],
+            )),
             doc: "The value counts as true. It is returned.",
             since: SINCE,
             example: "pr.test.case(\"it was sent\", function(t)\n  t.ok(pr.account(\"alerts\"):send { to = \"a@example.org\", text = \"x\" })\nend)",
         },
         Item {
             name: "t.match",
-            kind: Kind::Value(Type::Function(&[
-                field("text", Type::Text, "The text."),
-                field("pattern", Type::Text, "A pattern of Lua's."),
-                optional("note", Type::Text, "What it is about."),
-            ])),
+            kind: Kind::Value(Type::Function(
+                &[
+                    field("text", Type::Text, "The text."),
+                    field("pattern", Type::Text, "A pattern of Lua's."),
+                    optional("note", Type::Text, "What it is about."),
+                ],
+                NONE,
+            )),
             doc: "The text matches the pattern.",
             since: SINCE,
             example: "pr.test.case(\"a match\", function(t) t.match(\"disk 91 %\", \"(%d+) %%\") end)",
         },
         Item {
             name: "t.raises",
-            kind: Kind::Value(Type::Function(&[
-                field("f", Type::Function(&[]), "What should raise an error."),
-                optional("pattern", Type::Text, "What its text holds, or matches."),
-            ])),
+            kind: Kind::Value(Type::Function(
+                &[
+                    field(
+                        "f",
+                        Type::Function(&[], RESULTS),
+                        "What should raise an error.",
+                    ),
+                    optional("pattern", Type::Text, "What its text holds, or matches."),
+                ],
+                &[field("error", Type::Any, "What it raised.")],
+            )),
             doc: "The function raises an error, which is returned.",
             since: SINCE,
             example: "pr.test.case(\"a misspelt field\", function(t)\n  t.raises(function() pr.account(\"alerts\"):send { subjekt = \"x\" } end, \"did you mean 'subject'\")\nend)",
