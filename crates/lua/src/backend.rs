@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::hook::MessageHook;
-use crate::process::{self, Ended, Program};
+use crate::process::{Ended, Program};
 use crate::request::{Request, Response};
 use crate::{Activity, Failure};
 
@@ -96,7 +96,7 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Runs a program that scripts may start, to its end. Dropping the future kills it.
     fn run(&self, program: Program) -> BoxFuture<'_, Result<Ended, Failure>> {
-        Box::pin(process::run(program))
+        Box::pin(program.run())
     }
 }
 

@@ -4,14 +4,19 @@
 //! code behind an API function. [`Counted`] wraps each future to say which of the two it is, and
 //! which call it works for. Once stopped, a call stays stopped: its future is never ready again,
 //! and whoever began it lets go of it where it stands.
+//!
+//! What counts is the processor's time, so that a busy machine stops no script. Its clock is a
+//! system call, and costs as much as Lua often runs: it is read when a turn begins to run Lua
+//! and after what took longer than a slice. Anything shorter counts as long as it took.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::Limits;
 use crate::call::Reply;
@@ -26,16 +31,39 @@ const PAUSES: u32 = 200;
 /// The clock of one script.
 pub(crate) struct Meter {
     limits: Limits,
+    clocks: Clocks,
     state: Mutex<State>,
+}
+
+/// What time is told by; each counts from a moment of its own.
+#[derive(Clone, Copy)]
+struct Clocks {
+    /// Time as it passes.
+    wall: fn() -> Duration,
+    /// Time for which this thread had the processor.
+    processor: fn() -> Duration,
+}
+
+impl Clocks {
+    const SYSTEM: Self = Self {
+        wall: || read(ClockId::Monotonic),
+        processor: || read(ClockId::ThreadCPUTime),
+    };
+}
+
+fn read(clock: ClockId) -> Duration {
+    clock_gettime(clock).try_into().unwrap_or_default()
 }
 
 #[derive(Default)]
 struct State {
     /// The call whose Lua runs or whose work is done.
     current: Option<Arc<Budget>>,
-    running_since: Option<Instant>,
+    running_since: Option<Duration>,
     /// When the present turn began; pauses are reckoned from there.
-    turn_since: Option<Instant>,
+    turn_since: Option<Duration>,
+    /// What the processor's clock said when it was last read in the present turn.
+    processor: Option<Duration>,
     /// How often Lua was to pause in the present turn, and went on.
     pauses: u32,
     /// How many tasks are being polled, each within the one before.
@@ -105,8 +133,13 @@ pub(crate) enum Tick {
 
 impl Meter {
     pub(crate) fn new(limits: Limits) -> Self {
+        Self::by(Clocks::SYSTEM, limits)
+    }
+
+    fn by(clocks: Clocks, limits: Limits) -> Self {
         Self {
             limits,
+            clocks,
             state: Mutex::default(),
         }
     }
@@ -141,15 +174,18 @@ impl Meter {
         let Some(budget) = state.current.clone() else {
             return Tick::Go;
         };
-        let now = Instant::now();
-        let since = |then: Option<Instant>| then.map_or(Duration::ZERO, |then| now - then);
+        let now = (self.clocks.wall)();
+        let since =
+            |then: Option<Duration>| then.map_or(Duration::ZERO, |then| now.saturating_sub(then));
         let (running, turn) = (since(state.running_since), since(state.turn_since));
+        let read = state.processor;
         drop(state);
         let mut spent = budget.state();
         if spent.stopped.is_some() || spent.ended {
             return Tick::Stop;
         }
-        let limit = if spent.cpu + running > budget.cpu {
+        let is_over = |running| spent.cpu + running > budget.cpu;
+        let limit = if is_over(running) && is_over(self.used(running, read).0) {
             Limit::Cpu(budget.cpu)
         } else if turn <= SLICE {
             return Tick::Go;
@@ -203,7 +239,8 @@ impl Meter {
     pub(crate) fn turn<T>(&self, poll: impl FnOnce() -> T) -> T {
         {
             let mut state = self.state();
-            state.turn_since = Some(Instant::now());
+            state.turn_since = Some((self.clocks.wall)());
+            state.processor = None;
             state.turns += 1;
             state.pauses = 0;
         }
@@ -214,22 +251,37 @@ impl Meter {
 
     /// Whether the present turn has lasted its time.
     pub(crate) fn is_turn_over(&self) -> bool {
-        self.state()
-            .turn_since
-            .is_some_and(|since| since.elapsed() > SLICE)
+        let since = self.state().turn_since;
+        since.is_some_and(|since| (self.clocks.wall)().saturating_sub(since) > SLICE)
+    }
+
+    /// How much of a stretch that took `wall` the thread had the processor, and what the
+    /// processor's clock says now; `read` is what it said at the latest before.
+    fn used(&self, wall: Duration, read: Option<Duration>) -> (Duration, Option<Duration>) {
+        match read {
+            Some(before) if wall > SLICE => {
+                let now = (self.clocks.processor)();
+                (wall.min(now.saturating_sub(before)), Some(now))
+            }
+            read => (wall, read),
+        }
     }
 
     /// Begins a stretch for `budget`, of running or not; answers what was the case before.
     fn switch(&self, budget: Option<Arc<Budget>>, running: bool) -> (Option<Arc<Budget>>, bool) {
         let mut state = self.state();
-        let now = Instant::now();
+        if running && state.processor.is_none() {
+            state.processor = Some((self.clocks.processor)());
+        }
+        let now = (self.clocks.wall)();
         let since = std::mem::replace(&mut state.running_since, running.then_some(now));
         let before = std::mem::replace(&mut state.current, budget);
         if let Some(since) = since {
-            let took = now - since;
-            state.spent += took;
+            let (used, read) = self.used(now.saturating_sub(since), state.processor);
+            state.processor = read;
+            state.spent += used;
             if let Some(before) = &before {
-                before.state().cpu += took;
+                before.state().cpu += used;
             }
         }
         (before, since.is_some())
@@ -406,5 +458,72 @@ impl<F: Future + Unpin> Future for Counted<F> {
         self.meter.state().depth -= usize::from(self.running);
         self.meter.switch(before, was_running);
         answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::task::Waker;
+
+    use super::*;
+
+    thread_local! {
+        static WALL: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+        static PROCESSOR: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    }
+
+    const BY_HAND: Clocks = Clocks {
+        wall: || WALL.get(),
+        processor: || PROCESSOR.get(),
+    };
+
+    /// Lua that takes so long, and has the processor for a part of it: what the hook says then.
+    fn run(meter: &Arc<Meter>, budget: &Arc<Budget>, wall: Duration, processor: Duration) -> Tick {
+        let asked = Arc::clone(meter);
+        let lua = std::future::poll_fn(move |_| {
+            WALL.set(WALL.get() + wall);
+            PROCESSOR.set(PROCESSOR.get() + processor);
+            Poll::Ready(asked.tick(|| None))
+        });
+        let mut lua = Counted::running(meter, budget, lua);
+        let mut context = Context::from_waker(Waker::noop());
+        match meter.turn(|| Pin::new(&mut lua).poll(&mut context)) {
+            Poll::Ready(tick) => tick,
+            Poll::Pending => Tick::Stop,
+        }
+    }
+
+    #[test]
+    fn time_that_others_have_the_processor_does_not_count() {
+        let cpu = Duration::from_millis(100);
+        let limits = Limits {
+            cpu,
+            ..Limits::default()
+        };
+        let meter = Arc::new(Meter::by(BY_HAND, limits));
+        let budget = Arc::new(meter.budget("the script", Kind::Main, None));
+        let (second, some) = (Duration::from_secs(1), Duration::from_millis(40));
+
+        assert_eq!(run(&meter, &budget, second, some), Tick::Pause);
+        // Whatever the thread does between turns is none of the script's.
+        PROCESSOR.set(PROCESSOR.get() + second);
+        assert_eq!(run(&meter, &budget, second, some), Tick::Pause);
+        assert_eq!(meter.spent(), 2 * some);
+        assert_eq!(run(&meter, &budget, second, some), Tick::Stop);
+        assert_eq!(
+            budget.stopped().map(|stop| stop.limit),
+            Some(Limit::Cpu(cpu))
+        );
+    }
+
+    #[test]
+    fn what_is_shorter_than_a_slice_counts_as_long_as_it_took() {
+        let meter = Arc::new(Meter::by(BY_HAND, Limits::default()));
+        let budget = Arc::new(meter.budget("the script", Kind::Main, None));
+
+        assert_eq!(run(&meter, &budget, SLICE / 2, SLICE / 4), Tick::Go);
+
+        assert_eq!(meter.spent(), SLICE / 2);
     }
 }

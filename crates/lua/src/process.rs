@@ -1,9 +1,11 @@
 //! `pr.run`: programs that `[scripts] run` names, without a shell.
 //!
-//! A program gets an environment of its own, nothing of ours that is open, and a process group:
-//! at the time-out, or when nobody waits for it any more, it is killed with all that it
-//! started. A call lasts until the program has ended and its output is closed. What a program
-//! may do is not restricted: who allows an interpreter allows everything.
+//! A program gets an environment of its own and nothing of ours that is open: at the time-out,
+//! or when nobody waits for it any more, it is killed with its [`kin`], all that it started. A
+//! call lasts until the program has ended and its output is closed. What a program may do is not
+//! restricted: who allows an interpreter allows everything.
+
+mod kin;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -17,7 +19,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use mlua::{Lua, Table, Value};
-use rustix::process::{Pid, Signal, kill_process_group};
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
@@ -29,6 +30,7 @@ use crate::call::{Args, Fields, Registrar, Reply, Work, kind};
 use crate::fault::Fault;
 use crate::secret::SecretRef;
 use crate::time;
+use kin::Kin;
 use postrider_lua_api::{self as api, RUN_FIELDS};
 
 /// How long a program may take, unless the script says otherwise.
@@ -84,23 +86,34 @@ pub struct Ended {
     pub stderr: Vec<u8>,
 }
 
-/// Runs `program` to its end.
-///
-/// Dropping the future kills it, with all that it started.
-pub(crate) async fn run(program: Program) -> Result<Ended, Failure> {
+impl Program {
+    /// Runs it to its end.
+    ///
+    /// Dropping the future kills it, with all that it started.
+    ///
+    /// # Errors
+    /// `program.failed` where it does not run, `program.timeout` and
+    /// `program.output_too_large` where it was killed.
+    pub async fn run(self) -> Result<Ended, Failure> {
+        run(self).await
+    }
+}
+
+async fn run(program: Program) -> Result<Ended, Failure> {
     let failed = |what: &str, error: &io::Error| {
         let path = program.path.display();
         Failure::new("program.failed", format!("{path} {what}: {error}"))
     };
-    let mut child = command(&program)
+    let mark = kin::mark();
+    let mut child = command(&program, &mark)
         .spawn()
         .map_err(|error| failed("cannot be started", &error))?;
     // Dropped before `child`, which has not been waited for until then: its number is its own.
-    let mut group = Group::of(&child);
+    let mut kin = Kin::of(&child, mark);
     let finished = tokio::time::timeout(program.timeout, finish(&mut child, &program)).await;
     match finished {
         Ok(Ok(ended)) => {
-            group.0 = None;
+            kin.release();
             Ok(ended)
         }
         Ok(Err(Trouble::TooMuch)) => {
@@ -122,7 +135,7 @@ pub(crate) async fn run(program: Program) -> Result<Ended, Failure> {
     }
 }
 
-fn command(program: &Program) -> Command {
+fn command(program: &Program, mark: &str) -> Command {
     let mut command = Command::new(&program.path);
     command
         .args(&program.arguments)
@@ -144,6 +157,7 @@ fn command(program: &Program) -> Command {
     for (name, value) in &program.env {
         command.env(name, value.expose_secret());
     }
+    command.env(kin::VARIABLE, mark);
     if let Some(cwd) = &program.cwd {
         command.current_dir(cwd);
     }
@@ -174,25 +188,6 @@ fn leave_open_nothing(command: &mut Command) {
 
 #[cfg(not(target_os = "linux"))]
 fn leave_open_nothing(_: &mut Command) {}
-
-/// The process group of a program that has not been waited for; killed when dropped.
-struct Group(Option<Pid>);
-
-impl Group {
-    fn of(child: &Child) -> Self {
-        let id = child.id().and_then(|id| i32::try_from(id).ok());
-        Self(id.and_then(Pid::from_raw))
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            // It may have ended by itself, which is as good.
-            let _ended_already = kill_process_group(group, Signal::KILL);
-        }
-    }
-}
 
 enum Trouble {
     TooMuch,

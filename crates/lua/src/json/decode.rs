@@ -37,12 +37,12 @@ pub(super) fn decode(
         fault: RefCell::new(None),
     };
     let mut reader = serde_json::Deserializer::from_slice(text);
-    let decoded = decoder
+    let outcome = decoder
         .deserialize(&mut reader)
         .and_then(|value| reader.end().map(|()| value));
-    match (decoder.fault.take(), decoded) {
+    match (decoder.fault.take(), outcome) {
         (Some(fault), _) => Err(Trouble::Lua(fault)),
-        (None, decoded) => decoded.map_err(Trouble::Text),
+        (None, outcome) => outcome.map_err(Trouble::Text),
     }
 }
 

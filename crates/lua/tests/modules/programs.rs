@@ -45,7 +45,9 @@ end"#,
     .await;
     let mut printed = printed;
     printed.sort();
-    assert_eq!(printed, ["A=1", "LANG=C", "TOKEN=hunter2"]);
+    assert_eq!(printed[..2], ["A=1", "LANG=C"]);
+    assert!(printed[2].starts_with("POSTRIDER_RUN="), "{printed:?}");
+    assert_eq!(printed[3..], ["TOKEN=hunter2"]);
 }
 
 #[cfg(target_os = "linux")]
@@ -87,6 +89,46 @@ print(err.code)"#,
     for pid in std::fs::read_to_string(pids).unwrap().split_whitespace() {
         ended(pid).await;
     }
+}
+
+/// The first of two leaves the group, the second its parent as well.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn whoever_leaves_its_group_is_killed_too_and_another_program_is_not() {
+    let world = World::with(&[]);
+    std::fs::create_dir_all(world.path("in")).unwrap();
+    let folder = world.path("in");
+    let folder = folder.display();
+    let script = format!(
+        r#"local function run(script, timeout)
+  return pr.run {{ "/bin/sh", "-c", script, cwd = "{folder}", timeout = timeout }}
+end
+-- It ends by itself: what it leaves running may.
+assert(run("setsid sleep 600 >/dev/null 2>&1 & echo $! > left"))
+local _, err = run([[
+  setsid sh -c 'echo $$ > moved; sleep 600' &
+  (setsid sh -c 'echo $$ > orphan; sleep 600' &)
+  while ! test -s moved || ! test -s orphan; do :; done
+  touch began; sleep 600]], "1m")"#
+    );
+    let began = async {
+        while !world.path("in/began").exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        ended = world.run(&script) => panic!("{ended:?}"),
+        () = began => {}
+    }
+
+    let pid = |name: &str| std::fs::read_to_string(world.path(name)).unwrap();
+    ended(pid("in/moved").trim()).await;
+    ended(pid("in/orphan").trim()).await;
+    let left = pid("in/left");
+    let status = std::fs::read_to_string(format!("/proc/{}/stat", left.trim())).unwrap_or_default();
+    assert!(status.contains(") S "), "what was left running: {status}");
+    let left = rustix::process::Pid::from_raw(left.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(left, rustix::process::Signal::KILL).unwrap();
 }
 
 /// Until the process is gone, or only waits to be buried.
