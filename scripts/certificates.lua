@@ -5,23 +5,30 @@
 --
 --   read = ["/srv/reports"] under [scripts.fs], where certificates.csv lies, and postrider serve
 --
--- No mail where none ends soon.
+-- No mail where none ends soon. A row whose date cannot be read is in the report, first of all.
+-- Change the line below.
 local pr = require "postrider"
 
 local FILE, DAYS, TO = "certificates.csv", 30, "ops@contoso.com"
 local alerts = pr.account "alerts"
 
+-- How urgent a row is, in days, and what is to be said of it.
+local function judge(row)
+  local ends = pr.time.parse(row.ends)
+  if not ends then return -math.huge, ('%s: cannot read its date "%s"'):format(row.name, row.ends) end
+  local days = math.tointeger((ends - pr.time.now()) // 86400)
+  return days, row.name .. (days < 0 and ": has ended" or ": " .. days .. " days")
+end
+
 pr.cron("0 7 * * mon", function()
   local soon = {}
   for _, row in ipairs(assert(pr.csv.read(FILE))) do
-    local days = (assert(pr.time.parse(row.ends)) - pr.time.now()) // 86400
-    if days <= DAYS then soon[#soon + 1] = { name = row.name, days = math.tointeger(days) } end
+    local days, line = judge(row)
+    if days <= DAYS then soon[#soon + 1] = { days = days, line = line } end
   end
   if #soon == 0 then return end
   table.sort(soon, function(a, b) return a.days < b.days end)
   local lines = {}
-  for i, one in ipairs(soon) do
-    lines[i] = one.name .. (one.days < 0 and ": has ended" or ": " .. one.days .. " days")
-  end
-  assert(alerts:send { to = TO, subject = #soon .. " certificates end soon", text = table.concat(lines, "\n") })
+  for i, one in ipairs(soon) do lines[i] = one.line end
+  assert(alerts:send { to = TO, subject = #soon .. " certificates want attention", text = table.concat(lines, "\n") })
 end, { name = "certificates", tz = "Europe/Paris", retry = { attempts = 3, backoff = "5m" } })

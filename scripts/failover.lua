@@ -14,7 +14,7 @@ for _, name in ipairs(ACCOUNTS) do
   local receipt, err = pr.account(name):send { to = to, subject = subject, text = text or "" }
   if receipt then
     pr.log.info("sent by " .. name)
-    if err then error(err) end                     -- but not to all
+    if err then error(err) end                     -- but not for everybody: smtp.partial
     return
   end
   pr.log.warn(name .. ": " .. err.message, { code = err.code })
