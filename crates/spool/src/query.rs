@@ -159,9 +159,10 @@ pub struct Due {
 pub struct Aged {
     /// The account.
     pub account: String,
-    /// Those that were accepted before this time and are queued or deferred fail.
+    /// Those fail that are queued or deferred, were accepted before this time and were to be sent
+    /// before it ([`NewMessage::send_at`](crate::NewMessage::send_at)).
     pub accepted_before: Timestamp,
-    /// Why, for those that were never answered; others keep what they were last told, too.
+    /// Why. Of one that was deferred, why it was follows after a colon.
     pub why: String,
 }
 
