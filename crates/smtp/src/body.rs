@@ -32,16 +32,79 @@ pub trait BodySource: Send + Sync {
 #[derive(Clone)]
 pub(crate) enum Body {
     Memory(Arc<[u8]>),
-    Streamed(Arc<dyn BodySource>),
+    /// With the length it had when it was checked.
+    Streamed(Arc<dyn BodySource>, u64),
 }
 
 impl Body {
     pub(crate) fn len(&self) -> u64 {
         match self {
             Self::Memory(octets) => octets.len() as u64,
-            Self::Streamed(source) => source.len(),
+            Self::Streamed(_, octets) => *octets,
         }
     }
+
+    /// Appends these octets of it.
+    pub(crate) async fn append(
+        &self,
+        offset: u64,
+        octets: u64,
+        out: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        match self {
+            Self::Memory(all) => out.extend_from_slice(slice(all, offset, octets)?),
+            Self::Streamed(source, _) => {
+                let end = out.len();
+                out.resize(end + size(octets)?, 0);
+                read(source.as_ref(), offset, &mut out[end..]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// These octets of it, where they are or in `scratch`.
+    pub(crate) async fn piece<'a>(
+        &'a self,
+        offset: u64,
+        octets: u64,
+        scratch: &'a mut Vec<u8>,
+    ) -> io::Result<&'a [u8]> {
+        match self {
+            Self::Memory(all) => slice(all, offset, octets),
+            Self::Streamed(source, _) => {
+                scratch.resize(size(octets)?, 0);
+                read(source.as_ref(), offset, scratch).await?;
+                Ok(scratch)
+            }
+        }
+    }
+}
+
+fn size(octets: u64) -> io::Result<usize> {
+    usize::try_from(octets).map_err(|_| io::ErrorKind::FileTooLarge.into())
+}
+
+fn slice(all: &[u8], offset: u64, octets: u64) -> io::Result<&[u8]> {
+    let (start, octets) = (size(offset)?, size(octets)?);
+    all.get(start..)
+        .and_then(|rest| rest.get(..octets))
+        .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+}
+
+async fn read(source: &dyn BodySource, offset: u64, mut into: &mut [u8]) -> io::Result<()> {
+    let mut at = offset;
+    while !into.is_empty() {
+        let octets = source.read_at(at, into).await?;
+        if octets == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("the message has no more than {at} octets"),
+            ));
+        }
+        at += octets as u64;
+        into = into.get_mut(octets..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Body {

@@ -106,6 +106,9 @@ pub enum SendErrorKind {
         /// What came in a 334 before it, decoded: some providers explain themselves there.
         challenge: Option<String>,
     },
+    /// A streamed message could not be read to its end, so that its end was not sent: the server
+    /// does not have it.
+    Body(io::Error),
     /// An address that SMTP cannot carry; nothing was sent.
     Invalid(InvalidOutgoing),
     /// The account's credential was not obtained, or its exchange failed on this side.
@@ -147,6 +150,7 @@ impl SendError {
             SendErrorKind::Dns(_)
             | SendErrorKind::Connect(_)
             | SendErrorKind::Lost(_)
+            | SendErrorKind::Body(_)
             | SendErrorKind::Timeout(_) => true,
             SendErrorKind::Auth { reply, .. } | SendErrorKind::Refused(reply) => {
                 reply.class() == Class::Transient
@@ -167,7 +171,8 @@ impl Error for SendError {
         match &*self.kind {
             SendErrorKind::Dns(error)
             | SendErrorKind::Connect(error)
-            | SendErrorKind::Lost(error) => Some(error),
+            | SendErrorKind::Lost(error)
+            | SendErrorKind::Body(error) => Some(error),
             SendErrorKind::Sasl(error) => error.source(),
             _ => None,
         }
@@ -181,6 +186,7 @@ impl fmt::Display for SendErrorKind {
             Self::Connect(_) => f.write_str("the server could not be reached"),
             Self::Tls(failure) => failure.fmt(f),
             Self::Lost(_) => f.write_str("the connection was lost"),
+            Self::Body(_) => f.write_str("the message could not be read to its end"),
             Self::Timeout(waited) => write!(f, "no answer within {} s", waited.as_secs_f32()),
             Self::Protocol(error) => error.fmt(f),
             Self::Unexpected(reply) => write!(f, "unexpected reply: {reply}"),

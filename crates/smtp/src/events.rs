@@ -5,16 +5,26 @@
 
 use tracing::{Level, debug, enabled};
 
-use crate::{Reply, flight::Flight};
+use crate::{
+    Reply,
+    flight::{Form, chunks},
+};
 
-/// The commands of a flight, and how much message follows.
-pub(crate) fn flight(flight: &Flight<'_>) {
+/// How a message of so many octets goes over the wire, without its octets.
+pub(crate) fn message(octets: u64, form: Form) {
     if !enabled!(Level::DEBUG) {
         return;
     }
-    commands(&flight.head);
-    for line in flight.message_commands() {
-        debug!(line, "client");
+    match form {
+        Form::Chunks(chunk_octets) => {
+            let count = chunks(octets, chunk_octets);
+            for chunk in 0..count {
+                let octets = chunk_octets.min(octets - chunk * chunk_octets);
+                let last = if chunk + 1 == count { " LAST" } else { "" };
+                debug!(line = format!("BDAT {octets}{last}"), "client");
+            }
+        }
+        Form::Stuffed => debug!(line = format!("(the message, {octets} octets)"), "client"),
     }
 }
 

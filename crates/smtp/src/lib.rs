@@ -29,6 +29,7 @@ mod settings;
 mod source;
 mod stream;
 mod transaction;
+mod window;
 mod wire;
 
 pub use address::{EhloName, InvalidEhloName};

@@ -78,7 +78,12 @@ impl Outgoing {
                 octets: body.len(),
             });
         }
-        Self::checked(envelope, Body::Streamed(body), facts, message_id.into())
+        Self::checked(
+            envelope,
+            Body::Streamed(body, facts.octets),
+            facts,
+            message_id.into(),
+        )
     }
 
     fn checked(
@@ -134,7 +139,7 @@ impl Outgoing {
     pub fn message(&self) -> Option<&Arc<[u8]>> {
         match &self.body {
             Body::Memory(octets) => Some(octets),
-            Body::Streamed(_) => None,
+            Body::Streamed(..) => None,
         }
     }
 

@@ -5,11 +5,13 @@
 //! with it. Calls wait in the order they came.
 
 use std::{
+    future::ready,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
+use futures_util::future::{BoxFuture, FutureExt};
 use lettre::Address;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -21,6 +23,7 @@ use crate::{
     SendErrorKind, SentAll, ServerSettings, Source, Stage, TcpConnector,
     session::{OpenError, Session, server_name},
     tls,
+    window::{Carried, Work},
 };
 
 /// An account's way to its server. Cheap to clone; the clones share the sessions.
@@ -152,48 +155,45 @@ impl Pool {
     /// server answers `RSET` or `MAIL` with 421, is replaced once. Nothing else is tried twice: a refusal is reported, and a lost verdict is
     /// [`SendErrorKind::Unknown`]. Dropping the future closes its connection.
     pub async fn send(&self, outgoing: &Outgoing) -> Result<Receipt, SendError> {
-        let permit = self.inner.permit().await?;
-        if let Some(mut session) = self.inner.take().await {
-            match session.send(outgoing).await {
-                Ok(receipt) => {
-                    self.give_back(session, permit).await;
-                    return Ok(receipt);
-                }
-                Err(failed) if !failed.session_was_over => {
-                    self.give_back(session, permit).await;
-                    return Err(failed.error);
-                }
-                Err(_) => {}
-            }
-        }
-        let mut session = self.inner.open(&mut Trace::start()).await?;
-        let result = session.send(outgoing).await;
-        self.give_back(session, permit).await;
-        result.map_err(|failed| failed.error)
+        let mut one = One {
+            outgoing: Some(outgoing.clone()),
+            outcome: None,
+        };
+        self.send_all(&mut one, 1).await?;
+        one.outcome
+            .expect("whoever is given a message tells how it ended")
     }
 
-    /// Sends what the source gives on one session, waiting or new.
+    /// Sends what the source gives, on one session: a waiting one or a new one.
+    ///
+    /// With `PIPELINING` and `CHUNKING` up to `window` messages are in flight at a time, so that
+    /// a lost connection leaves no more than these [`SendErrorKind::Unknown`]; with `PIPELINING`
+    /// alone two, one of them as an envelope. Verdicts are told as they come. A waiting session
+    /// that is over before it took anything is replaced as for [`Pool::send`]; nothing else is
+    /// tried twice. A session whose credential has become an old one takes no more messages.
+    /// Dropping the future closes the connection.
     ///
     /// # Errors
     ///
-    /// There is no session. What the source gave and has not been told the end of has not left.
+    /// There is no session. What the source gave and was not told the end of has not left.
     pub async fn send_all(
         &self,
         source: &mut dyn Source,
         window: usize,
     ) -> Result<SentAll, SendError> {
-        let _ = window;
-        let mut messages = 0;
-        loop {
-            let Some(outgoing) = source.next(1).await.pop() else {
-                return Ok(SentAll {
-                    messages,
-                    drained: true,
-                });
-            };
-            source.ended(messages, self.send(&outgoing).await);
-            messages += 1;
+        let permit = self.inner.permit().await?;
+        let mut work = Work::new(source, window);
+        let more = |session: &Session| self.inner.is_wanted(session);
+        if let Some(mut session) = self.inner.take().await {
+            if session.carry(&mut work, true, &more).await == Carried::All {
+                self.give_back(session, permit).await;
+                return Ok(work.sent());
+            }
         }
+        let mut session = self.inner.open(&mut Trace::start()).await?;
+        session.carry(&mut work, false, &more).await;
+        self.give_back(session, permit).await;
+        Ok(work.sent())
     }
 
     /// Connects, signs in and names `sender` on a new session, without sending anything.
@@ -292,6 +292,11 @@ impl Inner {
         session.generation() >= newest
     }
 
+    /// Whether another message may go on this session.
+    fn is_wanted(&self, session: &Session) -> bool {
+        self.is_current(session) && !self.waiting().closed
+    }
+
     /// Keeps a session for the next message, or gives it back.
     fn keep(self: &Arc<Self>, session: Session) -> Option<Session> {
         if !session.is_clean() || !self.is_current(&session) {
@@ -353,6 +358,22 @@ impl Inner {
         let mut waiting = self.waiting();
         waiting.generation = waiting.generation.max(session.generation());
         Ok(session)
+    }
+}
+
+/// One message, and what became of it.
+struct One {
+    outgoing: Option<Outgoing>,
+    outcome: Option<Result<Receipt, SendError>>,
+}
+
+impl Source for One {
+    fn next(&mut self, _: usize) -> BoxFuture<'_, Vec<Outgoing>> {
+        ready(self.outgoing.take().into_iter().collect()).boxed()
+    }
+
+    fn ended(&mut self, _: u64, outcome: Result<Receipt, SendError>) {
+        self.outcome = Some(outcome);
     }
 }
 

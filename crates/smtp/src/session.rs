@@ -13,16 +13,14 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use crate::{
-    Authenticator, Capabilities, Class, Connector, InvalidOutgoing, Outgoing, Receipt, Reply,
-    SaslError, SaslExchange, SendError, SendErrorKind, ServerSettings, Stage, StageDetail, Stream,
-    TlsFailure, TlsMode,
+    Authenticator, Capabilities, Class, Connector, InvalidOutgoing, Reply, SaslError, SaslExchange,
+    SendError, SendErrorKind, ServerSettings, Stage, StageDetail, Stream, TlsFailure, TlsMode,
     address::is_safe_path,
     error::MAX_CHALLENGE_OCTETS,
-    events,
     pool::Trace,
     tls,
-    transaction::{Owed, Transaction, kind_of},
-    wire::{Cause, Transport, Wire, WireError, plain},
+    transaction::kind_of,
+    wire::{Cause, Transport, Wire, plain},
 };
 
 /// RFC 5321 §4.5.3.1.4, CRLF included; RFC 4954 §4 keeps `AUTH` with its response to it.
@@ -36,13 +34,15 @@ const MAX_MECHANISM_OCTETS: usize = 20;
 const ECHO_OCTETS: usize = 12;
 
 pub(crate) struct Session {
-    wire: Wire,
-    settings: Arc<ServerSettings>,
-    capabilities: Arc<Capabilities>,
+    pub(crate) wire: Wire,
+    pub(crate) settings: Arc<ServerSettings>,
+    pub(crate) capabilities: Arc<Capabilities>,
     /// Of the credential it authenticated with.
     generation: u64,
-    needs_reset: bool,
-    closing: bool,
+    /// The next transaction begins with `RSET`.
+    pub(crate) needs_reset: bool,
+    /// The server has said that it is leaving.
+    pub(crate) closing: bool,
 }
 
 /// Why there is no session.
@@ -56,13 +56,6 @@ pub(crate) enum OpenError {
     Other(SendError),
 }
 
-/// Why a transaction failed, and whether the session was at its end before it: lost before any
-/// octet of the message had left, or turned away with 421. Nothing was accepted then.
-pub(crate) struct TransactionError {
-    pub(crate) error: SendError,
-    pub(crate) session_was_over: bool,
-}
-
 impl From<SendError> for OpenError {
     fn from(error: SendError) -> Self {
         Self::Other(error)
@@ -73,7 +66,7 @@ pub(crate) fn server_name(settings: &ServerSettings) -> String {
     format!("{}:{}", settings.host, settings.port)
 }
 
-fn failure(settings: &ServerSettings, stage: Stage, kind: SendErrorKind) -> SendError {
+pub(crate) fn failure(settings: &ServerSettings, stage: Stage, kind: SendErrorKind) -> SendError {
     SendError::new(stage, server_name(settings), kind)
 }
 
@@ -137,60 +130,6 @@ impl Session {
         !self.closing && self.wire.is_clean()
     }
 
-    /// One transaction. Dropped in the middle, it leaves the session unclean.
-    pub(crate) async fn send(&mut self, outgoing: &Outgoing) -> Result<Receipt, TransactionError> {
-        let settings = Arc::clone(&self.settings);
-        let capabilities = Arc::clone(&self.capabilities);
-        let fail = |stage, kind| failure(&settings, stage, kind);
-        let mut transaction = Transaction::new(
-            outgoing,
-            &capabilities,
-            &settings.timeouts,
-            self.needs_reset,
-        )
-        .map_err(|kind| TransactionError {
-            error: fail(Stage::MailFrom, kind),
-            session_was_over: false,
-        })?;
-        let mut lost = None;
-        let mut lost_before_message = false;
-        let mut message_sent = false;
-        while let Some((mut flight, mut owed)) = transaction.next_flight() {
-            let command_octets = flight.head.len();
-            events::flight(&flight);
-            let result = self
-                .wire
-                .exchange(&mut flight, &mut owed, |owed, reply| {
-                    events::reply(&reply);
-                    transaction.answered(owed, reply)
-                })
-                .await;
-            if let Err(error) = result {
-                lost_before_message = !message_sent
-                    && error.written_octets <= command_octets
-                    && matches!(error.cause, Cause::Lost(_));
-                lost = Some((error, owed.front().map(|(owed, _): &(Owed, _)| *owed)));
-                break;
-            }
-            message_sent |= flight.has_message();
-            if !self.wire.is_clean() {
-                break;
-            }
-        }
-        self.needs_reset = transaction.needs_reset();
-        self.closing |= transaction.is_closing();
-        let session_was_over = lost_before_message || transaction.is_turned_away();
-        transaction
-            .conclude(lost)
-            .map_err(|failed| TransactionError {
-                error: SendError {
-                    recipients: failed.recipients,
-                    ..fail(failed.stage, failed.kind)
-                },
-                session_was_over,
-            })
-    }
-
     /// `MAIL` and `RSET`: whether this sender may begin a message.
     pub(crate) async fn try_sender(&mut self, sender: &Address) -> Result<Reply, SendError> {
         let settings = Arc::clone(&self.settings);
@@ -206,7 +145,7 @@ impl Session {
         }
         let line = format!("MAIL FROM:<{path}>{utf8}\r\n").into_bytes();
         let mail = self.wire.command(line, settings.timeouts.mail).await;
-        let mail = mail.map_err(|error| fail(Stage::MailFrom, kind_of(error.cause)))?;
+        let mail = mail.map_err(|error| fail(Stage::MailFrom, kind_of(error)))?;
         self.closing |= mail.code == 421;
         if !mail.is_positive() {
             return Err(fail(Stage::MailFrom, SendErrorKind::Refused(mail)));
@@ -215,7 +154,7 @@ impl Session {
             .wire
             .command(b"RSET\r\n".to_vec(), settings.timeouts.command)
             .await;
-        let reset = reset.map_err(|error| fail(Stage::Reset, kind_of(error.cause)))?;
+        let reset = reset.map_err(|error| fail(Stage::Reset, kind_of(error)))?;
         self.closing |= reset.code != 250;
         Ok(mail)
     }
@@ -470,7 +409,7 @@ impl<'a> Opening<'a> {
         sent: &[String],
     ) -> Result<Reply, SendError> {
         let result = self.wire.secret_line(line.into_bytes(), limit).await;
-        let mut reply = result.map_err(|error| self.fail(Stage::Auth, kind_of(error.cause)))?;
+        let mut reply = result.map_err(|error| self.fail(Stage::Auth, kind_of(error)))?;
         if reply.code != 334 {
             remove_echo(&mut reply, sent);
         }
@@ -481,9 +420,9 @@ impl<'a> Opening<'a> {
         &self,
         stage: Stage,
         code: u16,
-        result: Result<Reply, WireError>,
+        result: Result<Reply, Cause>,
     ) -> Result<Reply, SendError> {
-        let reply = result.map_err(|error| self.fail(stage, kind_of(error.cause)))?;
+        let reply = result.map_err(|error| self.fail(stage, kind_of(error)))?;
         match reply.class() {
             _ if reply.code == code => Ok(reply),
             Class::Transient | Class::Permanent => {

@@ -1,4 +1,4 @@
-//! One mail transaction, without I/O: which flight goes next, what each reply decides.
+//! One mail transaction, without I/O: what is said next, what each reply decides.
 //!
 //! - **fast**: `MAIL`, `RCPT`…, `BDAT n LAST` and the message in one flight (RFC 2920,
 //!   RFC 3030 §4.2). The message travels even if the envelope is refused, so only up to 1 MiB.
@@ -6,21 +6,21 @@
 //! - `DATA` where there is no `CHUNKING`, its command pipelined behind the envelope.
 //! - one command at a time where there is no `PIPELINING`.
 //!
-//! Nothing here knows a socket: replies are given in, flights are taken out.
+//! Nothing here knows a socket or another message: replies are given in, words are taken out.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{io, time::Duration};
 
 use lettre::Address;
 
 use crate::{
     Capabilities, Class, Dsn, Notify, Outgoing, Receipt, Reply, Return, SendErrorKind, Stage,
     Timeouts, Verdict,
-    flight::{self, Flight},
-    wire::{self, Cause, Then, WireError},
+    flight::{self, Form},
+    wire::{self, Cause},
 };
 
 /// The largest message that travels before its envelope is accepted, and the size of a chunk.
-pub(crate) const CHUNK_OCTETS: usize = 1024 * 1024;
+pub(crate) const CHUNK_OCTETS: u64 = 1024 * 1024;
 /// RFC 3461 §4.4; taken as the length on the wire, for servers count there.
 const MAX_ENVID_OCTETS: usize = 100;
 
@@ -36,7 +36,7 @@ pub(crate) enum Owed {
 }
 
 impl Owed {
-    fn stage(self) -> Stage {
+    pub(crate) fn stage(self) -> Stage {
         match self {
             Self::Reset => Stage::Reset,
             Self::Mail => Stage::MailFrom,
@@ -56,8 +56,27 @@ enum Next {
     Nothing,
 }
 
+/// What is said at once: commands, then perhaps the message; and the replies that makes due.
+#[derive(Default)]
+pub(crate) struct Words {
+    pub(crate) commands: Vec<u8>,
+    pub(crate) message: Option<Form>,
+    pub(crate) owed: Vec<(Owed, Duration)>,
+}
+
+impl Words {
+    fn say(&mut self, command: &str, owed: Owed, patience: Duration) {
+        self.commands.extend_from_slice(command.as_bytes());
+        self.owed.push((owed, patience));
+    }
+}
+
+/// A reply came that no further one can be matched after; says what happened.
+#[derive(Debug)]
+pub(crate) struct OutOfStep(pub(crate) String);
+
 pub(crate) struct Transaction<'a> {
-    outgoing: &'a Outgoing,
+    outgoing: Outgoing,
     offer: &'a Capabilities,
     timeouts: &'a Timeouts,
     next: Next,
@@ -66,8 +85,6 @@ pub(crate) struct Transaction<'a> {
     rcpt: Vec<Option<Reply>>,
     data: Option<Reply>,
     message: Option<Reply>,
-    /// The flight that ends with the message's last octet has been taken out.
-    message_in_flight: bool,
     /// A reply that makes no sense where it came.
     unexpected: Option<(Stage, Reply)>,
     /// A 421: the server is about to close, whatever it was asked.
@@ -79,7 +96,7 @@ pub(crate) struct Transaction<'a> {
 impl<'a> Transaction<'a> {
     /// Fails when the server lacks what this message needs: before anything is sent.
     pub(crate) fn new(
-        outgoing: &'a Outgoing,
+        outgoing: Outgoing,
         offer: &'a Capabilities,
         timeouts: &'a Timeouts,
         reset_first: bool,
@@ -97,40 +114,56 @@ impl<'a> Transaction<'a> {
             return Err(SendErrorKind::TooLarge { octets, limit });
         }
         Ok(Self {
+            rcpt: vec![None; outgoing.envelope().recipients.len()],
             outgoing,
             offer,
             timeouts,
             next: Next::Envelope,
             reset_first,
             mail: None,
-            rcpt: vec![None; outgoing.envelope().recipients.len()],
             data: None,
             message: None,
-            message_in_flight: false,
             unexpected: None,
             closing: None,
             turned_away: false,
         })
     }
 
-    /// The next flight and the replies owed for it; `None` when the transaction is over.
-    pub(crate) fn next_flight(&mut self) -> Option<(Flight<'a>, VecDeque<(Owed, Duration)>)> {
-        let mut flight = Flight::new(self.timeouts.data_block);
-        let mut owed = VecDeque::new();
+    pub(crate) fn outgoing(&self) -> &Outgoing {
+        &self.outgoing
+    }
+
+    /// The message, to be sent otherwise.
+    pub(crate) fn into_outgoing(self) -> Outgoing {
+        self.outgoing
+    }
+
+    /// Whether all has been said, so that another transaction may follow.
+    pub(crate) fn is_said(&self) -> bool {
+        matches!(self.next, Next::Nothing)
+    }
+
+    /// Whether what comes next depends on replies that are due.
+    pub(crate) fn waits(&self) -> bool {
+        !(self.offer.pipelining && matches!(self.next, Next::Envelope))
+    }
+
+    /// What to say next; `None` when all has been said.
+    pub(crate) fn next_words(&mut self) -> Option<Words> {
+        let mut words = Words::default();
         match self.next {
             Next::Nothing => return None,
             Next::Envelope if self.reset_first => {
                 self.reset_first = false;
-                flight.head.extend_from_slice(b"RSET\r\n");
-                owed.push_back((Owed::Reset, self.timeouts.command));
+                words.say("RSET\r\n", Owed::Reset, self.timeouts.command);
                 if self.offer.pipelining {
-                    self.envelope(&mut flight, &mut owed);
+                    self.envelope(&mut words);
                 }
             }
-            Next::Envelope => self.envelope(&mut flight, &mut owed),
+            Next::Envelope => self.envelope(&mut words),
             Next::Recipient(_) if self.mail_refused() => return self.give_up(),
             Next::Recipient(index) => {
-                self.recipient(index, &mut flight, &mut owed);
+                self.recipient(index, &mut words);
                 let more = index + 1 < self.rcpt.len();
                 self.next = if more {
                     Next::Recipient(index + 1)
@@ -141,14 +174,13 @@ impl<'a> Transaction<'a> {
             Next::Message if self.data_accepted() && !self.is_wanted() => {
                 // DATA was accepted although nobody will get it: an empty message ends it
                 // (RFC 2920 §3.1).
-                flight.head.extend_from_slice(b".\r\n");
-                owed.push_back((Owed::Message, self.timeouts.data_end));
+                words.say(".\r\n", Owed::Message, self.timeouts.data_end);
                 self.next = Next::Nothing;
             }
             Next::Message if !self.is_wanted() => return self.give_up(),
-            Next::Message => self.message(&mut flight, &mut owed),
+            Next::Message => self.message(&mut words),
         }
-        Some((flight, owed))
+        Some(words)
     }
 
     fn give_up<T>(&mut self) -> Option<T> {
@@ -156,68 +188,56 @@ impl<'a> Transaction<'a> {
         None
     }
 
-    fn envelope(&mut self, flight: &mut Flight<'a>, owed: &mut VecDeque<(Owed, Duration)>) {
-        flight
-            .head
-            .extend_from_slice(self.mail_command().as_bytes());
-        owed.push_back((Owed::Mail, self.timeouts.mail));
+    fn envelope(&mut self, words: &mut Words) {
+        words.say(&self.mail_command(), Owed::Mail, self.timeouts.mail);
         if !self.offer.pipelining {
             self.next = Next::Recipient(0);
             return;
         }
         for index in 0..self.rcpt.len() {
-            self.recipient(index, flight, owed);
+            self.recipient(index, words);
         }
         self.next = Next::Message;
         let partial = self.rcpt.len() == 1 || !self.outgoing.is_all_or_nothing();
-        let fast = self.outgoing.octets() <= CHUNK_OCTETS as u64;
+        let fast = self.outgoing.octets() <= CHUNK_OCTETS;
         if partial && (!self.offer.chunking || fast) {
-            self.message(flight, owed);
+            self.message(words);
         }
     }
 
-    fn recipient(
-        &self,
-        index: usize,
-        flight: &mut Flight<'a>,
-        owed: &mut VecDeque<(Owed, Duration)>,
-    ) {
-        flight
-            .head
-            .extend_from_slice(self.rcpt_command(index).as_bytes());
-        owed.push_back((Owed::Rcpt(index), self.timeouts.rcpt));
+    fn recipient(&self, index: usize, words: &mut Words) {
+        let command = self.rcpt_command(index);
+        words.say(&command, Owed::Rcpt(index), self.timeouts.rcpt);
     }
 
     /// The message in chunks, or `DATA`, or what follows its 354.
-    fn message(&mut self, flight: &mut Flight<'a>, owed: &mut VecDeque<(Owed, Duration)>) {
-        let message = self.outgoing.message().map_or(&[][..], |octets| octets);
+    fn message(&mut self, words: &mut Words) {
+        let end = self.timeouts.data_end;
         if self.offer.chunking {
+            let octets = self.outgoing.octets();
             // Without PIPELINING each chunk would cost a round trip.
             let chunk_octets = if self.offer.pipelining {
                 CHUNK_OCTETS
             } else {
-                message.len().max(1)
+                octets.max(1)
             };
-            flight.add_chunks(message, chunk_octets);
-            for _ in 1..flight::chunks(message, chunk_octets) {
-                owed.push_back((Owed::Chunk, self.timeouts.data_end));
+            words.message = Some(Form::Chunks(chunk_octets));
+            for _ in 1..flight::chunks(octets, chunk_octets) {
+                words.owed.push((Owed::Chunk, end));
             }
-            owed.push_back((Owed::Message, self.timeouts.data_end));
-            self.message_in_flight = true;
+            words.owed.push((Owed::Message, end));
             self.next = Next::Nothing;
         } else if self.data_accepted() {
-            flight.add_stuffed(message);
-            owed.push_back((Owed::Message, self.timeouts.data_end));
-            self.message_in_flight = true;
+            words.message = Some(Form::Stuffed);
+            words.owed.push((Owed::Message, end));
             self.next = Next::Nothing;
         } else {
-            flight.head.extend_from_slice(b"DATA\r\n");
-            owed.push_back((Owed::Data, self.timeouts.data_start));
+            words.say("DATA\r\n", Owed::Data, self.timeouts.data_start);
         }
     }
 
-    /// Takes the reply to one of the commands in flight.
-    pub(crate) fn answered(&mut self, owed: Owed, reply: Reply) -> Then {
+    /// Takes the reply to something that was said.
+    pub(crate) fn answered(&mut self, owed: Owed, reply: Reply) -> Result<(), OutOfStep> {
         if reply.code == 421 {
             // Replies to what is already in flight may still come, but nothing more is sent.
             self.closing = Some(reply.clone());
@@ -234,8 +254,10 @@ impl<'a> Transaction<'a> {
         };
         if !makes_sense {
             self.next = Next::Nothing;
-            self.unexpected = Some((owed.stage(), reply));
-            return Then::Stop;
+            let stage = owed.stage();
+            let why = format!("the server answered {stage} with {reply}");
+            self.unexpected = Some((stage, reply));
+            return Err(OutOfStep(why));
         }
         match owed {
             Owed::Reset => {}
@@ -248,32 +270,28 @@ impl<'a> Transaction<'a> {
                 self.data = Some(reply);
             }
             Owed::Chunk if reply.is_positive() => {}
-            // The first refusal decides; what follows it is not worth its octets.
+            // The first refusal decides.
             Owed::Chunk | Owed::Message => {
-                let positive = reply.is_positive();
                 self.message.get_or_insert(reply);
-                if !positive {
-                    return Then::Stop;
-                }
             }
         }
-        Then::GoOn
+        Ok(())
     }
 
     /// Whether the server may still be in the middle of a transaction, so that the next one
     /// must begin with `RSET`.
     pub(crate) fn needs_reset(&self) -> bool {
-        !self.message.as_ref().is_some_and(Reply::is_positive)
+        !is_positive(self.message.as_ref())
     }
 
-    /// Whether the server said that it is closing the connection.
-    pub(crate) fn is_closing(&self) -> bool {
-        self.closing.is_some()
-    }
-
-    /// Whether the server closed before the transaction began: nothing of it was accepted.
+    /// Whether the server closed before it took anything of this message.
     pub(crate) fn is_turned_away(&self) -> bool {
-        self.turned_away && !is_positive(self.mail.as_ref()) && !is_positive(self.message.as_ref())
+        self.turned_away && !self.took_anything()
+    }
+
+    /// Whether the server took the sender, or the message.
+    pub(crate) fn took_anything(&self) -> bool {
+        is_positive(self.mail.as_ref()) || is_positive(self.message.as_ref())
     }
 
     fn mail_refused(&self) -> bool {
@@ -285,7 +303,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Whether the envelope, as far as it has been answered, lets the message go.
-    fn is_wanted(&self) -> bool {
+    pub(crate) fn is_wanted(&self) -> bool {
         let accepted = self
             .rcpt
             .iter()
@@ -351,7 +369,7 @@ impl<'a> Transaction<'a> {
         command + "\r\n"
     }
 
-    fn dsn(&self) -> Option<&'a Dsn> {
+    fn dsn(&self) -> Option<&Dsn> {
         self.outgoing.dsn().filter(|_| self.offer.dsn)
     }
 }
@@ -363,17 +381,23 @@ pub(crate) struct Failed {
     pub(crate) recipients: Vec<(Address, Verdict)>,
 }
 
+/// How the session ended before the last reply to a message.
+pub(crate) struct Ended<'a> {
+    /// The last octet of the message had left.
+    pub(crate) left: bool,
+    /// What was not answered first.
+    pub(crate) stage: Stage,
+    /// With a 421, whatever that answered: what comes behind it is not carried out (RFC 5321
+    /// §3.8).
+    pub(crate) closing: Option<&'a Reply>,
+    pub(crate) cause: Cause,
+}
+
 impl Transaction<'_> {
-    /// The result, once there are no more flights or the connection is lost; `first_unanswered`
-    /// is what was owed then.
-    pub(crate) fn conclude(
-        self,
-        lost: Option<(WireError, Option<Owed>)>,
-    ) -> Result<Receipt, Failed> {
-        let heard_out = lost.as_ref().is_none_or(|(error, _)| error.sent_all);
+    /// The result, once all that was said has been answered or the session has `ended`.
+    pub(crate) fn conclude(self, ended: Option<Ended<'_>>) -> Result<Receipt, Failed> {
         if let Some(message) = self.message.as_ref().filter(|reply| reply.is_positive())
             && self.is_wanted()
-            && heard_out
         {
             let message = message.clone();
             return Ok(Receipt {
@@ -405,10 +429,11 @@ impl Transaction<'_> {
                 return refused(stage, reply, self.verdicts(|_| Some(rest.clone())));
             }
         }
+        let left = ended.as_ref().is_some_and(|ended| ended.left);
         if let Some((stage, reply)) = &self.unexpected {
             // From here on replies and commands are out of step: the one that decides may be
             // on its way.
-            if self.message_in_flight {
+            if left {
                 return self.unknown(format!("the server answered {stage} with {reply}"));
             }
             let (stage, reply) = (*stage, reply.clone());
@@ -419,31 +444,21 @@ impl Transaction<'_> {
                 recipients,
             });
         }
-        if let Some(closing) = &self.closing {
+        let own = self.closing.as_ref().map(|own| (self.stage_of_421(), own));
+        let before = || Some((ended.as_ref()?.stage, ended.as_ref()?.closing?));
+        if let Some((stage, closing)) = own.or_else(before) {
             let rest = Verdict::refused(closing.clone());
-            return refused(
-                self.stage_of_421(),
-                closing,
-                self.verdicts(|_| Some(rest.clone())),
-            );
+            return refused(stage, closing, self.verdicts(|_| Some(rest.clone())));
         }
-        let (error, first_unanswered) = lost.unwrap_or_else(|| {
-            (
-                WireError {
-                    cause: Cause::Lost(wire::surplus()),
-                    sent_all: false,
-                    written_octets: 0,
-                },
-                None,
-            )
-        });
-        if error.sent_all && self.message_in_flight {
-            return self.unknown(explain(&error.cause));
-        }
-        let stage = first_unanswered.map_or(Stage::Message, Owed::stage);
+        let (stage, cause) = match ended {
+            Some(ended) if left => return self.unknown(explain(&ended.cause)),
+            Some(ended) => (ended.stage, ended.cause),
+            // Answered in full, and none of the above.
+            None => (Stage::Message, Cause::Lost(wire::surplus())),
+        };
         Err(Failed {
             stage,
-            kind: kind_of(error.cause),
+            kind: kind_of(cause),
             recipients: self.verdicts(|_| None),
         })
     }
@@ -524,6 +539,8 @@ fn explain(cause: &Cause) -> String {
         Cause::Lost(error) => error.to_string(),
         Cause::Timeout(waited) => format!("no answer within {} s", waited.as_secs_f32()),
         Cause::Protocol(error) => error.to_string(),
+        Cause::OutOfStep(why) => why.clone(),
+        Cause::Body(failed) => failed.error.to_string(),
     }
 }
 
@@ -532,5 +549,7 @@ pub(crate) fn kind_of(cause: Cause) -> SendErrorKind {
         Cause::Lost(error) => SendErrorKind::Lost(error),
         Cause::Timeout(waited) => SendErrorKind::Timeout(waited),
         Cause::Protocol(error) => SendErrorKind::Protocol(error),
+        Cause::OutOfStep(why) => SendErrorKind::Lost(io::Error::other(why)),
+        Cause::Body(failed) => SendErrorKind::Body(failed.error),
     }
 }

@@ -1,16 +1,15 @@
-//! Octets to and from one server: a flight goes out while its replies come in.
+//! Octets to and from one server: what is said goes out while replies come in.
 //!
 //! Reading never waits for writing, so two full buffers cannot block each other (RFC 2920
 //! §3.1). A wire is clean when every reply it was owed has been read and nothing else has
-//! come; [`Wire::exchange`] taints it first and cleans it last, so a caller dropped in between
-//! leaves it tainted.
+//! come; waiting for a reply taints it, and only [`Wire::settle`] cleans it, so a caller dropped
+//! in between leaves it tainted.
 
 use std::{
-    collections::VecDeque,
     future::poll_fn,
     io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -20,35 +19,39 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use crate::{Reply, ReplyError, ReplyParser, Stream, events, flight::Flight};
+use crate::{
+    Reply, ReplyError, ReplyParser, Stream, events,
+    flight::{BodyError, Flight},
+};
 
-/// What leaves in one write where it fits: most messages do, with their commands.
-const WRITE_OCTETS: usize = 64 * 1024;
 const READ_OCTETS: usize = 4 * 1024;
 
-/// Whether to go on after a reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Then {
-    GoOn,
-    /// What has not been written is no longer wanted; if anything has not, or more replies
-    /// are owed, the wire stays tainted.
-    Stop,
-}
-
-/// How an exchange failed. `sent_all`: the last octet had left.
-#[derive(Debug)]
-pub(crate) struct WireError {
-    pub(crate) cause: Cause,
-    pub(crate) sent_all: bool,
-    /// Octets the connection had taken.
-    pub(crate) written_octets: usize,
-}
-
+/// Why there is no reply.
 #[derive(Debug)]
 pub(crate) enum Cause {
     Lost(io::Error),
     Timeout(Duration),
     Protocol(ReplyError),
+    /// Replies and commands can no longer be matched, or what is left to say may not be said.
+    OutOfStep(String),
+    /// This side could not go on.
+    Body(BodyError),
+}
+
+impl Cause {
+    /// The same for another message.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Lost(error) => Self::Lost(match error.raw_os_error() {
+                Some(code) => io::Error::from_raw_os_error(code),
+                None => io::Error::new(error.kind(), error.to_string()),
+            }),
+            Self::Timeout(waited) => Self::Timeout(*waited),
+            Self::Protocol(error) => Self::Protocol(error.clone()),
+            Self::OutOfStep(why) => Self::OutOfStep(why.clone()),
+            Self::Body(failed) => Self::OutOfStep(failed.error.to_string()),
+        }
+    }
 }
 
 pub(crate) enum Transport {
@@ -121,25 +124,14 @@ impl Wire {
     }
 
     /// Waits for one reply to what was sent earlier, or to nothing: the greeting.
-    pub(crate) async fn reply(&mut self, limit: Duration) -> Result<Reply, WireError> {
-        let mut reply = None;
-        let mut owed = VecDeque::from([((), limit)]);
-        self.exchange(&mut Flight::new(limit), &mut owed, |(), got| {
-            reply = Some(got);
-            Then::GoOn
-        })
-        .await?;
-        let reply = reply.expect("an exchange that succeeds has answered all it was owed");
+    pub(crate) async fn reply(&mut self, limit: Duration) -> Result<Reply, Cause> {
+        let reply = self.answer(Flight::new(), limit).await?;
         events::reply(&reply);
         Ok(reply)
     }
 
     /// Sends one command and waits for its reply. Not for `AUTH`: this shows in the log.
-    pub(crate) async fn command(
-        &mut self,
-        line: Vec<u8>,
-        limit: Duration,
-    ) -> Result<Reply, WireError> {
+    pub(crate) async fn command(&mut self, line: Vec<u8>, limit: Duration) -> Result<Reply, Cause> {
         events::commands(&line);
         let reply = self.secret_line(line, limit).await?;
         events::reply(&reply);
@@ -151,136 +143,129 @@ impl Wire {
         &mut self,
         line: Vec<u8>,
         limit: Duration,
-    ) -> Result<Reply, WireError> {
-        let mut reply = None;
-        let mut owed = VecDeque::from([((), limit)]);
-        self.exchange(&mut Flight::of(line, limit), &mut owed, |(), got| {
-            reply = Some(got);
-            Then::GoOn
-        })
-        .await?;
-        Ok(reply.expect("an exchange that succeeds has answered all it was owed"))
+    ) -> Result<Reply, Cause> {
+        self.answer(Flight::of(line), limit).await
     }
 
-    /// Writes a flight while reading the replies owed for it, each with its own patience: it
-    /// begins anew with each block the connection takes and with each complete reply, not with
-    /// the octets of one.
-    ///
-    /// What is left in `owed` afterwards was not answered.
-    pub(crate) async fn exchange<Owed>(
+    async fn answer(&mut self, mut flight: Flight, limit: Duration) -> Result<Reply, Cause> {
+        let reply = self.next_reply(&mut flight, limit, limit).await?;
+        self.settle(&mut flight, limit).await?;
+        Ok(reply)
+    }
+
+    /// The next reply, while the flight is on its way out. Patience is `block` for each write
+    /// the connection is to take, then `reply`: anew with each such write, not with the octets of
+    /// a reply.
+    pub(crate) async fn next_reply(
         &mut self,
-        flight: &mut Flight<'_>,
-        owed: &mut VecDeque<(Owed, Duration)>,
-        mut answered: impl FnMut(Owed, Reply) -> Then,
-    ) -> Result<(), WireError> {
+        flight: &mut Flight,
+        block: Duration,
+        reply: Duration,
+    ) -> Result<Reply, Cause> {
         self.clean = false;
-        let mut out = Outbox::default();
         let mut since = Instant::now();
-        let mut settled = (owed.len(), out.written_octets, out.done);
-        let result = loop {
-            match self.settle(owed, &mut answered) {
-                Ok(Then::GoOn) => {}
-                Ok(Then::Stop) => {
-                    self.clean = out.done && owed.is_empty();
-                    return Ok(());
-                }
-                Err(error) => break Err(Cause::Protocol(error)),
+        let mut settled = flight.progress();
+        loop {
+            if let Some(reply) = self.parser.next_reply().map_err(Cause::Protocol)? {
+                return Ok(reply);
             }
-            if owed.is_empty() {
-                if out.done {
-                    break Ok(());
-                }
-                // Answered before it was said: whatever these replies are for, it is not this.
-                if !out.sent_all() {
-                    break Err(Cause::Lost(surplus()));
-                }
+            if flight.needs_filling() {
+                flight.fill().await.map_err(Cause::Body)?;
             }
-            let state = (owed.len(), out.written_octets, out.done);
-            if state != settled {
-                (settled, since) = (state, Instant::now());
+            let patience = if flight.is_done() { reply } else { block };
+            let progress = poll_fn(|cx| self.poll_progress(cx, flight));
+            match timeout_at(since + patience, progress).await {
+                Ok(result) => result.map_err(|error| Cause::Lost(plain(error)))?,
+                Err(_) => return Err(Cause::Timeout(patience)),
             }
-            let patience = match owed.front() {
-                Some((_, patience)) if out.done => *patience,
-                _ => flight.block_timeout,
-            };
-            match timeout_at(
-                since + patience,
-                poll_fn(|cx| self.poll_progress(cx, flight, &mut out)),
-            )
-            .await
-            {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => break Err(Cause::Lost(plain(error))),
-                Err(_) => break Err(Cause::Timeout(patience)),
+            if flight.progress() != settled {
+                (settled, since) = (flight.progress(), Instant::now());
             }
-        };
-        match result {
-            Ok(()) => {
-                self.clean = true;
-                Ok(())
-            }
-            Err(cause) => Err(WireError {
-                cause,
-                sent_all: out.sent_all(),
-                written_octets: out.written_octets,
-            }),
         }
     }
 
-    /// Hands complete replies to whom they are owed.
-    fn settle<Owed>(
-        &mut self,
-        owed: &mut VecDeque<(Owed, Duration)>,
-        answered: &mut impl FnMut(Owed, Reply) -> Then,
-    ) -> Result<Then, ReplyError> {
-        while !owed.is_empty() {
-            let Some(reply) = self.parser.next_reply()? else {
-                break;
-            };
-            if let Some((to, _)) = owed.pop_front()
-                && answered(to, reply) == Then::Stop
-            {
-                return Ok(Then::Stop);
+    /// A reply that has come already. Does not wait.
+    pub(crate) async fn reply_at_hand(&mut self) -> Result<Option<Reply>, Cause> {
+        loop {
+            if let Some(reply) = self.parser.next_reply().map_err(Cause::Protocol)? {
+                return Ok(Some(reply));
+            }
+            match poll_fn(|cx| Poll::Ready(self.poll_read(cx))).await {
+                Poll::Pending => return Ok(None),
+                Poll::Ready(result) => result.map_err(|error| Cause::Lost(plain(error)))?,
             }
         }
-        Ok(Then::GoOn)
+    }
+
+    /// Every reply that was owed has been read: sees to it that all they answer has been said.
+    pub(crate) async fn settle(
+        &mut self,
+        flight: &mut Flight,
+        block: Duration,
+    ) -> Result<(), Cause> {
+        if !flight.has_left() {
+            // Answered before it was said: whatever these replies are for, it is not this.
+            return Err(Cause::Lost(surplus()));
+        }
+        let flush = poll_fn(|cx| self.poll_write(cx, flight));
+        match tokio::time::timeout(block, flush).await {
+            Ok(result) => result.map_err(|error| Cause::Lost(plain(error)))?,
+            Err(_) => return Err(Cause::Timeout(block)),
+        }
+        self.clean = true;
+        Ok(())
     }
 
     /// Writes what can be written and reads what has come; ready when either got anywhere.
-    fn poll_progress(
-        &mut self,
-        cx: &mut Context<'_>,
-        flight: &mut Flight<'_>,
-        out: &mut Outbox,
-    ) -> Poll<io::Result<()>> {
-        let mut progress = false;
+    fn poll_progress(&mut self, cx: &mut Context<'_>, flight: &mut Flight) -> Poll<io::Result<()>> {
+        let before = flight.progress();
         // A connection that takes no more may still hold the reply that says why: note the
         // failure, read first.
-        let mut failed = None;
-        match out.poll_write(cx, &mut self.transport, flight) {
-            Poll::Ready(Ok(wrote)) => progress |= wrote,
-            Poll::Ready(Err(error)) => failed = Some(error),
-            Poll::Pending => {}
+        let failed = match self.poll_write(cx, flight) {
+            Poll::Ready(Err(error)) => Some(error),
+            Poll::Ready(Ok(())) | Poll::Pending => None,
+        };
+        match self.poll_read(cx) {
+            Poll::Ready(Err(error)) => {
+                let ended = error.kind() == io::ErrorKind::UnexpectedEof;
+                Poll::Ready(Err(failed.filter(|_| ended).unwrap_or(error)))
+            }
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Pending => match failed {
+                Some(error) => Poll::Ready(Err(error)),
+                None if flight.progress() != before => Poll::Ready(Ok(())),
+                None => Poll::Pending,
+            },
         }
+    }
+
+    /// Gives the connection what it takes of what has been made; ready when it has all of it and
+    /// has flushed it.
+    fn poll_write(&mut self, cx: &mut Context<'_>, flight: &mut Flight) -> Poll<io::Result<()>> {
+        while !flight.unwritten().is_empty() {
+            let octets = ready!(self.transport.poll_write(cx, flight.unwritten()))?;
+            if octets == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            flight.wrote(octets);
+        }
+        if flight.is_made() && !flight.is_done() {
+            ready!(self.transport.poll_flush(cx))?;
+            flight.flushed();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes what has come; at least one octet, or an error.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut octets = [0; READ_OCTETS];
         let mut buffer = ReadBuf::new(&mut octets);
-        match self.transport.poll_read(cx, &mut buffer) {
-            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                self.parser.push(buffer.filled());
-                progress = true;
-            }
-            Poll::Ready(Ok(())) => return Poll::Ready(Err(failed.unwrap_or_else(end_of_stream))),
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            Poll::Pending if failed.is_some() && !progress => {
-                return Poll::Ready(Err(failed.unwrap_or_else(end_of_stream)));
-            }
-            Poll::Pending => {}
+        ready!(self.transport.poll_read(cx, &mut buffer))?;
+        if buffer.filled().is_empty() {
+            return Poll::Ready(Err(end_of_stream()));
         }
-        if progress {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
-        }
+        self.parser.push(buffer.filled());
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -303,59 +288,4 @@ fn end_of_stream() -> io::Error {
         io::ErrorKind::UnexpectedEof,
         "the server closed the connection",
     )
-}
-
-/// What of a flight is on its way out.
-#[derive(Default)]
-struct Outbox {
-    buffer: Vec<u8>,
-    taken: usize,
-    written_octets: usize,
-    /// The flight has no more octets to give.
-    drained: bool,
-    /// All of them have been given to the network.
-    done: bool,
-}
-
-impl Outbox {
-    /// Every octet has left this program's hands, though perhaps not this host.
-    fn sent_all(&self) -> bool {
-        self.drained && self.taken == self.buffer.len()
-    }
-
-    fn refill(&mut self, flight: &mut Flight<'_>) {
-        if self.taken == self.buffer.len() && !self.drained {
-            self.buffer.clear();
-            self.taken = 0;
-            flight.fill(WRITE_OCTETS, &mut self.buffer);
-            self.drained = self.buffer.is_empty();
-        }
-    }
-
-    /// `true` when octets were taken or the last were flushed.
-    fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        transport: &mut Transport,
-        flight: &mut Flight<'_>,
-    ) -> Poll<io::Result<bool>> {
-        if self.done {
-            return Poll::Ready(Ok(false));
-        }
-        self.refill(flight);
-        if self.taken < self.buffer.len() {
-            let n = std::task::ready!(transport.poll_write(cx, &self.buffer[self.taken..]))?;
-            if n == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.taken += n;
-            self.written_octets += n;
-            // At once: whether these were the last octets decides what a loss means.
-            self.refill(flight);
-            return Poll::Ready(Ok(true));
-        }
-        std::task::ready!(transport.poll_flush(cx))?;
-        self.done = true;
-        Poll::Ready(Ok(true))
-    }
 }
