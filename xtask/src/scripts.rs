@@ -24,7 +24,7 @@ local pr = require "postrider"
 local account = pr.account {
   name = "bench", provider = "microsoft365",
   username = "svc-mail@contoso.com", sender = "alerts@contoso.com",
-  messages_per_minute = 1000000, recipients_per_day = 1000000,
+  limits = { messages_per_minute = 1000000 },
   auth = {
     plugin = "oauth", flow = "client_credentials", tenant = "contoso.onmicrosoft.com",
     client_id = "0f1e2d3c-4b5a-4697-8879-6a5b4c3d2e1f",

@@ -326,7 +326,9 @@ impl Stage {
         wall: Option<Duration>,
     ) -> impl Future<Output = Result<(), ScriptError>> + use<> {
         let core = Arc::clone(&self.core);
+        let schedules = Arc::clone(&self.schedules);
         async move {
+            schedules.read().await;
             let budget = Arc::new(core.meter.budget("the script", Kind::Main, wall));
             let args = args
                 .iter()

@@ -78,7 +78,7 @@ pub(crate) fn open(given: Option<&Path>) -> Result<SqliteStore, StoreError> {
     SqliteStore::open(&directory.join(FILE))
 }
 
-/// The store, opened for the first schedule that has a name: a script without one leaves no file.
+/// The store, made for the first schedule that has a name: a script without one leaves no file.
 struct WhenNeeded {
     given: Option<PathBuf>,
     opened: OnceLock<SqliteStore>,
@@ -92,15 +92,28 @@ impl WhenNeeded {
         let store = open(self.given.as_deref())?;
         Ok(self.opened.get_or_init(|| store))
     }
+
+    /// The store, if there is something to read.
+    fn found(&self) -> Result<Option<&SqliteStore>, StoreError> {
+        let is_there = self.opened.get().is_some()
+            || state::directory(self.given.as_deref()).is_ok_and(|at| at.join(FILE).exists());
+        is_there.then(|| self.store()).transpose()
+    }
 }
 
 impl Store for WhenNeeded {
     fn load(&self, name: &str, now: Timestamp) -> Result<Option<Row>, StoreError> {
-        self.store()?.load(name, now)
+        match self.found()? {
+            Some(store) => store.load(name, now),
+            None => Ok(None),
+        }
     }
 
     fn all(&self, now: Timestamp) -> Result<Vec<(String, Row)>, StoreError> {
-        self.store()?.all(now)
+        match self.found()? {
+            Some(store) => store.all(now),
+            None => Ok(Vec::new()),
+        }
     }
 
     fn change(
@@ -113,7 +126,10 @@ impl Store for WhenNeeded {
     }
 
     fn history(&self, name: &str, limit: usize) -> Result<Vec<PastRun>, StoreError> {
-        self.store()?.history(name, limit)
+        match self.found()? {
+            Some(store) => store.history(name, limit),
+            None => Ok(Vec::new()),
+        }
     }
 }
 

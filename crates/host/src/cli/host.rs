@@ -17,7 +17,7 @@ use crate::control::work::{
 use crate::control::{Client, Trouble};
 use crate::failure::Failure;
 use crate::lua::SendRequest;
-use crate::serve;
+use crate::serve::{self, Once};
 
 /// Whoever does the work.
 pub(super) struct Host {
@@ -170,11 +170,11 @@ impl Host {
     }
 
     /// Runs a schedule to its end.
-    pub(super) async fn run_schedule(&self, name: &str) -> Result<RunReport, Failure> {
+    pub(super) async fn run_schedule(&self, name: &str) -> Result<Once, Failure> {
         if let Some(daemon) = &self.daemon
             && let Some(answer) = heard(daemon.run_schedule(name).await)?
         {
-            return Ok(answer);
+            return Ok(Once::Ran(answer));
         }
         serve::run_once(&self.settings, name).await
     }

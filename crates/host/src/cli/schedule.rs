@@ -11,6 +11,7 @@ use crate::app::Moment;
 use crate::control::schedules::{RunError, RunReport, ScheduleStatus, Switch};
 use crate::failure::Failure;
 use crate::lua::ScriptError;
+use crate::serve::Once;
 use crate::when;
 
 /// What to do with schedules.
@@ -32,9 +33,10 @@ Examples:
   postrider schedule run report && echo sent
 
 Where no daemon runs, the scripts of the configuration are loaded, and nothing but this schedule
-runs. With a daemon, Ctrl-C ends the waiting and not the run.
-Exit status: 0 it went well, 66 there is no such schedule, 75 it runs already, else as for the error
-that it failed with.")]
+runs. Ctrl-C then waits for its end, for serve.shutdown_timeout at most; a second one does not.
+With a daemon, Ctrl-C ends the waiting and not the run.
+Exit status: 0 it went well, 66 there is no such schedule, 75 it runs already, 130 or 143 it was
+interrupted or terminated, else as for the error that it failed with.")]
     Run {
         /// The schedule's name
         name: String,
@@ -131,7 +133,13 @@ async fn list(host: &Host, output: &Output) -> Result<ExitCode, Failure> {
 }
 
 async fn run_now(name: &str, host: &Host, output: &Output) -> Result<ExitCode, Failure> {
-    let run = host.run_schedule(name).await?;
+    let run = match host.run_schedule(name).await? {
+        Once::Ran(run) => run,
+        Once::Stopped(by) => {
+            output.note(&format!("{}: {name} was not waited for", by.name()));
+            return Ok(ExitCode::from(by.exit_code()));
+        }
+    };
     output.json(&run);
     let Some(error) = run.error else {
         let ok = output.good("ok");

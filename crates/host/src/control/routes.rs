@@ -257,12 +257,12 @@ async fn run_schedule(State(daemon): Host, Path(name): Path<String>, request: Re
 }
 
 async fn pause(State(daemon): Host, Path(name): Path<String>) -> Answer {
-    let standing = schedules::switch(daemon.app().scheduler(), &name, Switch::Pause)?;
+    let standing = schedules::switch(daemon.app().scheduler(), &name, Switch::Pause).await?;
     Ok(Json(standing).into_response())
 }
 
 async fn resume(State(daemon): Host, Path(name): Path<String>) -> Answer {
-    let standing = schedules::switch(daemon.app().scheduler(), &name, Switch::Resume)?;
+    let standing = schedules::switch(daemon.app().scheduler(), &name, Switch::Resume).await?;
     Ok(Json(standing).into_response())
 }
 
@@ -277,7 +277,7 @@ async fn history(State(daemon): Host, Path(name): Path<String>, uri: Uri) -> Ans
         };
         limit = count;
     }
-    let runs = schedules::history(daemon.app().scheduler(), &name, limit)?;
+    let runs = schedules::history(daemon.app().scheduler(), &name, limit).await?;
     Ok(Json(runs).into_response())
 }
 

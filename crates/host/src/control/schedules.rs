@@ -3,24 +3,16 @@
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use postrider_schedule::{
-    JobError, PastRun, Reason, ScheduleError, Scheduler, Standing, Store, StoreError,
+    JobError, PastRun, ScheduleError, Scheduler, Standing, Store, StoreError,
 };
 use serde::{Deserialize, Serialize};
-use tokio::time::sleep;
 
 use crate::app::{Moment, schedules};
 use crate::failure::Failure;
 use crate::state;
-
-/// How often it is looked whether a run has ended.
-const GLANCE: Duration = Duration::from_millis(50);
-
-/// Among how many of the latest runs the one that was asked for is: others may end meanwhile.
-const LATEST: usize = 10;
 
 /// How a schedule stands.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -146,28 +138,28 @@ pub(crate) fn list(scheduler: &Scheduler) -> Vec<ScheduleStatus> {
 }
 
 /// Pauses a schedule in force, or lets it go on: how it stands then.
-pub(crate) fn switch(
+pub(crate) async fn switch(
     scheduler: &Scheduler,
     name: &str,
     switch: Switch,
 ) -> Result<ScheduleStatus, Failure> {
     standing(scheduler, name)?;
     match switch {
-        Switch::Pause => scheduler.pause(name),
-        Switch::Resume => scheduler.resume(name),
+        Switch::Pause => scheduler.pause(name).await,
+        Switch::Resume => scheduler.resume(name).await,
     }
     .map_err(refused)?;
     standing(scheduler, name)
 }
 
 /// The latest runs of a schedule in force, the latest first.
-pub(crate) fn history(
+pub(crate) async fn history(
     scheduler: &Scheduler,
     name: &str,
     limit: usize,
 ) -> Result<Vec<RunReport>, Failure> {
     standing(scheduler, name)?;
-    let runs = scheduler.history(name, limit).map_err(refused)?;
+    let runs = scheduler.history(name, limit).await.map_err(refused)?;
     Ok(runs.into_iter().map(RunReport::from).collect())
 }
 
@@ -186,19 +178,9 @@ pub(crate) fn keep_only(scheduler: &Scheduler, name: &str) -> Result<(), Failure
 
 /// The same to its end.
 pub(crate) async fn run(scheduler: &Scheduler, name: &str) -> Result<RunReport, Failure> {
-    let latest = || scheduler.history(name, LATEST).map_err(refused);
-    let before = latest()?.first().map_or(0, |run| run.number);
-    begin(scheduler, name)?;
-    loop {
-        let runs = latest()?;
-        let ours = |run: &PastRun| run.number > before && run.reason == Reason::Manual;
-        if let Some(run) = runs.into_iter().find(ours) {
-            return Ok(run.into());
-        }
-        // A reload may have taken it away before it began.
-        standing(scheduler, name)?;
-        sleep(GLANCE).await;
-    }
+    standing(scheduler, name)?;
+    let ended = scheduler.run_to_its_end(name).await;
+    ended.map(RunReport::from).map_err(refused)
 }
 
 fn standing(scheduler: &Scheduler, name: &str) -> Result<ScheduleStatus, Failure> {
@@ -227,6 +209,7 @@ fn refused(error: ScheduleError) -> Failure {
     match error {
         ScheduleError::Unknown(name) => unknown(&name, std::iter::empty()),
         ScheduleError::Running(_) => Failure::new("schedule.running", message).retryable(),
+        ScheduleError::Stopping => Failure::new("serve.stopping", message).retryable(),
         ScheduleError::Store(error) => out_of_reach(&error),
         _ => Failure::new("schedule.refused", message),
     }

@@ -43,7 +43,7 @@ use crate::metrics;
 use crate::signals::{Signals, Stop, Told};
 use crate::state;
 
-pub(crate) use once::run_once;
+pub(crate) use once::{Once, run_once};
 
 /// How a daemon ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
