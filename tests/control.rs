@@ -3,19 +3,20 @@
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read as _;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 use serde_json::{Value, json};
+use support::curl::Curl;
 use support::daemon::Daemon;
 use support::home::Home;
+use support::openmetrics::{read_by_a_stranger, samples};
 use support::sandbox::{Sandbox, read_mail};
-use support::{Ended, find_program, free_port, root, run, run_with, skip, write_private};
+use support::{Ended, free_port, run_with, skip, write_private};
 
 /// A daemon's home with the sandbox's accounts; the client secret is for the story to give away.
 fn home(sandbox: &Sandbox, more: &str) -> Home {
@@ -298,56 +299,15 @@ fn an_account_that_is_not_there_is_told_of_before_the_message_is_read() {
     }
 }
 
-/// Asks with curl: the status, and the body as JSON.
-struct Curl<'a>(&'a Home);
-
-impl Curl<'_> {
-    #[track_caller]
-    fn ask(&self, arguments: &[&str], path: &str) -> (u16, Value) {
-        let ended = run(Command::new("curl")
-            .args(["--silent", "--show-error", "--unix-socket"])
-            .arg(self.0.state().join("control.sock"))
-            .args(["--write-out", "\n%{http_code}"])
-            .args(arguments)
-            .arg(format!("http://postrider{path}")))
-        .expect_status(0);
-        let (body, status) = ended.stdout.rsplit_once('\n').unwrap();
-        let body = serde_json::from_str(body).unwrap_or_else(|_| json!(body));
-        (status.parse().unwrap(), body)
-    }
-
-    #[track_caller]
-    fn get(&self, path: &str) -> Value {
-        let (status, body) = self.ask(&[], path);
-        assert_eq!(status, 200, "{path} {body}");
-        body
-    }
-
-    #[track_caller]
-    fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        self.ask(&["--data", &body.to_string()], path)
-    }
-
-    #[track_caller]
-    fn refused(&self, arguments: &[&str], path: &str, status: u16, code: &str) {
-        let (found, body) = self.ask(arguments, path);
-        assert_eq!(
-            (found, &body["error"]["code"]),
-            (status, &json!(code)),
-            "{body}"
-        );
-    }
-}
-
 #[test]
 fn curl_asks_for_everything() {
-    if find_program("curl").is_none() {
-        return skip("curl is not installed");
+    if Curl::is_missing() {
+        return;
     }
     let sandbox = Sandbox::start();
     let home = home(&sandbox, "");
     let daemon = only_the_daemon_knows(&sandbox, &home);
-    let curl = Curl(&home);
+    let curl = Curl::over(&home.state().join("control.sock"));
     let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode(home.state().join("control.sock")), 0o600);
     assert_eq!(mode(home.state()), 0o700);
@@ -366,9 +326,10 @@ fn curl_asks_for_everything() {
     );
     assert!(!shown.to_string().contains(sandbox.client_secret().1));
 
-    let (status, token) = curl.ask(&["--request", "POST"], "/v1/accounts/sandbox/token");
-    assert_eq!((status, &token["token_type"]), (200, &json!("Bearer")));
-    assert_eq!(token["access_token"], home.token("sandbox"));
+    let token = curl.ask(&["--request", "POST"], "/v1/accounts/sandbox/token");
+    assert_eq!(token.status, 200, "{}", token.body);
+    assert_eq!(token.json()["token_type"], "Bearer");
+    assert_eq!(token.json()["access_token"], home.token("sandbox"));
     let (status, rotated) = curl.post("/v1/accounts/sandbox/rotate", &json!({ "force": true }));
     assert_eq!((status, &rotated["outcome"]), (200, &json!("refreshed")));
     let (status, checked) = curl.post("/v1/accounts/sandbox/check", &json!({}));
@@ -545,84 +506,24 @@ fn schedules_are_seen_and_run_without_a_daemon() {
     assert!(wrong.stderr.contains("wrong.lua:"), "{wrong:?}");
 }
 
-/// A scrape, as the reference parser reads it; or why that is not there.
-fn read_by_a_stranger(text: &str) -> Result<Vec<Value>, String> {
-    let peers = root().join("tests/peers");
-    let python = peers.join("venv/bin/python");
-    if !python.exists() {
-        return Err(
-            "prometheus-client is not installed (python3 -m venv tests/peers/venv, then \
-             tests/peers/venv/bin/pip install -r tests/peers/requirements.txt)"
-                .to_owned(),
-        );
-    }
-    let ended = run_with(Command::new(python).arg(peers.join("openmetrics.py")), text);
-    let ended = ended.expect_status(0);
-    Ok(ended.json().as_array().unwrap().clone())
-}
-
-/// The samples of a scrape, each as `name{label="value"}`: lines that are nothing else are a
-/// mistake, and so is a sample that comes twice or belongs to no family.
-fn samples(text: &str) -> BTreeMap<String, f64> {
-    let mut lines = text.lines();
-    assert_eq!(lines.next_back(), Some("# EOF"));
-    let mut family = "";
-    let mut families = BTreeSet::new();
-    let mut samples = BTreeMap::new();
-    for line in lines {
-        if let Some(comment) = line.strip_prefix("# ") {
-            let [keyword, name, _] = comment.splitn(3, ' ').collect::<Vec<_>>()[..] else {
-                panic!("{line}");
-            };
-            assert!(["HELP", "TYPE", "UNIT"].contains(&keyword), "{line}");
-            if name != family {
-                assert!(families.insert(name), "{name} comes twice");
-                family = name;
-            }
-            continue;
-        }
-        let (sample, value) = line.rsplit_once(' ').expect(line);
-        assert!(sample.starts_with(family), "{line} is not of {family}");
-        let value = value.parse().expect(line);
-        assert!(samples.insert(sample.to_owned(), value).is_none(), "{line}");
-    }
-    samples
-}
-
-/// Where a daemon's metrics are.
-struct Scraped(String);
-
-impl Scraped {
-    /// A home with schedules, and metrics at a port of its own.
-    fn home(sandbox: &Sandbox) -> (Home, Self) {
-        let home = with_schedules(sandbox);
-        let file = home.path().join("postrider.toml");
-        let address = format!("127.0.0.1:{}", free_port());
-        let serve = format!("[serve]\nmetrics = \"{address}\"\n");
-        let config = fs::read_to_string(&file).unwrap();
-        write_private(&file, config.replacen("[serve]\n", &serve, 1));
-        (home, Self(address))
-    }
-
-    /// Asks with curl: the body, then the status and the type.
-    #[track_caller]
-    fn ask(&self, arguments: &[&str], path: &str) -> (String, String) {
-        let mut curl = Command::new("curl");
-        let curl = curl.args(["--silent", "--show-error", "--write-out"]);
-        let curl = curl.arg("\n%{http_code} %{content_type}").args(arguments);
-        let ended = run(curl.arg(format!("http://{}{path}", self.0))).expect_status(0);
-        let (body, head) = ended.stdout.rsplit_once('\n').unwrap();
-        (body.to_owned(), head.to_owned())
-    }
+/// A home with schedules, whose daemon is asked for metrics.
+fn with_metrics(sandbox: &Sandbox) -> (Home, Curl) {
+    let home = with_schedules(sandbox);
+    let file = home.path().join("postrider.toml");
+    let address = format!("127.0.0.1:{}", free_port());
+    let serve = format!("[serve]\nmetrics = \"{address}\"\n");
+    let config = fs::read_to_string(&file).unwrap();
+    write_private(&file, config.replacen("[serve]\n", &serve, 1));
+    (home, Curl::at(&address))
 }
 
 #[test]
 fn what_the_daemon_counts_can_be_scraped() {
-    if find_program("curl").is_none() {
-        return skip("curl is not installed");
+    if Curl::is_missing() {
+        return;
     }
     let sandbox = Sandbox::start();
-    let (home, scraped) = Scraped::home(&sandbox);
+    let (home, curl) = with_metrics(&sandbox);
     let daemon = only_the_daemon_knows(&sandbox, &home);
 
     let token = home.token("sandbox");
@@ -641,12 +542,15 @@ fn what_the_daemon_counts_can_be_scraped() {
     home.run(["schedule", "run", "bad/one two"])
         .expect_status(1);
     home.run(["schedule", "pause", "good"]).expect_status(0);
+    let before = samples(&curl.ask(&[], "/metrics").body);
     home.run(["reload"]).expect_status(0);
 
-    let (text, head) = scraped.ask(&[], "/metrics");
+    let scraped = curl.ask(&[], "/metrics");
+    let (status, kind, text) = (scraped.status, scraped.content_type, scraped.body);
+    assert_eq!(status, 200, "{text}");
     assert!(
-        head.starts_with("200 application/openmetrics-text; version=1.0.0"),
-        "{head}"
+        kind.starts_with("application/openmetrics-text; version=1.0.0"),
+        "{kind}"
     );
     let found = samples(&text);
     for (sample, value) in [
@@ -655,6 +559,18 @@ fn what_the_daemon_counts_can_be_scraped() {
             1.0,
         ),
         (r#"postrider_refreshes_total{result="ok"}"#, 2.0),
+        (
+            r#"postrider_plugin_calls_total{plugin="oauth",operation="create",result="ok"}"#,
+            1.0,
+        ),
+        (
+            r#"postrider_plugin_calls_total{plugin="oauth",operation="obtain",result="ok"}"#,
+            2.0,
+        ),
+        (
+            r#"postrider_plugin_calls_total{plugin="oauth",operation="sasl",result="ok"}"#,
+            1.0,
+        ),
         (
             r#"postrider_schedule_runs_total{schedule="good",result="ok"}"#,
             1.0,
@@ -665,11 +581,20 @@ fn what_the_daemon_counts_can_be_scraped() {
         ),
         (r#"postrider_reloads_total{result="ok"}"#, 1.0),
         ("postrider_generation", 2.0),
-        (r#"postrider_schedules{state="all"}"#, 3.0),
-        (r#"postrider_schedules{state="paused"}"#, 1.0),
-        (r#"postrider_tokens{state="fresh"}"#, 1.0),
+        ("postrider_schedules", 3.0),
+        ("postrider_schedules_paused", 1.0),
+        (r#"postrider_accounts{state="fresh"}"#, 1.0),
+        (r#"postrider_lua_calls_total{script="plan.lua"}"#, 2.0),
+        (r#"postrider_lua_errors_total{script="plan.lua"}"#, 1.0),
     ] {
         assert_eq!(found.get(sample), Some(&value), "{sample} in {text}");
+    }
+    // Though everything was loaded anew, no counter went back.
+    let counters = before
+        .iter()
+        .filter(|(sample, _)| sample.contains("_total"));
+    for (sample, value) in counters {
+        assert!(found.get(sample) >= Some(value), "{sample} in {text}");
     }
     let memory = found.get(r#"postrider_lua_memory_bytes{script="plan.lua"}"#);
     assert!(memory.is_some_and(|octets| *octets > 1000.0), "{text}");
@@ -698,21 +623,20 @@ fn what_the_daemon_counts_can_be_scraped() {
 
 #[test]
 fn its_health_is_told_to_who_asks_by_the_address() {
-    if find_program("curl").is_none() {
-        return skip("curl is not installed");
+    if Curl::is_missing() {
+        return;
     }
     let sandbox = Sandbox::start();
-    let (home, scraped) = Scraped::home(&sandbox);
+    let (home, curl) = with_metrics(&sandbox);
     let daemon = only_the_daemon_knows(&sandbox, &home);
 
-    let (health, head) = scraped.ask(&[], "/healthz");
-    let health: Value = serde_json::from_str(&health).unwrap();
-    assert_eq!(
-        (head.as_str(), &health["ok"]),
-        ("200 application/json", &json!(true))
-    );
-    let (again, _) = scraped.ask(&["--header", "Host: localhost:1"], "/metrics");
-    assert!(!again.is_empty());
+    let health = curl.get("/healthz");
+    assert_eq!(health["ok"], true, "{health}");
+    for check in ["running", "scheduler", "vault"] {
+        assert_eq!(health["checks"][check]["ok"], true, "{health}");
+    }
+    let again = curl.ask(&["--header", "Host: localhost:1"], "/metrics");
+    assert_eq!(again.status, 200);
     // A page in a browser, led here by a name of its own.
     for host in [
         "evil.example",
@@ -720,17 +644,12 @@ fn its_health_is_told_to_who_asks_by_the_address() {
         "localhost.evil.example",
     ] {
         for path in ["/metrics", "/healthz"] {
-            let (body, head) = scraped.ask(&["--header", &format!("Host: {host}")], path);
-            assert!(head.starts_with("421 "), "{host} {head} {body}");
-            assert!(!body.contains("postrider"), "{body}");
+            let answer = curl.ask(&["--header", &format!("Host: {host}")], path);
+            assert_eq!(answer.status, 421, "{host} {}", answer.body);
+            assert!(!answer.body.contains("postrider"), "{}", answer.body);
         }
     }
-    assert!(scraped.ask(&[], "/v1/status").1.starts_with("404 "));
-    assert!(
-        scraped
-            .ask(&["--data", "x"], "/metrics")
-            .1
-            .starts_with("405 ")
-    );
+    assert_eq!(curl.ask(&[], "/v1/status").status, 404);
+    assert_eq!(curl.ask(&["--data", "x"], "/metrics").status, 405);
     daemon.terminate().expect_status(0);
 }

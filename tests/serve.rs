@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -552,6 +553,235 @@ fn a_call_that_does_not_end_is_cut_off_in_time_and_a_second_signal_does_not_wait
 }
 
 #[test]
+fn a_reload_asked_for_while_it_starts_follows_the_start() {
+    let home = home("");
+    let gate = Gate::new();
+    let path = script(
+        &home,
+        "a.lua",
+        &format!("require('postrider').http.get('{}')", gate.url()),
+    );
+    let daemon = Daemon::begin(&mut home.postrider(["serve"]), &home);
+    let answer = gate.knock();
+    write_private(&path, "require 'postrider'");
+    daemon.signal(Signal::HUP);
+    answer();
+
+    daemon.told("READY=1\nSTATUS=generation 1");
+    daemon.told("READY=1\nSTATUS=generation 2");
+    daemon.terminate().expect_status(0);
+}
+
+#[test]
+fn the_watchdog_hears_of_life_to_the_end() {
+    let home = home("");
+    let gate = Gate::new();
+    script(
+        &home,
+        "a.lua",
+        &format!(
+            "local pr = require 'postrider'
+             pr.every('1h', function() pr.http.get('{}') end, {{ name = 'slow' }})",
+            gate.url()
+        ),
+    );
+    let mut serve = home.postrider(["serve"]);
+    let daemon = Daemon::started_by(serve.env("WATCHDOG_USEC", "200000"), &home);
+    run_now(&daemon, "slow");
+    let answer = gate.knock();
+    daemon.signal(Signal::TERM);
+    daemon.told("STOPPING=1");
+
+    for _ in 0..3 {
+        daemon.told("WATCHDOG=1");
+    }
+    answer();
+    let ended = daemon.end().expect_status(0);
+    assert!(
+        !ended.stderr.contains("does not answer itself"),
+        "{}",
+        ended.stderr
+    );
+}
+
+/// What somebody does to the files of a daemon that runs.
+struct Mishap {
+    what: &'static str,
+    happens: fn(&Home),
+    /// What the reload then says.
+    told: &'static [&'static str],
+}
+
+const MISHAPS: [Mishap; 7] = [
+    Mishap {
+        what: "the configuration is removed, and there is another",
+        happens: |home| {
+            fs::rename(home.path().join("postrider.toml"), home.path().join("kept")).unwrap();
+            let theirs = home.path().join(".config/postrider");
+            fs::create_dir_all(&theirs).unwrap();
+            write_private(&theirs.join("postrider.toml"), "");
+        },
+        told: &["postrider.toml", "No such file"],
+    },
+    Mishap {
+        what: "the configuration is written in pieces",
+        happens: |home| home.configure("[scripts]\ndir = \"scripts.d\"\n\n[serve]\nwatch = fal"),
+        told: &["postrider.toml:5"],
+    },
+    Mishap {
+        what: "the scripts are removed",
+        happens: |home| {
+            fs::rename(home.path().join("scripts.d"), home.path().join("away")).unwrap();
+        },
+        told: &[
+            "scripts.d: the directory of scripts cannot be read",
+            "No such file",
+        ],
+    },
+    Mishap {
+        what: "a script becomes a pipe",
+        happens: |home| {
+            let path = replaced(home);
+            rustix::fs::mkfifoat(rustix::fs::CWD, path, 0o600.into()).unwrap();
+        },
+        told: &["a.lua: the script is a named pipe, not a file"],
+    },
+    Mishap {
+        what: "a script becomes a link to itself",
+        happens: |home| {
+            let path = replaced(home);
+            std::os::unix::fs::symlink(&path, &path).unwrap();
+        },
+        told: &["a.lua", "Too many levels of symbolic links"],
+    },
+    Mishap {
+        what: "a script becomes a device without end",
+        happens: |home| std::os::unix::fs::symlink("/dev/zero", replaced(home)).unwrap(),
+        told: &["a.lua: the script is a device, not a file"],
+    },
+    Mishap {
+        what: "a script is no text",
+        happens: |home| drop(script(home, "a.lua", "\u{1b}Lua\u{0}\u{0}")),
+        told: &["a.lua"],
+    },
+];
+
+/// Where the script was.
+fn replaced(home: &Home) -> PathBuf {
+    let path = home.path().join("scripts.d/a.lua");
+    fs::remove_file(&path).unwrap();
+    path
+}
+
+#[test]
+fn whatever_becomes_of_its_files_the_daemon_goes_on_and_says_what_is_wrong() {
+    for Mishap {
+        what,
+        happens,
+        told,
+    } in MISHAPS
+    {
+        let home = home("");
+        home.configure(&config("watch_interval = \"100ms\"", ""));
+        script(
+            &home,
+            "a.lua",
+            "require('postrider').every('1h', function() end, { name = 'hourly' })",
+        );
+        let daemon = Daemon::start(&home);
+
+        happens(&home);
+
+        // It notices by itself, and says the same to who asks.
+        let noticed = daemon.told("last reload failed");
+        let (_, answer) = daemon.ask("POST", "/v1/reload");
+        let status = daemon.status();
+        let message = status["last_reload"]["message"].as_str().unwrap();
+        for part in told {
+            assert!(message.contains(part), "{what}: {part} is not in {message}");
+        }
+        let asked = answer["error"]["message"].as_str().unwrap();
+        assert!(message.contains(asked), "{what}: {answer}");
+        assert!(
+            noticed.contains("generation 1, 1 script, 1 schedule"),
+            "{what}: {noticed}"
+        );
+        run_to_its_end(&daemon, "hourly");
+
+        // And takes up what is put right.
+        let _ = fs::remove_dir_all(home.path().join("scripts.d"));
+        fs::create_dir(home.path().join("scripts.d")).unwrap();
+        script(&home, "b.lua", "require 'postrider'");
+        home.configure(&config("watch = false", ""));
+        daemon.told("READY=1\nSTATUS=generation 2, 1 script, 0 schedules");
+        daemon.terminate().expect_status(0);
+    }
+}
+
+#[test]
+fn what_keeps_it_from_starting_is_told_with_its_place_and_what_to_do() {
+    let deep = format!("socket = \"{}/control.sock\"", "d".repeat(120));
+    for (serve, status, told) in [
+        (
+            deep.as_str(),
+            78,
+            &[
+                "the path of the control socket is too long",
+                "set serve.socket to a shorter path",
+            ][..],
+        ),
+        (
+            "socket = \"scripts.d\"",
+            78,
+            &[
+                "something else is in its place",
+                "scripts.d",
+                "set serve.socket to another path",
+            ],
+        ),
+        (
+            "metrics = \"0.0.0.0:9464\"",
+            78,
+            &[
+                "serve.metrics",
+                "postrider.toml:5:11",
+                "danger_metrics_anywhere",
+            ],
+        ),
+        ("metrics = 9464", 78, &["postrider.toml:5:11", "metrics"]),
+        (
+            "shutdwn_timeout = \"1s\"",
+            78,
+            &["postrider.toml:5:1", "shutdown_timeout"],
+        ),
+    ] {
+        let home = home("");
+        home.configure(&config(serve, ""));
+        let ended = home.run(["serve"]).expect_status(status);
+        for part in told {
+            assert!(
+                ended.stderr.contains(part),
+                "{serve}: {part} is not in {}",
+                ended.stderr
+            );
+        }
+        assert!(!home.state().join("control.sock").exists());
+    }
+
+    // The state directory is a file, and then one that anybody may write to.
+    let home = home("");
+    write_private(&home.state(), "");
+    let ended = home.run(["serve"]).expect_status(78);
+    let state = home.state().display().to_string();
+    assert!(ended.stderr.contains(&state), "{}", ended.stderr);
+    fs::remove_file(home.state()).unwrap();
+    fs::create_dir(home.state()).unwrap();
+    fs::set_permissions(home.state(), fs::Permissions::from_mode(0o777)).unwrap();
+    let ended = home.run(["serve"]).expect_status(78);
+    assert!(ended.stderr.contains("chmod"), "{}", ended.stderr);
+}
+
+#[test]
 fn a_script_that_does_not_load_keeps_the_daemon_from_starting() {
     let home = home("");
     let path = script(
@@ -614,12 +844,24 @@ fn an_account_whose_files_are_not_there_yet_is_tried_again_and_keeps_nobody_from
     fs::copy(sandbox.ca_file(), home.path().join("later.pem")).unwrap();
     let there = daemon.says("set up\"");
     assert_eq!(there["account"], "later", "{there}");
-    assert_eq!(later()["state"], "ready");
     assert_eq!(
         daemon.said("not set up, and tried again").len(),
         1,
         "said once"
     );
+    let standing = later();
+    assert_eq!(standing["state"], "needs_secret", "{standing}");
+    let why = standing["message"].as_str().unwrap();
+    assert!(why.starts_with("client_secret: "), "{why}");
+    assert!(why.contains("later.secret"), "{why}");
+    let shown = home.run(["status"]).expect_status(0);
+    assert!(
+        shown
+            .stdout
+            .contains("later: needs secret: client_secret: "),
+        "{shown:?}"
+    );
+    assert!(shown.stdout.contains("\n  try: "), "{shown:?}");
     let (status, answer) = daemon.ask("POST", "/v1/accounts/later/token");
     assert!(
         status >= 400 && holds(&answer, "later.secret"),
@@ -627,6 +869,7 @@ fn an_account_whose_files_are_not_there_yet_is_tried_again_and_keeps_nobody_from
     );
 
     write_private(&home.path().join("later.secret"), sandbox.client_secret().1);
+    assert_eq!(later()["state"], "ready");
     let (status, answer) = daemon.ask("POST", "/v1/accounts/later/token");
     assert_eq!(status, 200, "{answer}");
     daemon.terminate().expect_status(0);

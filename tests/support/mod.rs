@@ -5,11 +5,13 @@
 pub(crate) mod browser;
 pub(crate) mod clock;
 pub(crate) mod crowd;
+pub(crate) mod curl;
 pub(crate) mod daemon;
 pub(crate) mod home;
 pub(crate) mod http;
 pub(crate) mod needles;
 pub(crate) mod openid;
+pub(crate) mod openmetrics;
 pub(crate) mod person;
 pub(crate) mod sandbox;
 pub(crate) mod webhook;

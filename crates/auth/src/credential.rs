@@ -30,6 +30,7 @@ use crate::load::LoadedPlugin;
 use crate::sasl::SaslFlow;
 use crate::scrub::one_line;
 use crate::settings::InstanceSettings;
+use crate::tally::Tally;
 pub use login::PendingLogin;
 
 /// How long a person has to sign in: a device code lives fifteen minutes.
@@ -58,6 +59,8 @@ pub struct Environment {
     pub interaction: Arc<dyn Interaction>,
     /// Keeps tokens.
     pub keeper: Keeper,
+    /// Hears how calls of plugins end.
+    pub tally: Arc<dyn Tally>,
 }
 
 impl fmt::Debug for Environment {
@@ -409,9 +412,12 @@ impl Shared {
         let mut flow = self.begin(op, input).await?;
         let rest = flow.run().await;
         rest.and_then(|rest| self.obtained(rest, flow.requested_at()))
-            .map_err(|error| NotObtained {
-                unheard: flow.is_unheard(&error),
-                error,
+            .map_err(|error| {
+                let error = flow.failed(error);
+                NotObtained {
+                    unheard: flow.is_unheard(&error),
+                    error,
+                }
             })
     }
 

@@ -83,6 +83,21 @@ pub enum AuthErrorKind {
 }
 
 impl AuthErrorKind {
+    /// Its name, for who counts or reports it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::NeedsUser => "needs_user",
+            Self::InvalidGrant => "invalid_grant",
+            Self::Transient => "transient",
+            Self::Denied => "denied",
+            Self::Protocol => "protocol",
+            Self::Unsupported => "unsupported",
+            Self::Internal => "internal",
+            Self::Unresponsive => "unresponsive",
+        }
+    }
+
     /// Whether the same attempt may succeed later with nothing changed.
     pub fn is_transient(self) -> bool {
         self == Self::Transient

@@ -36,6 +36,7 @@ use crate::load::LoadedPlugin;
 use crate::load::describe::secret_names;
 use crate::scrub::{MESSAGE_CHARS, Scrubber, one_line};
 use crate::settings::{InstanceSettings, SecretSource};
+use crate::tally::CallOutcome;
 use hosts::AllowList;
 use redirect::Listener;
 pub use redirect::ReturnedBrowser;
@@ -119,15 +120,29 @@ impl Context {
             &self.account,
             Arc::clone(&self.scrubber),
         );
-        Instance::create(
+        let created = Instance::create(
             self.plugin.functions(),
             self.json(&config)?,
             log,
             self.plugin.deadline(),
         )
         .await
-        .map_err(|error| self.call_failed(error))?
-        .map_err(|returned| self.plugin_failed("create", returned))
+        .map_err(|error| self.call_failed(error))
+        .and_then(|created| created.map_err(|returned| self.plugin_failed("create", returned)));
+        self.tell(
+            "create",
+            match &created {
+                Ok(_) => CallOutcome::Ok,
+                Err(error) => CallOutcome::Failed(error.kind),
+            },
+        );
+        created
+    }
+
+    /// Tells whoever counts how a call of the plugin ended.
+    fn tell(&self, operation: &'static str, outcome: CallOutcome) {
+        let tally = &self.environment.tally;
+        tally.called(self.plugin.name(), operation, outcome);
     }
 
     /// The hosts it may reach, as one text: which provider it is.
@@ -236,6 +251,8 @@ pub(crate) struct Flow {
     asked: bool,
     /// What came of the last request is not known.
     unheard: bool,
+    /// How it has ended, should it be dropped now.
+    outcome: CallOutcome,
 }
 
 /// What the plugin said last.
@@ -265,21 +282,24 @@ impl Flow {
         input: &impl Serialize,
     ) -> Result<Self, AuthError> {
         let octets = context.json(input)?;
-        let (flow, returned) = instance
-            .begin(op, octets)
-            .await
-            .map_err(|error| context.call_failed(error))?;
         let mut this = Self {
             requested_at: context.environment.clock.now(),
             context,
             op,
-            entered: flow,
+            entered: None,
             turn: Turn::Spent,
             actions: 0,
             listener: None,
             asked: false,
             unheard: false,
+            outcome: CallOutcome::Abandoned,
         };
+        let (flow, returned) = match instance.begin(op, octets).await {
+            Ok(begun) => begun,
+            Err(error) => return Err(this.call_failed(error)),
+        };
+        this.requested_at = this.context.environment.clock.now();
+        this.entered = flow;
         this.take(returned)?;
         Ok(this)
     }
@@ -292,10 +312,13 @@ impl Flow {
                 Turn::Finished(output) => return Ok(Rest::Finished(output)),
                 Turn::Spent => return Err(self.broken("it has ended already")),
                 Turn::Act(action) => match *action {
+                    // A server that is content says nothing more, and the flow is dropped.
                     Action::SaslStart(start) if self.op == Op::Sasl => {
+                        self.outcome = CallOutcome::Ok;
                         return Ok(Rest::Start(start));
                     }
                     Action::SaslSend(octets) if self.op == Op::Sasl => {
+                        self.outcome = CallOutcome::Ok;
                         return Ok(Rest::Send(octets));
                     }
                     action => {
@@ -315,16 +338,28 @@ impl Flow {
         let Some(flow) = self.entered.take() else {
             return Err(self.broken("it has ended already"));
         };
+        self.outcome = CallOutcome::Abandoned;
         let event = self.context.json(&Event {
             now_ms: unix_ms(self.context.environment.clock.now()),
             answer,
         })?;
-        let (flow, returned) = flow
-            .step(event)
-            .await
-            .map_err(|error| self.context.call_failed(error))?;
+        let (flow, returned) = match flow.step(event).await {
+            Ok(stepped) => stepped,
+            Err(error) => return Err(self.call_failed(error)),
+        };
         self.entered = Some(flow);
         self.take(returned)
+    }
+
+    /// It failed with this, whatever the plugin thinks of it.
+    pub(crate) fn failed(&mut self, error: AuthError) -> AuthError {
+        self.outcome = CallOutcome::Failed(error.kind);
+        error
+    }
+
+    fn call_failed(&mut self, error: CallError) -> AuthError {
+        let error = self.context.call_failed(error);
+        self.failed(error)
     }
 
     /// When the provider was last asked: what it granted counts from there.
@@ -365,7 +400,7 @@ impl Flow {
                     }
                     Err(error) => {
                         self.entered = None;
-                        Err(error)
+                        Err(self.failed(error))
                     }
                 }
             }
@@ -375,11 +410,13 @@ impl Flow {
             } => {
                 self.entered = None;
                 self.turn = Turn::Finished(output);
+                self.outcome = CallOutcome::Ok;
                 Ok(())
             }
             failed => {
                 self.entered = None;
-                Err(self.context.plugin_failed(what, failed))
+                let error = self.context.plugin_failed(what, failed);
+                Err(self.failed(error))
             }
         }
     }
@@ -550,6 +587,12 @@ impl Flow {
         let secret = Secret::new(secret.expose_secret());
         self.context.scrubber.learn(secret.expose());
         Ok(Answer::Secret(secret))
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        self.context.tell(name_of(self.op), self.outcome);
     }
 }
 

@@ -26,6 +26,7 @@ mod probe;
 mod sasl;
 mod scrub;
 mod settings;
+mod tally;
 
 pub use clock::{Clock, SystemClock};
 pub use credential::{Credential, Environment, Forgotten, PendingLogin};
@@ -45,3 +46,4 @@ pub use postrider_plugin::wire::{
 };
 pub use sasl::SaslFlow;
 pub use settings::{InstanceSettings, SecretSource, SettingsProblem};
+pub use tally::{CallOutcome, NoTally, Tally};

@@ -22,8 +22,8 @@ use tokio::sync::Semaphore;
 
 use crate::call::DEADLINE;
 use crate::{
-    Clock, Credential, Environment, GrantPolicy, Http, HttpSettings, InstanceSettings, Interaction,
-    Keeper, LoadedPlugin, ProxySetting, SecretSource, Unattended,
+    CallOutcome, Clock, Credential, Environment, GrantPolicy, Http, HttpSettings, InstanceSettings,
+    Interaction, Keeper, LoadedPlugin, ProxySetting, SecretSource, Tally, Unattended,
 };
 
 /// The plugin.
@@ -402,6 +402,19 @@ pub(crate) async fn respond(
 pub(crate) struct World {
     pub(crate) clock: Arc<HandClock>,
     pub(crate) environment: Arc<Environment>,
+    calls: Arc<Calls>,
+}
+
+/// How calls of plugins ended, as `obtain: ok`.
+#[derive(Default)]
+struct Calls(Mutex<Vec<String>>);
+
+impl Tally for Calls {
+    fn called(&self, plugin: &str, operation: &'static str, outcome: CallOutcome) {
+        assert_eq!(plugin, "probe");
+        let mut calls = self.0.lock().unwrap();
+        calls.push(format!("{operation}: {}", outcome.name()));
+    }
 }
 
 impl World {
@@ -411,6 +424,7 @@ impl World {
 
     pub(crate) fn with(interaction: Arc<dyn Interaction>) -> Self {
         let clock = Arc::new(HandClock::default());
+        let calls = Arc::<Calls>::default();
         let environment = Arc::new(Environment {
             http: Http::new(HttpSettings {
                 proxy: ProxySetting::Direct,
@@ -420,8 +434,20 @@ impl World {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             interaction,
             keeper: Keeper::in_memory(Arc::clone(&clock) as Arc<dyn Clock>),
+            tally: Arc::clone(&calls) as Arc<dyn Tally>,
         });
-        Self { clock, environment }
+        Self {
+            clock,
+            environment,
+            calls,
+        }
+    }
+
+    /// How calls of the probe ended since this was last asked, the making of instances aside.
+    pub(crate) fn calls(&self) -> Vec<String> {
+        let mut calls = std::mem::take(&mut *self.calls.0.lock().unwrap());
+        calls.retain(|call| call != "create: ok");
+        calls
     }
 
     /// A credential of the probe.

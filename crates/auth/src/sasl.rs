@@ -32,16 +32,18 @@ impl SaslFlow {
         offered: &[String],
         generation: u64,
     ) -> Result<Self, AuthError> {
-        let start = match rest(&context, &mut flow).await? {
+        let rest = rest(&context, &mut flow).await?;
+        let mut broken = |how| Err(flow.failed(broken(&context, how)));
+        let start = match rest {
             Rest::Start(start) => start,
-            Rest::Send(_) => return Err(broken(&context, "it answers before it starts")),
-            Rest::Finished(_) => return Err(broken(&context, "it ends before it starts")),
+            Rest::Send(_) => return broken("it answers before it starts"),
+            Rest::Finished(_) => return broken("it ends before it starts"),
         };
-        let mechanism = offered
-            .iter()
-            .find(|offered| offered.eq_ignore_ascii_case(&start.mechanism))
-            .ok_or_else(|| broken(&context, "it chose a mechanism the server does not offer"))?
-            .clone();
+        let mut offered = offered.iter();
+        let chosen = offered.find(|offered| offered.eq_ignore_ascii_case(&start.mechanism));
+        let Some(mechanism) = chosen.cloned() else {
+            return broken("it chose a mechanism the server does not offer");
+        };
         Ok(Self {
             context,
             flow,
@@ -80,12 +82,15 @@ impl SaslFlow {
         self.flow.answer(answer).await?;
         match rest(&self.context, &mut self.flow).await? {
             Rest::Send(mut octets) => Ok(std::mem::take(&mut octets.0)),
-            Rest::Start(_) => Err(broken(&self.context, "it starts a second time")),
-            Rest::Finished(_) => Err(broken(
-                &self.context,
-                "it has nothing to say to the server's challenge",
-            )),
+            Rest::Start(_) => Err(self.broken("it starts a second time")),
+            Rest::Finished(_) => {
+                Err(self.broken("it has nothing to say to the server's challenge"))
+            }
         }
+    }
+
+    fn broken(&mut self, how: &str) -> AuthError {
+        self.flow.failed(broken(&self.context, how))
     }
 }
 
@@ -103,9 +108,10 @@ async fn rest(context: &Context, flow: &mut Flow) -> Result<Rest, AuthError> {
         let message = format!("no sasl message came within {} s", TURN_TIME.as_secs());
         context.error(AuthErrorKind::Transient, message)
     };
-    timeout(TURN_TIME, flow.run())
-        .await
-        .unwrap_or_else(|_| Err(too_long()))
+    match timeout(TURN_TIME, flow.run()).await {
+        Ok(rest) => rest,
+        Err(_) => Err(flow.failed(too_long())),
+    }
 }
 
 fn broken(context: &Context, how: &str) -> AuthError {

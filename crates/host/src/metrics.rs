@@ -4,6 +4,7 @@
 //! number of series is bounded: names that scripts make up are counted together once there are
 //! `NAMES` of a kind.
 
+mod scripts;
 mod web;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,10 +21,15 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::app::SendOutcome;
-use crate::control::{ScriptStatus, Status};
-use crate::failure::Failure;
+use postrider_auth::{CallOutcome, Tally};
 
+use crate::app::SendOutcome;
+use crate::control::Status;
+use crate::failure::Failure;
+use crate::lua::Usage;
+
+pub(crate) use scripts::Counted;
+use scripts::Scripts;
 pub use web::{CONTENT_TYPE, serve};
 
 /// Distinct names of one kind; further ones are `other`.
@@ -47,6 +53,7 @@ struct Inner {
     accounts: Names,
     schedules: Names,
     plugins: Names,
+    scripts: Scripts,
 }
 
 /// How something ended.
@@ -107,6 +114,7 @@ impl Default for Metrics {
             accounts: Names::default(),
             schedules: Names::default(),
             plugins: Names::default(),
+            scripts: Scripts::default(),
         };
         let registry = &mut inner.registry;
         registry.register(
@@ -116,7 +124,7 @@ impl Default for Metrics {
         );
         registry.register(
             "refreshes",
-            "Attempts to fetch a token",
+            "Attempts to fetch a token by how they ended",
             inner.refreshes.clone(),
         );
         registry.register(
@@ -138,12 +146,12 @@ impl Default for Metrics {
         );
         registry.register(
             "plugin_calls",
-            "Calls into auth plugins",
+            "Calls of auth plugins by how they ended",
             inner.plugin_calls.clone(),
         );
         registry.register(
             "reloads",
-            "Attempts to load everything anew",
+            "Attempts to load everything anew by how they ended",
             inner.reloads.clone(),
         );
         Self(Arc::new(inner))
@@ -173,9 +181,9 @@ impl Metrics {
             .inc();
     }
 
-    /// A token has been asked for, and came or did not.
-    pub fn refresh(&self, ok: bool) {
-        let result = word(ok);
+    /// A token has been asked for: `result` is `ok`, or one of a few words that say why it did not
+    /// come.
+    pub fn refresh(&self, result: &'static str) {
         self.0
             .refreshes
             .get_or_create(&ResultLabel { result })
@@ -209,14 +217,24 @@ impl Metrics {
             .inc();
     }
 
-    /// A plugin was called and answered, or did not.
-    pub fn plugin_call(&self, plugin: &str, operation: &'static str, ok: bool) {
+    /// A plugin was called: `result` is `ok`, or one of a few words that say why it did not do it.
+    pub fn plugin_call(&self, plugin: &str, operation: &'static str, result: &'static str) {
         let labels = PluginLabels {
             plugin: self.0.plugins.bounded(plugin),
             operation,
-            result: word(ok),
+            result,
         };
         self.0.plugin_calls.get_or_create(&labels).inc();
+    }
+
+    /// From now on a script of this name is counted, until the answer is dropped. What it used
+    /// stays counted.
+    pub(crate) fn script(
+        &self,
+        name: String,
+        usage: impl Fn() -> Usage + Send + Sync + 'static,
+    ) -> Counted {
+        self.0.scripts.count(name, usage)
     }
 
     /// Everything was loaded anew, or could not be.
@@ -226,116 +244,107 @@ impl Metrics {
     }
 
     /// All of it as `OpenMetrics` text, with how the daemon stands at this moment.
-    pub(crate) fn render(&self, status: &Status, tokens: &BTreeMap<String, usize>) -> String {
+    pub(crate) fn render(&self, status: &Status, accounts: &BTreeMap<String, usize>) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = encode_registry(&mut text, &self.0.registry);
-        let _ = encode_registry(&mut text, &at_this_moment(status, tokens));
+        let _ = encode_registry(&mut text, &self.at_this_moment(status, accounts));
         let _ = encode_eof(&mut text);
         text
     }
+
+    /// What is looked up when somebody asks.
+    fn at_this_moment(&self, status: &Status, accounts: &BTreeMap<String, usize>) -> Registry {
+        let mut registry = Registry::with_prefix("postrider");
+        registry.register(
+            "build",
+            "Which Postrider this is",
+            Info::new([("version", status.version.to_string())]),
+        );
+        let since_1970 = status.started_at.0.duration_since(UNIX_EPOCH);
+        registry.register_with_unit(
+            "start_time",
+            "When the daemon started, since 1970",
+            Unit::Seconds,
+            gauge(since_1970.unwrap_or_default().as_secs_f64()),
+        );
+        registry.register(
+            "generation",
+            "Which generation of scripts and settings is in force",
+            gauge(count(status.generation)),
+        );
+        let by_state = Family::<StateLabel, Gauge<f64, AtomicU64>>::default();
+        for (state, number) in accounts {
+            let label = StateLabel {
+                state: state.clone(),
+            };
+            by_state.get_or_create(&label).set(count(*number as u64));
+        }
+        registry.register(
+            "accounts",
+            "Accounts by how their credential stands",
+            by_state,
+        );
+        let schedules = status.schedules;
+        for (name, help, number) in [
+            ("schedules", "Schedules in force", schedules.total),
+            (
+                "schedules_running",
+                "Schedules with a run under way",
+                schedules.running,
+            ),
+            (
+                "schedules_paused",
+                "Schedules that are paused",
+                schedules.paused,
+            ),
+        ] {
+            registry.register(name, help, gauge(count(number as u64)));
+        }
+        script_usage(&mut registry, &self.0.scripts);
+        registry
+    }
 }
 
-/// What is looked up when somebody asks.
-fn at_this_moment(status: &Status, tokens: &BTreeMap<String, usize>) -> Registry {
-    let mut registry = Registry::with_prefix("postrider");
-    registry.register(
-        "build",
-        "Which Postrider this is",
-        Info::new([("version", status.version.to_string())]),
-    );
-    let started = Gauge::<f64, AtomicU64>::default();
-    let since_1970 = status
-        .started_at
-        .0
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    started.set(since_1970.as_secs_f64());
-    registry.register_with_unit(
-        "start_time",
-        "When the daemon started, since 1970",
-        Unit::Seconds,
-        started,
-    );
-    let generation = Gauge::<f64, AtomicU64>::default();
-    generation.set(count(status.generation));
-    registry.register(
-        "generation",
-        "Which generation of scripts and settings is in force",
-        generation,
-    );
-
-    let by_state = Family::<StateLabel, Gauge<f64, AtomicU64>>::default();
-    for (state, number) in tokens {
-        let label = StateLabel {
-            state: state.clone(),
-        };
-        by_state.get_or_create(&label).set(count(*number as u64));
-    }
-    registry.register(
-        "tokens",
-        "Accounts by how their credential stands",
-        by_state,
-    );
-
-    let by_standing = Family::<StateLabel, Gauge<f64, AtomicU64>>::default();
-    let schedules = status.schedules;
-    for (state, number) in [
-        ("all", schedules.total),
-        ("running", schedules.running),
-        ("paused", schedules.paused),
-    ] {
-        let label = StateLabel {
-            state: state.to_owned(),
-        };
-        by_standing.get_or_create(&label).set(count(number as u64));
-    }
-    registry.register(
-        "schedules",
-        "Schedules: all, with a run under way, paused",
-        by_standing,
-    );
-    scripts(&mut registry, &status.scripts);
-    registry
-}
-
-fn scripts(registry: &mut Registry, scripts: &[ScriptStatus]) {
+fn script_usage(registry: &mut Registry, scripts: &Scripts) {
     let cpu = Family::<ScriptLabel, Counter<f64, AtomicU64>>::default();
     let memory = Family::<ScriptLabel, Gauge<f64, AtomicU64>>::default();
     let calls = Family::<ScriptLabel, Counter>::default();
     let errors = Family::<ScriptLabel, Counter>::default();
-    // Files that stand in a directory: as many as somebody put there.
-    for script in scripts.iter().take(NAMES) {
-        let label = ScriptLabel {
-            script: script.name.clone(),
-        };
-        cpu.get_or_create(&label).inc_by(script.cpu);
-        memory.get_or_create(&label).set(count(script.memory));
-        calls.get_or_create(&label).inc_by(script.calls);
-        errors.get_or_create(&label).inc_by(script.errors);
+    for (script, total) in scripts.totals() {
+        let label = ScriptLabel { script };
+        cpu.get_or_create(&label).inc_by(total.cpu.as_secs_f64());
+        memory
+            .get_or_create(&label)
+            .set(count(total.memory_octets as u64));
+        calls.get_or_create(&label).inc_by(total.calls);
+        errors.get_or_create(&label).inc_by(total.errors);
     }
-    registry.register_with_unit(
-        "lua_cpu",
-        "Time that scripts ran Lua, since they were loaded",
-        Unit::Seconds,
-        cpu,
-    );
+    registry.register_with_unit("lua_cpu", "Time that scripts ran Lua", Unit::Seconds, cpu);
     registry.register_with_unit(
         "lua_memory",
         "Memory that scripts hold",
         Unit::Bytes,
         memory,
     );
-    registry.register(
-        "lua_calls",
-        "Calls into scripts, since they were loaded",
-        calls,
-    );
+    registry.register("lua_calls", "Calls into scripts that began", calls);
     registry.register(
         "lua_errors",
         "Calls into scripts that ended with an error",
         errors,
     );
+}
+
+impl Tally for Metrics {
+    fn called(&self, plugin: &str, operation: &'static str, outcome: CallOutcome) {
+        self.plugin_call(plugin, operation, outcome.name());
+    }
+}
+
+fn gauge(value: f64) -> Gauge<f64, AtomicU64> {
+    let gauge = Gauge::default();
+    gauge.set(value);
+    gauge
 }
 
 #[allow(
@@ -361,5 +370,116 @@ impl Names {
         }
         known.insert(name.to_owned());
         name.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::Moment;
+    use crate::control::ScheduleCounts;
+
+    /// Everything there is, counted once.
+    fn everything() -> String {
+        let metrics = Metrics::default();
+        metrics.send("a", &Err(Failure::new("smtp.unknown", "gone")));
+        metrics.refresh("ok");
+        metrics.schedule_run("daily", "ok", UNIX_EPOCH, Duration::from_secs(1));
+        metrics.plugin_call("oauth", "obtain", "ok");
+        metrics.reload(true);
+        let _counted = metrics.script("a.lua".to_owned(), Usage::default);
+        let status = Status {
+            version: "1.2.3".into(),
+            pid: 1,
+            state: "running".into(),
+            started_at: Moment(UNIX_EPOCH),
+            generation: 1,
+            loaded_at: Moment(UNIX_EPOCH),
+            config: None,
+            state_dir: String::new(),
+            scripts: Vec::new(),
+            last_reload: None,
+            restart_needed: Vec::new(),
+            accounts: Vec::new(),
+            schedules: ScheduleCounts::default(),
+        };
+        metrics.render(&status, &[("fresh".to_owned(), 1)].into())
+    }
+
+    /// Its samples' names and labels, as `name{label,label}`.
+    fn samples(text: &str) -> BTreeSet<String> {
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        let shape = |sample: &str| {
+            let (name, labels) = sample.split_once('{').unwrap_or((sample, ""));
+            let name = name.split(' ').next().unwrap_or_default();
+            let labels = labels.split(',').filter_map(|label| label.split_once('='));
+            let labels: Vec<&str> = labels.map(|(name, _)| name).collect();
+            format!("{name}{{{}}}", labels.join(","))
+        };
+        samples.map(shape).collect()
+    }
+
+    #[test]
+    fn the_book_has_all_metrics_with_their_labels_and_no_others() {
+        let book = include_str!("../../../docs/src/serve.md");
+        let rows = book
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `postrider_"));
+        let listed: BTreeSet<String> = rows
+            .map(|row| {
+                let mut cells = row.split(" | ");
+                let name = cells.next().unwrap_or_default().trim_end_matches('`');
+                let labels = cells
+                    .next()
+                    .unwrap_or_default()
+                    .replace(['`', ' ', '|'], "");
+                format!("postrider_{name}{{{labels}}}")
+            })
+            .collect();
+        assert_eq!(samples(&everything()), listed);
+    }
+
+    #[test]
+    fn names_follow_the_conventions_of_prometheus() {
+        let text = everything();
+        let mut kinds = 0;
+        for line in text.lines() {
+            let Some(kind) = line.strip_prefix("# TYPE ") else {
+                continue;
+            };
+            kinds += 1;
+            let (name, kind) = kind.split_once(' ').unwrap();
+            let plain = |c: char| c.is_ascii_lowercase() || c == '_';
+            assert!(
+                name.starts_with("postrider_") && name.chars().all(plain),
+                "{name}"
+            );
+            // The format adds `_total`, and says so for counters alone.
+            assert!(["counter", "gauge", "info"].contains(&kind), "{line}");
+            assert!(
+                !name.ends_with("_total") && !name.ends_with("_count"),
+                "{name}"
+            );
+            let help = text
+                .lines()
+                .find_map(|line| line.strip_prefix(&format!("# HELP {name} ")));
+            assert!(help.is_some_and(|help| help.ends_with('.')), "{name}");
+        }
+        assert!(kinds > 10);
+        // Base units, and named.
+        for name in [
+            "lua_cpu",
+            "lua_memory",
+            "schedule_last_run_duration",
+            "start_time",
+        ] {
+            let unit = if name == "lua_memory" {
+                "bytes"
+            } else {
+                "seconds"
+            };
+            let line = format!("# UNIT postrider_{name}_{unit} {unit}");
+            assert!(text.lines().any(|found| found == line), "{line}");
+        }
     }
 }

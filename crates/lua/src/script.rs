@@ -420,6 +420,12 @@ impl Running {
         self.invoker.usage()
     }
 
+    /// The same at any time, also once it has ended.
+    pub fn meter(&self) -> impl Fn() -> Usage + Send + Sync + use<> {
+        let invoker = self.invoker.clone();
+        move || invoker.usage()
+    }
+
     /// Ends it: it hears and begins nothing new, and what is under way has `at_most` this long.
     pub async fn stop(self, at_most: Duration) {
         drop(self.hearing);

@@ -80,3 +80,36 @@ async fn a_host_that_is_not_allowed_is_not_asked() {
 async fn a_log_message_out_of_bounds_does_not_end_the_flow() {
     assert_eq!(obtain_with("loud").await.kind, AuthErrorKind::Transient);
 }
+
+#[tokio::test(start_paused = true)]
+async fn how_a_call_ended_is_told_to_who_counts_once_each() {
+    let world = World::new();
+    let endpoint = Endpoint::start(|_| (200, json!({"access_token": "t"}))).await;
+    let offered = ["XOAUTH2".to_owned()];
+    for (more, told) in [
+        (json!({}), &["obtain: ok", "sasl: ok"][..]),
+        // The flow was right, and what it came to is not.
+        (json!({"act": "empty"}), &["obtain: internal"]),
+        (json!({"act": "undeclared"}), &["obtain: config"]),
+        (json!({"act": "sleep"}), &["obtain: abandoned"]),
+        (
+            json!({"mechanism": "PLAIN"}),
+            &["obtain: ok", "sasl: internal"],
+        ),
+    ] {
+        let credential = world.credential("ops", &endpoint.url(), more.clone());
+        let exchange = credential.begin_sasl(&offered, "smtp.example.org", 587);
+        drop(exchange.await);
+        assert_eq!(world.calls(), told, "{more}");
+        drop(credential.forget().await);
+    }
+
+    // A server that says no and is answered: the plugin says how it ended.
+    let credential = world.credential("ops", &endpoint.url(), json!({}));
+    let exchange = credential.begin_sasl(&offered, "smtp.example.org", 587);
+    let mut exchange = exchange.await.unwrap();
+    exchange.respond(b"no").await.unwrap();
+    exchange.respond(b"no").await.unwrap_err();
+    drop(exchange);
+    assert_eq!(world.calls(), ["obtain: ok", "sasl: denied"]);
+}

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
 
 use super::status::Reason;
-use crate::error::AuthError;
+use crate::error::{AuthError, AuthErrorKind};
 
 /// Something worth telling.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +61,10 @@ pub enum Event {
 pub trait EventSink: Send + Sync {
     /// Tells of `event`; whether somebody heard it.
     fn emit<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, bool>;
+
+    /// A provider was asked for a token, and this came of it. Every attempt is told: this is for
+    /// who counts.
+    fn attempted(&self, _outcome: Result<(), AuthErrorKind>) {}
 }
 
 /// Nobody listens.

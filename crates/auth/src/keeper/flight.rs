@@ -370,7 +370,7 @@ impl Flight<'_> {
         if mutated!(LogsTokens) {
             tracing::trace!(refresh = refresh.as_ref().map(Secret::expose), "asking");
         }
-        timeout(limit, self.source.obtain(refresh))
+        let answer = timeout(limit, self.source.obtain(refresh))
             .await
             .unwrap_or_else(|_| {
                 let message = format!("no token came within {} s", limit.as_secs());
@@ -378,7 +378,13 @@ impl Flight<'_> {
                     error: self.grant.error(AuthErrorKind::Transient, message),
                     unheard: true,
                 })
-            })
+            });
+        let outcome = answer
+            .as_ref()
+            .map(|_| ())
+            .map_err(|failed| failed.error.kind);
+        self.grant.shared.events.attempted(outcome);
+        answer
     }
 
     /// Makes what came durable, then hands it out.

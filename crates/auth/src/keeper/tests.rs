@@ -64,6 +64,7 @@ struct World {
 struct Heard {
     deaf: AtomicBool,
     events: Mutex<Vec<Event>>,
+    attempts: Mutex<Vec<&'static str>>,
 }
 
 impl EventSink for Heard {
@@ -73,6 +74,10 @@ impl EventSink for Heard {
             !self.deaf.load(Ordering::SeqCst)
         }
         .boxed()
+    }
+
+    fn attempted(&self, outcome: Result<(), AuthErrorKind>) {
+        lock(&self.attempts).push(outcome.map_or_else(AuthErrorKind::name, |()| "ok"));
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use postrider_auth::{
     Credential, Environment, GrantPolicy, Http, HttpSettings, InstanceSettings, Keeper,
-    LoadedPlugin, ProxySetting, SecretSource, SystemClock, Unattended,
+    LoadedPlugin, NoTally, ProxySetting, SecretSource, SystemClock, Unattended,
 };
 use secrecy::SecretString;
 use serde_json::Value;
@@ -127,6 +127,7 @@ pub(crate) fn credential(
         clock: Arc::new(SystemClock),
         interaction: Arc::new(Unattended),
         keeper: Keeper::in_memory(Arc::new(SystemClock)),
+        tally: Arc::new(NoTally),
     };
     let secrets = secrets
         .iter()

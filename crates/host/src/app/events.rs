@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
-use postrider_auth::{AuthError, Event, EventSink};
+use postrider_auth::{AuthError, AuthErrorKind, Event, EventSink};
 use postrider_config::Account as Settings;
 use postrider_lua_api::EVENTS;
 use postrider_schedule::Clock;
@@ -99,15 +99,15 @@ impl Events {
 
 impl EventSink for Events {
     fn emit<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, bool> {
-        match event {
-            Event::TokenRefreshed { .. } => self.metrics.refresh(true),
-            Event::TokenRefreshFailed { .. } => self.metrics.refresh(false),
-            _ => {}
-        }
         match in_words(event, |account, error| self.failure(account, error)) {
             Some((name, payload)) => self.hand_over(self.dated(name, payload)).boxed(),
             None => ready(false).boxed(),
         }
+    }
+
+    fn attempted(&self, outcome: Result<(), AuthErrorKind>) {
+        self.metrics
+            .refresh(outcome.map_or_else(AuthErrorKind::name, |()| "ok"));
     }
 }
 

@@ -139,11 +139,11 @@ fn show(standing: &Standing, output: &Output) {
     show_scripts(status, output);
     for account in status.accounts.iter().filter(|one| one.message.is_some()) {
         let why = account.message.as_deref().unwrap_or_default();
-        output.line(format!(
-            "\n{}: {}: {why}",
-            account.name,
-            output.bad(&account.state)
-        ));
+        let state = account.state.replace('_', " ");
+        output.line(format!("\n{}: {}: {why}", account.name, output.bad(&state)));
+        if let Some(remedy) = &account.remedy {
+            output.line(format!("  try: {remedy}"));
+        }
     }
 }
 

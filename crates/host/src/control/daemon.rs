@@ -101,11 +101,27 @@ pub struct LastReload {
 pub struct AccountStatus {
     /// Its name.
     pub name: String,
-    /// `ready`, `setting_up`, or `failed`: set up again and again until it is there.
+    /// `ready`, `needs_secret`, `setting_up`, or `failed`: set up again and again until it is
+    /// there.
     pub state: Cow<'static, str>,
-    /// Why it failed.
+    /// Why it is not ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What to do about that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+impl AccountStatus {
+    /// It is `state`, because of `failure` if that is not ready.
+    pub(crate) fn new(name: &str, state: &'static str, failure: Option<&Failure>) -> Self {
+        Self {
+            name: name.to_owned(),
+            state: state.into(),
+            message: failure.map(|failure| failure.message.clone()),
+            remedy: failure.and_then(|failure| failure.remedy.clone()),
+        }
+    }
 }
 
 /// Schedules, counted.

@@ -16,6 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
+use super::patience::Patient;
+
 /// How long accepting pauses when the process has run out of file descriptors, or the like.
 const BREATHER: Duration = Duration::from_millis(100);
 
@@ -28,6 +30,8 @@ pub(crate) struct Bounds {
     head_octets: usize,
     /// From one request's end, or the connection's beginning, to the next one's last header.
     head_time: Duration,
+    /// For which the other side may take nothing of an answer.
+    write_time: Duration,
 }
 
 /// The control socket's: whoever speaks there is the user.
@@ -35,6 +39,7 @@ pub(crate) const CONTROL: Bounds = Bounds {
     connections: 64,
     head_octets: 16 * 1024,
     head_time: Duration::from_secs(30),
+    write_time: Duration::from_secs(30),
 };
 
 /// The metrics' address: any program of the machine may connect.
@@ -42,6 +47,7 @@ pub(crate) const METRICS: Bounds = Bounds {
     connections: 16,
     head_octets: 8 * 1024,
     head_time: Duration::from_secs(10),
+    write_time: Duration::from_secs(10),
 };
 
 /// Something that connections come from.
@@ -92,7 +98,8 @@ pub(crate) async fn serve<D: Door>(
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             hyper::service::Service::call(&service, request.map(Body::new))
         });
-        let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service));
+        let stream = TokioIo::new(Patient::new(stream, bounds.write_time));
+        let connection = graceful.watch(server.serve_connection(stream, service));
         tokio::spawn(async move {
             if let Err(problem) = connection.await {
                 tracing::debug!("a connection ended: {problem}");
@@ -102,4 +109,82 @@ pub(crate) async fn serve<D: Door>(
     }
     drop(door);
     graceful.shutdown().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::sync::{Mutex, mpsc};
+
+    use super::*;
+
+    /// Connections as a test makes them.
+    struct Doorway(Mutex<mpsc::Receiver<DuplexStream>>);
+
+    impl Door for Doorway {
+        type Stream = DuplexStream;
+
+        async fn accept(&self) -> io::Result<Option<DuplexStream>> {
+            match self.0.lock().await.recv().await {
+                Some(stream) => Ok(Some(stream)),
+                None => pending().await,
+            }
+        }
+    }
+
+    /// A server whose answer is larger than what a connection holds, and a way to connect.
+    fn served() -> impl AsyncFn() -> DuplexStream {
+        let (connect, connections) = mpsc::channel(1);
+        let router = Router::new().route("/", get(|| async { "x".repeat(10_000) }));
+        let door = Doorway(Mutex::new(connections));
+        tokio::spawn(serve(door, router, METRICS, pending()));
+        async move || {
+            let (ours, theirs) = duplex(1000);
+            connect.send(theirs).await.unwrap();
+            ours
+        }
+    }
+
+    const ASKED: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_or_does_not_ask_keeps_nobody_else_out_for_long() {
+        let connect = served();
+        let mut idle = Vec::new();
+        for number in 0..2 * METRICS.connections {
+            let mut stream = connect().await;
+            if number % 2 == 0 {
+                stream.write_all(ASKED).await.unwrap();
+            }
+            idle.push(stream);
+        }
+
+        let began = tokio::time::Instant::now();
+        let mut stream = connect().await;
+        stream.write_all(ASKED).await.unwrap();
+        let mut answer = vec![0; 15];
+        let answered = stream.read_exact(&mut answer);
+        let answered = tokio::time::timeout(Duration::from_mins(5), answered).await;
+        answered.expect("an answer").unwrap();
+        assert_eq!(answer, b"HTTP/1.1 200 OK");
+        assert!(began.elapsed() < Duration::from_secs(30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_without_end_is_refused() {
+        let mut stream = served()().await;
+        let sending = async {
+            // The other side may have closed.
+            let _ = stream.write_all(b"GET / HTTP/1.1\r\nX: ").await;
+            while stream.write_all(&[b'x'; 500]).await.is_ok() {}
+            stream
+        };
+        let mut stream = sending.await;
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer).await;
+        assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
 }

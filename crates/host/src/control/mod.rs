@@ -12,6 +12,7 @@ mod client;
 mod daemon;
 pub(crate) mod http;
 mod message;
+mod patience;
 mod routes;
 pub(crate) mod schedules;
 mod socket;

@@ -18,7 +18,7 @@ use serde_json::json;
 use super::message::{self, MessageRequest};
 use super::schedules::{self, ScheduleStatus, Switch};
 use super::work::{self, CheckRequest, RotateRequest};
-use super::{API, Daemon, Hello, NextRun, Refusal, Standing, canonical};
+use super::{API, AccountStatus, Daemon, Hello, NextRun, Refusal, Standing, canonical};
 use crate::failure::{Failure, exit};
 
 /// The largest request that carries no message.
@@ -113,9 +113,16 @@ async fn hello(State(daemon): Host) -> Json<Hello> {
 
 async fn standing(State(daemon): Host) -> Json<Standing> {
     let app = daemon.app();
-    let tokens = work::tokens_by_state(&app).await;
+    let (tokens, missing) = tokio::join!(work::tokens_by_state(&app), work::missing_secrets(&app));
+    let mut status = daemon.status();
+    for account in &mut status.accounts {
+        let secret = missing.get(&account.name);
+        if let Some(failure) = secret.filter(|_| account.state == "ready") {
+            *account = AccountStatus::new(&account.name, "needs_secret", Some(failure));
+        }
+    }
     Json(Standing {
-        status: daemon.status(),
+        status,
         tokens,
         next_runs: next_runs(schedules::list(app.scheduler())),
     })

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{self, Stream, StreamExt as _};
 use postrider_auth::GrantKey;
-use postrider_config as config;
+use postrider_config::{self as config, SecretRef};
 use postrider_vault::Kind;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -322,6 +322,37 @@ pub(crate) async fn waiting_for_a_person(app: &App) -> usize {
         matches!(&account.credential, ListedCredential::Known(standing) if standing.sign_in_needed)
     });
     waiting.count()
+}
+
+/// Of the accounts with a secret that is not there, why the first one is not.
+pub(crate) async fn missing_secrets(app: &App) -> BTreeMap<String, Failure> {
+    let app = app.clone();
+    let looking = tokio::task::spawn_blocking(move || {
+        let missing = |account: &config::Account| {
+            let failure = missing_secret(&app, account)?;
+            Some((account.name.clone(), failure))
+        };
+        app.accounts().into_iter().filter_map(missing).collect()
+    });
+    looking.await.unwrap_or_default()
+}
+
+/// Why the first of the account's secrets that is not there is not. A program that prints one is
+/// not run only to see whether it does: it may cost money, or ask somebody.
+pub(crate) fn missing_secret(app: &App, account: &config::Account) -> Option<Failure> {
+    let base_dir = app.config().base_dir();
+    account
+        .auth
+        .secrets
+        .iter()
+        .find_map(|(setting, reference)| {
+            if matches!(reference, SecretRef::Command(_)) {
+                return None;
+            }
+            let mut failure = app.vault().resolve(reference, base_dir).err()?;
+            failure.message = format!("{setting}: {}", failure.message);
+            Some(failure.with_account(&account.name))
+        })
 }
 
 /// Why the vault cannot be read, if there is one and it cannot.

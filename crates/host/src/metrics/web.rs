@@ -7,6 +7,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -16,11 +17,15 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 use super::Metrics;
 use crate::control::Daemon;
 use crate::control::http::{self, Door};
 use crate::control::work;
+
+/// How long the scheduler may take to give a sign of life.
+const PULSE: Duration = Duration::from_secs(5);
 
 /// The type of `OpenMetrics` text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -112,15 +117,18 @@ async fn scrape(State((daemon, metrics)): Host) -> Response {
 
 /// 200 where the daemon does its work, 503 where it needs to be looked at or restarted.
 ///
-/// That this is answered shows that the event loop turns. An account that waits for a person is
+/// That this is answered shows that the event loop turns; the scheduler is asked itself. An account that waits for a person is
 /// told of, and is no reason for 503: restarting the daemon would not help it.
 async fn health(State((daemon, _)): Host) -> Response {
     let status = daemon.status();
     let app = daemon.app();
-    let vault = work::vault_problem(&app).await;
-    let waiting = work::waiting_for_a_person(&app).await;
     let is_running = status.state != "stopping";
-    let ok = is_running && vault.is_none();
+    let (vault, waiting, schedules) = tokio::join!(
+        work::vault_problem(&app),
+        work::waiting_for_a_person(&app),
+        timeout(PULSE, app.scheduler().answers()),
+    );
+    let ok = is_running && vault.is_none() && schedules.is_ok();
     let code = if ok {
         StatusCode::OK
     } else {
@@ -130,9 +138,96 @@ async fn health(State((daemon, _)): Host) -> Response {
         "ok": ok,
         "checks": {
             "running": { "ok": is_running, "state": status.state },
+            "scheduler": { "ok": schedules.is_ok() },
             "vault": { "ok": vault.is_none(), "code": vault.map(|failure| failure.code) },
         },
         "accounts_waiting_for_a_person": waiting,
     });
     (code, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+    use futures_util::future::{BoxFuture, FutureExt as _, pending};
+    use postrider_config::Config;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::app::{App, AppSettings, Moment, World};
+    use crate::control::{Reloaded, ScheduleCounts, Status};
+    use crate::failure::Failure;
+
+    /// A daemon whose scheduler nobody drives yet.
+    struct Idle {
+        app: App,
+        state: &'static str,
+    }
+
+    impl Daemon for Idle {
+        fn app(&self) -> App {
+            self.app.clone()
+        }
+
+        fn reload(&self) -> BoxFuture<'_, Result<Reloaded, Failure>> {
+            pending().boxed()
+        }
+
+        fn status(&self) -> Status {
+            let now = Moment(self.app.clock().now().into());
+            Status {
+                version: "0".into(),
+                pid: 0,
+                state: self.state.into(),
+                started_at: now,
+                generation: 1,
+                loaded_at: now,
+                config: None,
+                state_dir: String::new(),
+                scripts: Vec::new(),
+                last_reload: None,
+                restart_needed: Vec::new(),
+                accounts: Vec::new(),
+                schedules: ScheduleCounts::default(),
+            }
+        }
+    }
+
+    async fn health_of(app: &App, state: &'static str) -> (u16, Value) {
+        let daemon = Idle {
+            app: app.clone(),
+            state,
+        };
+        let answer = health(State((Arc::new(daemon), Metrics::default()))).await;
+        let status = answer.status().as_u16();
+        let body = to_bytes(answer.into_body(), 10_000).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_daemon_is_well_while_its_scheduler_gives_signs_of_life() {
+        let state = tempfile::tempdir().unwrap();
+        let settings = AppSettings {
+            state_dir: Some(state.path().to_owned()),
+            ..AppSettings::default()
+        };
+        let app = App::with_config(&settings, Config::default(), World::outside());
+
+        // Nobody drives it.
+        let (status, body) = health_of(&app, "running").await;
+        assert_eq!((status, &body["ok"]), (503, &json!(false)), "{body}");
+        assert_eq!(body["checks"]["scheduler"]["ok"], false, "{body}");
+        assert_eq!(body["checks"]["vault"]["ok"], true, "{body}");
+
+        let scheduler = app.scheduler().clone();
+        let driver = tokio::spawn(async move { scheduler.run().await });
+        let (status, body) = health_of(&app, "running").await;
+        assert_eq!((status, &body["ok"]), (200, &json!(true)), "{body}");
+        let (status, _) = health_of(&app, "stopping").await;
+        assert_eq!(status, 503);
+
+        driver.abort();
+        assert!(driver.await.is_err());
+        assert_eq!(health_of(&app, "running").await.0, 503);
+    }
 }

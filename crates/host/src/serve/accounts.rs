@@ -49,17 +49,10 @@ impl Accounts {
     /// How each stands.
     pub(super) fn status(&self) -> Vec<AccountStatus> {
         let missing = lock(&self.missing);
-        let status = |name: &String| {
-            let (state, message) = match missing.get(name) {
-                None => ("ready", None),
-                Some(None) => ("setting_up", None),
-                Some(Some(failure)) => ("failed", Some(failure.message.clone())),
-            };
-            AccountStatus {
-                name: name.clone(),
-                state: state.into(),
-                message,
-            }
+        let status = |name: &String| match missing.get(name) {
+            None => AccountStatus::new(name, "ready", None),
+            Some(None) => AccountStatus::new(name, "setting_up", None),
+            Some(Some(failure)) => AccountStatus::new(name, "failed", Some(failure)),
         };
         self.names.iter().map(status).collect()
     }

@@ -17,6 +17,7 @@ use crate::app::{App, Moment};
 use crate::control::{AccountStatus, ScriptStatus};
 use crate::failure::Failure;
 use crate::lua::{Loaded, Running, Script, ScriptError, Usage};
+use crate::metrics::{Counted, Metrics};
 
 /// A generation that is in force, or was.
 pub(super) struct Generation {
@@ -31,7 +32,10 @@ pub(super) struct Generation {
 /// A script at work.
 struct LiveScript {
     file: PathBuf,
+    usage: Box<dyn Fn() -> Usage + Send + Sync>,
     state: Mutex<State>,
+    /// Dropped with the generation, which is over when its scripts have ended.
+    _counted: Counted,
 }
 
 /// Whether a script begins anything new.
@@ -147,6 +151,12 @@ async fn load(
     }
     let mut loaded = Vec::with_capacity(files.len());
     for file in files {
+        if let Err(failure) = scripts::check(&file) {
+            return Err(Refused {
+                failure,
+                file: Some(file),
+            });
+        }
         let limits = scripts::limits(settings, &file);
         let script = Script::new(&file, Arc::new(app.clone())).limits(limits);
         match script.load().await {
@@ -209,11 +219,11 @@ impl Prepared {
             let patience = old.app.config().serve.shutdown_timeout;
             old.begin_to_end(patience);
         }
-        let scripts = self.scripts.into_iter().map(|(file, loaded)| LiveScript {
-            file,
-            state: Mutex::new(State::Live(loaded.start())),
-        });
-        let scripts = scripts.collect();
+        let metrics = self.app.metrics();
+        let scripts = self.scripts.into_iter();
+        let scripts = scripts
+            .map(|(file, loaded)| LiveScript::new(file, loaded.start(), metrics))
+            .collect();
         drop(hooks);
         match old {
             Some(old) => self.app.take_over_from(&old.app),
@@ -262,14 +272,19 @@ impl Generation {
 }
 
 impl LiveScript {
+    fn new(file: PathBuf, running: Running, metrics: &Metrics) -> Self {
+        Self {
+            usage: Box::new(running.meter()),
+            _counted: metrics.script(name(&file), running.meter()),
+            file,
+            state: Mutex::new(State::Live(running)),
+        }
+    }
+
     fn status(&self) -> ScriptStatus {
-        let usage = match &*self.lock() {
-            State::Live(running) => running.usage(),
-            _ => Usage::default(),
-        };
-        let name = self.file.file_name().unwrap_or_default();
+        let usage = (self.usage)();
         ScriptStatus {
-            name: name.to_string_lossy().into_owned(),
+            name: name(&self.file),
             file: self.file.display().to_string(),
             cpu: usage.cpu.as_secs_f64(),
             memory: usage.memory_octets as u64,
@@ -302,4 +317,10 @@ impl LiveScript {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a script is called: as its file is.
+fn name(file: &Path) -> String {
+    let name = file.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }

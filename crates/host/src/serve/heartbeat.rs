@@ -1,5 +1,5 @@
-//! The watchdog is told of life only while there is some: the main loop answers, and what falls
-//! due is run.
+//! The watchdog is told of life only while there is some: the main loop answers, the scheduler
+//! answers, and what falls due is run.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,6 +33,7 @@ pub(super) async fn keep(
         let due = tokio::task::spawn_blocking(move || due(&of, now));
         let all = async {
             let answered = main_loop.send(ask).await.is_ok() && answer.await.is_ok();
+            scheduler.answers().await;
             (answered, due.await)
         };
         if let Ok((true, Ok(due))) = timeout(every, all).await {
@@ -44,7 +45,7 @@ pub(super) async fn keep(
                 ),
             }
         } else {
-            tracing::error!("the daemon does not answer itself");
+            tracing::error!("the daemon does not answer itself: its main loop or its scheduler");
         }
         sleep(every).await;
     }

@@ -19,11 +19,13 @@ mod shutdown;
 mod systemd;
 mod watch;
 
+use std::convert::Infallible;
 use std::future::pending;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use postrider_config::{self as config, Surroundings};
 use postrider_schedule::{Clock, Scheduler};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -79,10 +81,11 @@ pub(crate) async fn run(settings: &AppSettings) -> Result<Ended, Failure> {
     };
     app.keep_fresh();
 
+    let reload = Arc::new(Notify::new());
     let starting = Server::start(&app, &state_dir);
     let server = tokio::select! {
         server = starting => server?,
-        stop = signals.stop() => {
+        stop = stop_or_note(&mut signals, &reload) => {
             tracing::info!("{} before it was ready", stop.name());
             return Ok(Ended::AtOnce(stop));
         }
@@ -102,7 +105,6 @@ pub(crate) async fn run(settings: &AppSettings) -> Result<Ended, Failure> {
         let scheduler = scheduler.clone();
         async move { scheduler.run().await }
     });
-    let reload = Arc::new(Notify::new());
     let (beat, mut beats) = mpsc::channel(1);
     let helpers = [
         tokio::spawn(watch_files(server.clone())),
@@ -111,17 +113,10 @@ pub(crate) async fn run(settings: &AppSettings) -> Result<Ended, Failure> {
     ];
 
     announce_ready(&server, &socket);
-    let stop = loop {
-        tokio::select! {
-            told = signals.next() => match told {
-                Told::Stop(stop) => break stop,
-                Told::Reload => reload.notify_one(),
-            },
-            Some(beat) = beats.recv() => drop(beat.send(())),
-            _ = &mut running => {
-                return Err(Failure::new("internal", "the scheduler has ended"));
-            }
-        }
+    let stop = tokio::select! {
+        stop = stop_or_note(&mut signals, &reload) => stop,
+        never = answer(&mut beats) => match never {},
+        _ = &mut running => return Err(Failure::new("internal", "the scheduler has ended")),
     };
     // Whoever waits for them to end has less time than they may take.
     for helper in &helpers[..2] {
@@ -135,12 +130,32 @@ pub(crate) async fn run(settings: &AppSettings) -> Result<Ended, Failure> {
     };
     let ended = tokio::select! {
         () = ending.in_order(stop) => Ended::InOrder,
+        never = answer(&mut beats) => match never {},
         again = signals.stop() => {
             tracing::warn!("{} again: ends at once", again.name());
             Ended::AtOnce(again)
         }
     };
     Ok(ended)
+}
+
+/// The signal to stop; one to reload before it is noted.
+async fn stop_or_note(signals: &mut Signals, reload: &Notify) -> Stop {
+    loop {
+        match signals.next().await {
+            Told::Stop(stop) => return stop,
+            Told::Reload => reload.notify_one(),
+        }
+    }
+}
+
+/// Lets the watchdog know that the main loop turns, for ever.
+async fn answer(beats: &mut mpsc::Receiver<Beat>) -> Infallible {
+    while let Some(beat) = beats.recv().await {
+        let _ = beat.send(());
+    }
+    // Nobody listens for signs of life.
+    pending().await
 }
 
 /// Loads everything as [`run`] would, and starts nothing: how many scripts there are.
@@ -159,14 +174,19 @@ pub(crate) async fn check(settings: &AppSettings) -> Result<usize, Failure> {
 
 /// The configuration; a daemon without one has nothing to do.
 fn open(settings: &AppSettings) -> Result<App, Failure> {
-    let app = App::open(settings)?;
-    if app.config_path().is_none() {
+    let found = config::find(settings.config.as_deref(), &Surroundings::of_process());
+    let Some(file) = found else {
         return Err(Failure::new(
             "config.no_file",
             "there is no configuration file to serve by",
         )
         .with_remedy("name one with --config, or create ./postrider.toml"));
-    }
+    };
+    // This one for as long as it runs: a file that is gone is no reason to take up another.
+    let app = App::open(&AppSettings {
+        config: Some(std::path::absolute(&file).unwrap_or(file)),
+        ..settings.clone()
+    })?;
     app.hold();
     Ok(app)
 }
@@ -249,8 +269,8 @@ impl Ending {
         let patience = self.server.settings().shutdown_timeout;
         let deadline = Deadline::within(patience);
         tracing::info!("{}: stops, within {patience:?}", stop.name());
-        systemd::stopping(patience);
         self.server.begin_to_stop();
+        systemd::stopping(patience);
         self.server.announce("host.stopping", json!({}));
 
         // Nothing new from outside, nothing new by itself; what is under way goes on.

@@ -35,6 +35,8 @@ struct Shared {
     reloading: tokio::sync::Mutex<()>,
     is_reloading: AtomicBool,
     is_stopping: AtomicBool,
+    /// Held while a generation takes effect, and while the end begins: nothing takes effect then.
+    swapping: Mutex<()>,
     last_reload: Mutex<Option<LastReload>>,
     watched: Mutex<Watched>,
     /// Generations that come to their end.
@@ -89,6 +91,7 @@ impl Server {
             reloading: tokio::sync::Mutex::default(),
             is_reloading: AtomicBool::default(),
             is_stopping: AtomicBool::default(),
+            swapping: Mutex::default(),
             last_reload: Mutex::default(),
             watched: Mutex::new(watched),
             retiring: Mutex::default(),
@@ -125,10 +128,7 @@ impl Server {
         let shared = &*self.0;
         let _one_at_a_time = shared.reloading.lock().await;
         if shared.is_stopping.load(Ordering::Relaxed) {
-            return Err(Failure::new(
-                "serve.stopping",
-                "the daemon is shutting down",
-            ));
+            return Err(stopping());
         }
         tracing::info!("reloads: {cause}");
         shared.is_reloading.store(true, Ordering::Relaxed);
@@ -140,21 +140,31 @@ impl Server {
         let (prepared, watched) = generation::prepare(Origin::After(&old.app), &watched).await;
         *lock(&shared.watched) = watched;
         let outcome = match prepared {
-            // What was begun before the end was asked for is not begun any more.
-            Ok(_) if shared.is_stopping.load(Ordering::Relaxed) => Err(Failure::new(
-                "serve.stopping",
-                "the daemon is shutting down",
-            )),
-            Ok(prepared) => Ok(self.swap(prepared, old, began)),
+            Ok(prepared) => self.swap(prepared, old, began),
             Err(refused) => Err(self.keep(refused, &old)),
         };
         self.current().app.metrics().reload(outcome.is_ok());
         shared.is_reloading.store(false, Ordering::Relaxed);
-        systemd::ready(&self.summary());
+        // Who stops is not ready any more.
+        let _swapped = lock(&shared.swapping);
+        if !shared.is_stopping.load(Ordering::Relaxed) {
+            systemd::ready(&self.summary());
+        }
         outcome
     }
 
-    fn swap(&self, prepared: Prepared, old: Arc<Generation>, began: Instant) -> Reloaded {
+    /// # Errors
+    /// The end has begun meanwhile.
+    fn swap(
+        &self,
+        prepared: Prepared,
+        old: Arc<Generation>,
+        began: Instant,
+    ) -> Result<Reloaded, Failure> {
+        let swapping = lock(&self.0.swapping);
+        if self.0.is_stopping.load(Ordering::Relaxed) {
+            return Err(stopping());
+        }
         let scripts = prepared.scripts();
         let restart_needed = restart_needed(&self.0.fixed, &prepared.app.config().serve);
         let new = Arc::new(prepared.take_effect(old.number + 1, Some(&old)));
@@ -165,6 +175,7 @@ impl Server {
         while retiring.try_join_next().is_some() {}
         retiring.spawn(old.retire(patience));
         drop(retiring);
+        drop(swapping);
 
         let took = began.elapsed();
         tracing::info!(
@@ -182,12 +193,12 @@ impl Server {
             "reload.done",
             json!({ "generation": new.number, "scripts": scripts, "took": took.as_secs_f64() }),
         );
-        Reloaded {
+        Ok(Reloaded {
             generation: new.number,
             scripts,
             took: took.as_secs_f64(),
             restart_needed,
-        }
+        })
     }
 
     /// The old generation goes on.
@@ -241,8 +252,9 @@ impl Server {
         )
     }
 
-    /// From now on nothing is reloaded.
+    /// From now on nothing is reloaded, and what is in force stays so to the end.
     pub(super) fn begin_to_stop(&self) {
+        let _swapped = lock(&self.0.swapping);
         self.0.is_stopping.store(true, Ordering::Relaxed);
     }
 
@@ -305,6 +317,10 @@ fn restart_needed(fixed: &ServeSettings, now: &ServeSettings) -> Vec<String> {
     ];
     let changed = settings.into_iter().filter(|(_, changed)| *changed);
     changed.map(|(name, _)| name.to_owned()).collect()
+}
+
+fn stopping() -> Failure {
+    Failure::new("serve.stopping", "the daemon is shutting down").retryable()
 }
 
 fn counted(count: usize, what: &str) -> String {

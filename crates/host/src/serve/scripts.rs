@@ -1,6 +1,7 @@
 //! Which scripts the configuration names, and what each may use.
 
 use std::fs;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use postrider_config::{ScriptSettings, Scripts};
@@ -39,6 +40,28 @@ fn in_directory(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
     }
     scripts.sort();
     Ok(scripts)
+}
+
+/// Whether the script can be read without waiting for ever: a pipe might never end.
+///
+/// # Errors
+/// It is something else than a file. What else is wrong with it shows when it is read.
+pub(super) fn check(file: &Path) -> Result<(), Failure> {
+    match fs::metadata(file) {
+        Ok(found) if !found.is_file() => {
+            let what = match found.file_type() {
+                kind if kind.is_dir() => "a directory",
+                kind if kind.is_fifo() => "a named pipe",
+                kind if kind.is_socket() => "a socket",
+                _ => "a device",
+            };
+            let message = format!("the script is {what}, not a file");
+            Err(Failure::new("file.not_regular", message)
+                .at(file.display().to_string())
+                .with_remedy("put the script there, or move away what is in its place"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Editors keep what is being written beside it, under names that begin with a dot or a `#`.
@@ -140,6 +163,27 @@ mod tests {
             ..expected
         };
         assert_eq!(limits(&settings, Path::new("/b.lua")), expected);
+    }
+
+    #[test]
+    fn a_script_that_is_no_file_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe.lua");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).unwrap();
+        let looped = dir.path().join("loop.lua");
+        std::os::unix::fs::symlink(&looped, &looped).unwrap();
+        let settings = ScriptSettings {
+            scripts: Scripts::Dir(dir.path().to_owned()),
+            ..ScriptSettings::default()
+        };
+
+        // They are named like scripts, so that somebody meant them to be some.
+        assert_eq!(files(&settings).unwrap(), [looped.clone(), pipe.clone()]);
+        let failure = check(&pipe).unwrap_err();
+        assert_eq!(failure.code, "file.not_regular");
+        assert!(failure.message.contains("a named pipe"), "{failure}");
+        // The system says what is wrong with it.
+        check(&looped).unwrap();
     }
 
     #[test]

@@ -5,12 +5,14 @@
 //! editor writes in pieces, and only if what is in them differs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use ring::digest::{SHA256, digest};
+use ring::digest::{Context, SHA256};
+use rustix::fs::OFlags;
 
 /// Files are stamped with the time of the kernel's last tick: one that is younger than this when
 /// loading begins may have been changed since.
@@ -44,8 +46,27 @@ impl Stamp {
 type Content = Option<[u8; 32]>;
 
 fn content(path: &Path) -> Content {
-    let octets = fs::read(path).ok()?;
-    digest(&SHA256, &octets).as_ref().try_into().ok()
+    // A pipe in a file's place is not waited for.
+    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let mut options = File::options();
+    let mut file = options
+        .read(true)
+        .custom_flags(nonblocking)
+        .open(path)
+        .ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut digest = Context::new(&SHA256);
+    let mut octets = [0; 16 * 1024];
+    loop {
+        match file.read(&mut octets) {
+            Ok(0) => return digest.finish().as_ref().try_into().ok(),
+            Ok(count) => digest.update(octets.get(..count)?),
+            Err(problem) if problem.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
 }
 
 /// The files at one look.
@@ -287,6 +308,24 @@ mod tests {
         assert!(watch.look(folder.all()).is_empty());
         assert_eq!(watch.look(folder.all()), [folder.path("module.lua")]);
         assert!(watch.look(folder.all()).is_empty());
+    }
+
+    #[test]
+    fn a_pipe_in_a_files_place_is_a_change_and_not_waited_for() {
+        let folder = Folder::with(&[("a.lua", "one")]);
+        let mut watch = folder.watch();
+        let path = folder.path("a.lua");
+        fs::remove_file(&path).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, 0o600.into()).unwrap();
+
+        assert!(watch.look(folder.all()).is_empty());
+        assert_eq!(watch.look(folder.all()), [path.clone()]);
+        assert!(watch.look(folder.all()).is_empty());
+
+        fs::remove_file(&path).unwrap();
+        folder.write("a.lua", "one");
+        assert!(watch.look(folder.all()).is_empty());
+        assert_eq!(watch.look(folder.all()), [path]);
     }
 
     #[test]

@@ -22,6 +22,9 @@ async fn a_refresh_and_the_beginning_of_a_failure_are_told() {
 
     let told = ["failed Transient", "failed Protocol", "refreshed 2"];
     assert_eq!(world.heard.names(), told);
+    // For who counts, each attempt is one.
+    let attempts = ["transient", "transient", "transient", "protocol", "ok"];
+    assert_eq!(*lock(&world.heard.attempts), attempts);
 }
 
 #[tokio::test(start_paused = true)]
