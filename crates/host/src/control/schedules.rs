@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use postrider_schedule::{
-    JobError, PastRun, ScheduleError, Scheduler, Standing, Store, StoreError,
+    JobError, PastRun, ScheduleError, Scheduler, Standing, Store, StoreError, StoreErrorKind,
 };
 use serde::{Deserialize, Serialize};
 
@@ -208,7 +208,9 @@ fn refused(error: ScheduleError) -> Failure {
     let message = error.to_string();
     match error {
         ScheduleError::Unknown(name) => unknown(&name, std::iter::empty()),
-        ScheduleError::Running(_) => Failure::new("schedule.running", message).retryable(),
+        ScheduleError::Running(_) => Failure::new("schedule.running", message)
+            .with_remedy("wait for its end; if its process was killed: for a minute")
+            .retryable(),
         ScheduleError::Stopping => Failure::new("serve.stopping", message).retryable(),
         ScheduleError::Store(error) => out_of_reach(&error),
         _ => Failure::new("schedule.refused", message),
@@ -216,7 +218,19 @@ fn refused(error: ScheduleError) -> Failure {
 }
 
 fn out_of_reach(error: &StoreError) -> Failure {
-    Failure::new("file.unreadable", error.message.clone())
+    let failure = Failure::new("file.unreadable", error.message.clone());
+    match error.kind {
+        StoreErrorKind::Busy => failure.with_remedy("try again in a moment").retryable(),
+        StoreErrorKind::Newer => failure.with_remedy("use that newer postrider"),
+        StoreErrorKind::Corrupt => failure.with_remedy(
+            "move it away: a new one is made, and schedules begin anew, none of them paused",
+        ),
+        StoreErrorKind::ReadOnly => {
+            failure.with_remedy("let the user that runs postrider write it and its directory")
+        }
+        StoreErrorKind::Full => failure.with_remedy("make room on its disk"),
+        _ => failure,
+    }
 }
 
 /// What is kept of schedules, for who looks without a daemon.

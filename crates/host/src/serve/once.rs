@@ -31,8 +31,9 @@ pub(crate) async fn run_once(settings: &AppSettings, name: &str) -> Result<Once,
     let mut signals = Signals::to_stop()?;
     let app = super::open(settings)?;
     app.keep_fresh();
+    let nothing = Watched::default();
     let prepared = tokio::select! {
-        (prepared, _) = generation::prepare(Origin::First(&app), &Watched::default()) => prepared,
+        (prepared, _) = generation::prepare(Origin::First(&app), &nothing) => prepared,
         stop = signals.stop() => return Ok(Once::Stopped(stop)),
     };
     let prepared = match prepared {
@@ -47,7 +48,11 @@ pub(crate) async fn run_once(settings: &AppSettings, name: &str) -> Result<Once,
     let scheduler = app.scheduler();
     let ran = tokio::select! {
         ran = only(scheduler, name) => ran.map(Once::Ran),
-        stop = signals.stop() => Ok(Once::Stopped(stop)),
+        stop = signals.stop() => {
+            let by = stop.name();
+            tracing::warn!("{by}: waits for the end of {name}, {patience:?} at most; once more: not");
+            Ok(Once::Stopped(stop))
+        }
     };
     let end = async {
         scheduler.drain(patience).await;
