@@ -82,6 +82,7 @@ fn finds(mistake: &str, code: &str, near: Option<&str>) {
 const MISTAKES: &[(&str, &str, Option<&str>)] = &[
     ("local x = = 3", "script.syntax", None),
     ("break", "script.syntax", None),
+    ("local x = `a`", "script.syntax", None),
     ("pr.slep \"1s\"", "script.unknown_name", Some("sleep")),
     (
         "pr.http.psot \"https://example.org\"",
@@ -318,6 +319,14 @@ fn a_field_that_no_result_has_is_found() {
         ),
         ("local r, e = account:send {} print(e.smtp.status)", None),
         (
+            "pr.on('message.before_send', function(m) m.subjct = 'x' return m end)",
+            Some("subject"),
+        ),
+        (
+            "pr.on('message.before_send', function(m) print(m.sender_name) end)",
+            Some("sender"),
+        ),
+        (
             "for _, r in pairs(account:check().stages) do print(r.time) end",
             None,
         ),
@@ -325,6 +334,7 @@ fn a_field_that_no_result_has_is_found() {
         finds(mistake, "script.unknown_field", near);
     }
     for right in [
+        "pr.on('message.before_send', function(m) m.subject = 'x' .. m.account return m end)",
         "local x = account:status() x.mine = 1 print(x.mine)",
         "local x = account:status() x['mine'] = 1 print(x.mine)",
         "local x = account:status() function x.mine() end x.mine()",

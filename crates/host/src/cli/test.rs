@@ -94,8 +94,8 @@ fn work(
     if !arguments.watch {
         return once(arguments, &runner, output);
     }
+    let mut files = test_files(&arguments.named())?;
     loop {
-        let files = test_files(&arguments.named())?;
         let mut watch = Watch::new(&files, config.as_deref());
         if std::io::stdout().is_terminal() {
             let mut out = std::io::stdout();
@@ -112,6 +112,8 @@ fn work(
             }
         };
         output.line(format!("{} has changed", changed.display()));
+        // While the only test is being replaced there is none, for a moment.
+        files = test_files(&arguments.named()).unwrap_or(files);
     }
 }
 

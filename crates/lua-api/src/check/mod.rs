@@ -87,6 +87,10 @@ pub fn check(source: &str, validators: &Validators<'_>) -> Vec<Finding> {
     if let Some(line) = scan.too_deep {
         return vec![syntax(line, 1, "nested too deeply".to_owned())];
     }
+    if let Some((line, column)) = scan.stray {
+        let message = "unexpected character '`': a string stands in \", ' or [[ ]]".to_owned();
+        return vec![syntax(line, column, message)];
+    }
     let text = as_lua(source);
     let work = || {
         let parsed = full_moon::parse_fallible(&text, LuaVersion::lua54());

@@ -5,8 +5,8 @@ use full_moon::tokenizer::{Position, TokenReference};
 use super::scope::Known;
 use super::walk::{Walker, word};
 use crate::family::EXPECTS_MISTAKES;
-use crate::item::{ERROR, Field, Item, Kind, Type};
-use crate::{HANDLES, STANDARD, items, nearest};
+use crate::item::{ERROR, Event, Field, Item, Kind, Type};
+use crate::{HANDLES, SEND_FIELDS, STANDARD, items, nearest};
 
 /// What Lua elsewhere has, a script here has not, and what is there instead.
 const UNAVAILABLE: &[(&str, &str)] = &[
@@ -63,7 +63,30 @@ fn is_own(item: &Item) -> bool {
     !HANDLES.iter().any(|handle| item.belongs_to(handle))
 }
 
+/// What the handler of an event gets.
+fn payload(event: &'static Event) -> Vec<&'static [Field]> {
+    let is_message = event.payload.iter().any(|field| field.name == "...");
+    let message: &[Field] = if is_message { SEND_FIELDS } else { &[] };
+    vec![event.payload, message]
+}
+
 impl Walker<'_> {
+    /// A field that a hook gives a message: no other than those of a message is sent.
+    pub(super) fn given(&mut self, object: Known, token: &TokenReference) {
+        let Known::Payload(event) = object else {
+            return;
+        };
+        let name = word(token);
+        let fields = payload(event);
+        let mut known = fields.iter().copied().flatten().map(|field| field.name);
+        if !fields[1].is_empty() && !known.clone().any(|known| known == name) {
+            let near = nearest(&name, &mut known);
+            let message = format!("a message has no field '{name:.60}'");
+            let at = token.token().start_position();
+            self.report(at, "script.unknown_field", message, near);
+        }
+    }
+
     /// A global that is used.
     pub(super) fn global(&mut self, name: &str, at: Position) -> Known {
         if name != "_G"
@@ -133,22 +156,23 @@ impl Walker<'_> {
                     }
                 }
             }
-            Known::Payload(event) => self.field(event.payload, event.name, &name, at),
+            Known::Payload(event) => self.field(&payload(event), event.name, &name, at),
             Known::Typed(Type::Record(record)) => {
-                self.field(record.fields, record.class, &name, at)
+                self.field(&[record.fields], record.class, &name, at)
             }
-            Known::Typed(Type::Error) => self.field(ERROR.fields, ERROR.class, &name, at),
+            Known::Typed(Type::Error) => self.field(&[ERROR.fields], ERROR.class, &name, at),
             _ => Known::Nothing,
         }
     }
 
     /// A key of a table that the host made.
-    fn field(&mut self, fields: &'static [Field], of: &str, name: &str, at: Position) -> Known {
-        if let Some(field) = fields.iter().find(|field| field.name == name) {
+    fn field(&mut self, fields: &[&'static [Field]], of: &str, name: &str, at: Position) -> Known {
+        let fields = || fields.iter().copied().flatten();
+        if let Some(field) = fields().find(|field| field.name == name) {
             return Known::Typed(field.what);
         }
         // A script may put more into the table; what it puts there elsewhere is not seen.
-        let near = nearest(name, fields.iter().map(|field| field.name));
+        let near = nearest(name, fields().map(|field| field.name));
         if !self.facts.fields.contains(name) && (near.is_some() || !self.facts.modules) {
             let message = format!("there is no '{name:.60}' in '{of}'");
             self.report(at, "script.unknown_field", message, near);

@@ -19,6 +19,8 @@ const IGNORE: &str = "postrider: ignore";
 pub(super) struct Scan {
     /// The line at which it is too deep to be parsed.
     pub(super) too_deep: Option<usize>,
+    /// The line and column of a character that the parser cannot bear.
+    pub(super) stray: Option<(usize, usize)>,
     /// Lines with the comment, and those below one that has nothing else.
     pub(super) ignored: BTreeSet<usize>,
 }
@@ -207,8 +209,19 @@ impl Scanner<'_> {
                 }
             }
             b',' | b';' => self.fresh(),
+            b'`' if self.scan.stray.is_none() => self.scan.stray = Some((self.line, self.column())),
             _ => {}
         }
+    }
+
+    /// Where the character just read stands in its line.
+    fn column(&self) -> usize {
+        let before = &self.octets[..self.at];
+        let start = before
+            .iter()
+            .rposition(|&octet| octet == b'\n')
+            .map_or(0, |at| at + 1);
+        String::from_utf8_lossy(&before[start..]).chars().count()
     }
 
     fn opens(&mut self, what: u8) {

@@ -263,6 +263,7 @@ impl<'a> Walker<'a> {
                     match last {
                         Suffix::Index(Index::Dot { name, .. }) => {
                             self.gathered.fields.insert(word(name));
+                            self.given(object, name);
                             if let Known::Library(library) = object {
                                 let member = (library.to_owned(), word(name));
                                 self.gathered.members.insert(member);

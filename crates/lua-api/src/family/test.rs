@@ -603,7 +603,11 @@ assertion ends its case, and the next one runs.",
             name: "t.match",
             kind: Kind::Value(Type::Function(
                 &[
-                    field("text", Type::Any, "The text; anything else matches nothing."),
+                    field(
+                        "text",
+                        Type::Any,
+                        "The text; anything else matches nothing.",
+                    ),
                     field("pattern", Type::Text, "A pattern of Lua's."),
                     optional("note", Type::Text, "What it is about."),
                 ],
