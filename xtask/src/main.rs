@@ -114,6 +114,7 @@ fn bench_keeper(arguments: &[String]) -> Result<(), String> {
 
 fn bench_scripts() -> Result<(), String> {
     build_release()?;
+    run(cargo().args(["bench", "--package", "postrider-lua", "--bench", "calls"]))?;
     scripts::bench(&release_binary())
 }
 
