@@ -100,13 +100,28 @@ impl Registrar<'_> {
 
     /// Adds a function that waits. It reads its arguments at once and answers later. What it does
     /// is done on the host's threads: a script that holds its own holds up no connection or lock
-    /// that others wait for.
+    /// that others wait for. Where there is much in its arguments it first waits for room.
     pub(crate) fn add_waiting<F>(&self, name: &'static str, function: F) -> mlua::Result<()>
     where
-        F: Fn(&Lua, Args) -> Result<Work, Fault> + Send + 'static,
+        F: Fn(&Lua, Args) -> Result<Work, Fault> + Send + Sync + 'static,
     {
+        let (meter, function) = (Arc::clone(self.meter), Arc::new(function));
         self.add_waiting_here(name, move |lua, args| {
-            Ok(Elsewhere(tokio::spawn(function(lua, args)?)).boxed())
+            let room = meter.room().and_then(|room| room.take(args.values.iter()));
+            let Some(room) = room else {
+                return Ok(Elsewhere(tokio::spawn(function(lua, args)?)).boxed());
+            };
+            let (lua, function) = (lua.clone(), Arc::clone(&function));
+            Ok(async move {
+                let taken = room.await;
+                let work = function(&lua, args)?;
+                let work = async move {
+                    let _taken = taken;
+                    work.await
+                };
+                Elsewhere(tokio::spawn(work)).await
+            }
+            .boxed())
         })
     }
 

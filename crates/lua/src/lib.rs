@@ -35,6 +35,7 @@ mod module;
 mod pattern;
 mod process;
 pub mod request;
+mod room;
 mod schedule;
 mod script;
 mod secret;

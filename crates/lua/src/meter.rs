@@ -21,6 +21,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::Limits;
 use crate::call::Reply;
 use crate::fault::Fault;
+use crate::room::Room;
 
 /// How long Lua runs before it lets other tasks run.
 const SLICE: Duration = Duration::from_millis(1);
@@ -32,6 +33,7 @@ const PAUSES: u32 = 200;
 pub(crate) struct Meter {
     limits: Limits,
     clocks: Clocks,
+    room: Room,
     state: Mutex<State>,
 }
 
@@ -138,6 +140,7 @@ impl Meter {
 
     fn by(clocks: Clocks, limits: Limits) -> Self {
         Self {
+            room: Room::new(limits.memory_octets),
             limits,
             clocks,
             state: Mutex::default(),
@@ -146,6 +149,13 @@ impl Meter {
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Room for what calls hold outside the state; nothing where the current one must not wait
+    /// for any.
+    pub(crate) fn room(&self) -> Option<&Room> {
+        let is_hook = |call: Arc<Budget>| call.kind == Kind::Hook;
+        (!self.current().is_some_and(is_hook)).then_some(&self.room)
     }
 
     /// What a call may use that begins now; `wall` in place of the script's own limit.

@@ -173,7 +173,7 @@ impl Script {
     }
 
     /// Runs the script's own lines and takes note of what they register; nothing of it is live
-    /// before [`Loaded::start`].
+    /// before [`Loaded::start`]. Dropping the future ends the script where it waits.
     ///
     /// # Errors
     /// What the script raised, or the limit it exceeded.
@@ -206,15 +206,18 @@ impl Script {
         let backend = Arc::clone(&stage.backend);
         let evaluate = is_shell.then(|| shell::evaluator(&stage.core.lua, &invoker));
         let evaluate = evaluate.transpose()?;
-        let (loaded, loading) = oneshot::channel();
+        let (mut loaded, loading) = oneshot::channel();
         let (order, orders) = oneshot::channel::<Duration>();
         let (ended, end) = oneshot::channel();
         let live = async move {
             let limit = stage.core.meter.limits().load_timeout;
             let main = stage.main(chunk, args, Some(limit));
             let main = stage.actor.begin(main);
-            let main = stage.actor.meanwhile(main).await;
-            let main = main.unwrap_or_else(|| Err(cancelled()));
+            let main = tokio::select! {
+                biased;
+                () = loaded.closed() => return,
+                main = stage.actor.meanwhile(main) => main.unwrap_or_else(|| Err(cancelled())),
+            };
             let failed = main.is_err();
             if loaded.send(main).is_err() || failed {
                 return;

@@ -317,7 +317,7 @@ impl Mover<'_> {
     fn add<A: Send + 'static>(
         &self,
         name: &'static str,
-        read: impl Fn(&Lua, &dyn Bench, Args) -> Result<A, Fault> + Send + 'static,
+        read: impl Fn(&Lua, &dyn Bench, Args) -> Result<A, Fault> + Send + Sync + 'static,
         begin: impl for<'a> Fn(&'a dyn Bench, A) -> Rest<'a> + Copy + Send + Sync + 'static,
     ) -> mlua::Result<()> {
         let (bench, activity) = (Arc::clone(self.bench), self.activity.clone());

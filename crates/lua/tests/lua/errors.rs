@@ -106,7 +106,7 @@ async fn misuse_is_raised_at_the_callers_line_with_a_suggestion() {
         ),
         (
             "alerts:send { idempotency_key = 'x' }",
-            "account:send: unknown field 'idempotency_key'",
+            "account:send: field 'idempotency_key' is for messages that are queued: add wait = \"queued\"",
         ),
         (
             "alerts:send { 'x' }",

@@ -13,6 +13,39 @@ fn quick() -> Limits {
     }
 }
 
+#[test]
+fn what_holds_where_nothing_is_set_is_what_the_reference_says() {
+    let usual = Limits::default();
+    let none = |wall: Option<Duration>| wall.map_or("none".to_owned(), |wall| format!("{wall:?}"));
+    let (mebioctets, cpu) = (usual.memory_octets >> 20, usual.cpu.as_secs());
+    let (wall, load) = (none(usual.wall), usual.load_timeout.as_secs());
+    let (calls, timers) = (usual.calls, usual.timers);
+    let reference = postrider_config::reference();
+    let book = include_str!("../../../../docs/src/scripting.md");
+    let (_, book) = book.split_once("## Limits").unwrap();
+    for (key, default, in_the_book) in [
+        (
+            "memory",
+            format!("{mebioctets}MiB"),
+            format!("{mebioctets} MiB"),
+        ),
+        ("cpu", format!("{cpu}s"), format!("{cpu} s")),
+        ("timeout", wall.clone(), wall),
+        ("calls", calls.to_string(), calls.to_string()),
+        ("timers", timers.to_string(), timers.to_string()),
+        ("load_timeout", format!("{load}s"), format!("{load} s")),
+    ] {
+        let name = format!("scripts.limits.{key}");
+        let known = reference.iter().find(|known| known.key == name).unwrap();
+        let default = format!(" Default: {default}.");
+        assert!(known.doc.ends_with(&default), "{key}: {}", known.doc);
+
+        let name = format!("| `{key}`");
+        let row = book.lines().find(|line| line.starts_with(&name)).unwrap();
+        assert!(row.ends_with(&format!("| {in_the_book} |")), "{row}");
+    }
+}
+
 #[tokio::test]
 async fn no_loop_outlives_the_cpu_limit() {
     for script in [
@@ -105,6 +138,42 @@ print(pr.json.decode("[" .. ("[],"):rep(1000000) .. "oops"))"#,
 
     assert_eq!(run.error().failure.code, "script.memory_limit");
     assert_eq!(run.failed().1, "script.lua:2");
+}
+
+/// A long text is there once for Lua, and once more for each message that it is attached to.
+#[tokio::test(start_paused = true)]
+async fn what_messages_hold_outside_of_lua_is_bounded_as_well() {
+    let limits = Limits {
+        memory_octets: 16 << 20,
+        ..Limits::default()
+    };
+    let run = run_within(
+        r#"local pr = require "postrider"
+        local alerts, data = pr.account "alerts", ("x"):rep(1 << 20)
+        local sends = {}
+        for i = 1, 50 do
+          sends[i] = function()
+            assert(alerts:send { to = "a@example.org", subject = "x", attach = { { data = data, name = "a" } } })
+          end
+        end
+        pr.join(sends)
+        print((select(2, pcall(alerts.send, alerts, { to = 1, text = data }))))"#,
+        limits,
+    )
+    .await;
+
+    assert_eq!(
+        run.lines(),
+        [
+            "script.lua:10: account:send: field 'to' must be a string or a list of strings, got a number"
+        ]
+    );
+    assert_eq!(run.host.sent.lock().unwrap().len(), 50);
+    let most = run
+        .host
+        .most_sending
+        .load(std::sync::atomic::Ordering::SeqCst);
+    assert!((2..=16).contains(&most), "{most} at a time");
 }
 
 #[tokio::test]

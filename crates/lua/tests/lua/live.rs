@@ -134,6 +134,29 @@ async fn a_hundred_generations_leave_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_gives_up_loading_ends_what_the_script_has_begun() {
+    let place = Place::new(
+        r#"require "postrider".account "alerts":send { to = "a@example.org", subject = "x" }"#,
+    );
+    let sending = async {
+        while place.host.sending() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        _ = place.load(Limits::default()) => panic!("it was to be given up"),
+        () = sending => {}
+    }
+
+    // The clock stands while anybody is busy: the send cannot come to its end.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(place.host.sending(), 0);
+    assert_eq!(Arc::strong_count(&place.host), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn stopping_waits_for_calls_under_way_and_no_longer_than_it_may() {
     for (at_most, heard, took) in [(10, true, 5), (2, false, 2)] {
         let place = Place::new(
@@ -233,7 +256,7 @@ async fn a_script_has_a_thread_of_its_own_and_the_hosts_work_is_done_elsewhere()
     assert_eq!(sent_on, ["host"]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_call_over_its_budget_ends_alone_and_the_rest_of_the_script_goes_on() {
     let log = Log::start();
     let limits = Limits {
