@@ -44,7 +44,7 @@ impl Body {
         }
     }
 
-    /// Appends these octets of it.
+    /// Appends these octets of it, all or none.
     pub(crate) async fn append(
         &self,
         offset: u64,
@@ -56,7 +56,12 @@ impl Body {
             Self::Streamed(source, _) => {
                 let end = out.len();
                 out.resize(end + size(octets)?, 0);
-                read(source.as_ref(), offset, &mut out[end..]).await?;
+                let result = read(source.as_ref(), offset, &mut out[end..]).await;
+                if result.is_err() {
+                    // What was not read must not leave in its place.
+                    out.truncate(end);
+                }
+                result?;
             }
         }
         Ok(())

@@ -490,6 +490,7 @@ mod tests {
             flight.wrote(made.len());
             assert!(made.starts_with(b"MAIL") && !made.ends_with(b"RSET\r\n"));
             assert!(!made.ends_with(b".\r\n") && flight.is_made());
+            assert!(!made.contains(&0), "nothing stands for what was not read");
             assert!(!flight.has_left_whole(1), "{form:?}");
         }
         let mut flight = Flight::new();

@@ -160,8 +160,13 @@ impl Pool {
             outcome: None,
         };
         self.send_all(&mut one, 1).await?;
-        one.outcome
-            .expect("whoever is given a message tells how it ended")
+        one.outcome.unwrap_or_else(|| {
+            Err(SendError::new(
+                Stage::Connect,
+                server_name(&self.inner.settings),
+                SendErrorKind::Closed,
+            ))
+        })
     }
 
     /// Sends what the source gives, on one session: a waiting one or a new one.
@@ -184,11 +189,11 @@ impl Pool {
         let permit = self.inner.permit().await?;
         let mut work = Work::new(source, window);
         let more = |session: &Session| self.inner.is_wanted(session);
-        if let Some(mut session) = self.inner.take().await {
-            if session.carry(&mut work, true, &more).await == Carried::All {
-                self.give_back(session, permit).await;
-                return Ok(work.sent());
-            }
+        if let Some(mut session) = self.inner.take().await
+            && session.carry(&mut work, true, &more).await == Carried::All
+        {
+            self.give_back(session, permit).await;
+            return Ok(work.sent());
         }
         let mut session = self.inner.open(&mut Trace::start()).await?;
         session.carry(&mut work, false, &more).await;

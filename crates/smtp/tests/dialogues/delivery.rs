@@ -7,19 +7,7 @@ use postrider_smtp::{
 };
 use tokio::time::Instant;
 
-use crate::support::{Dialogue, GREETING, message, message_to};
-
-/// A session in clear, with these extensions, up to where messages begin.
-fn session(extensions: &str) -> String {
-    let offers: Vec<_> = extensions
-        .split_whitespace()
-        .map(|word| format!("S: 250-{word}\n"))
-        .collect();
-    let offers = offers.concat();
-    format!(
-        "{GREETING}S: 250-mx.example\n{offers}S: 250 AUTH XOAUTH2\nC: AUTH XOAUTH2 *\nS: 235 ok\n"
-    )
-}
+use crate::support::{Dialogue, message, message_to, session};
 
 const ACCEPTED: &str = "C: MAIL *\nC: RCPT *\nC: BDAT *\nS: 250 ok\nS: 250 ok\nS: 250 ok\n";
 const ALL: &str = "PIPELINING CHUNKING 8BITMIME SMTPUTF8 DSN";

@@ -71,6 +71,18 @@ C: AUTH XOAUTH2 dXNlcj1hAWF1dGg9QmVhcmVyIHQxAQE=
 S: 235 2.7.0 Authentication successful
 ";
 
+/// A session in clear, with these extensions, up to where messages begin.
+pub(crate) fn session(extensions: &str) -> String {
+    let offers: Vec<_> = extensions
+        .split_whitespace()
+        .map(|word| format!("S: 250-{word}\n"))
+        .collect();
+    let offers = offers.concat();
+    format!(
+        "{GREETING}S: 250-mx.example\n{offers}S: 250 AUTH XOAUTH2\nC: AUTH XOAUTH2 *\nS: 235 ok\n"
+    )
+}
+
 /// What one connection came to.
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
