@@ -105,10 +105,6 @@ async fn misuse_is_raised_at_the_callers_line_with_a_suggestion() {
             "account:send: field 'priority' is \"high\", \"normal\" or \"low\", not \"urgent\"",
         ),
         (
-            "alerts:send { idempotency_key = 'x' }",
-            "account:send: field 'idempotency_key' is for messages that are queued: add wait = \"queued\"",
-        ),
-        (
             "alerts:send { 'x' }",
             "account:send: {…} has named fields, got a number key",
         ),
