@@ -50,7 +50,7 @@ impl Scheduler {
 
     /// Waits until everything that is due now has been begun. [`Self::run`] must be at work.
     pub async fn settle(&self) {
-        let settled = self.0.lanes.each_ref().map(|lane| lane.settle());
+        let settled = self.0.lanes.each_ref().map(Lane::settle);
         for settled in settled {
             // An error says that nobody drives any more: then nothing will be begun either.
             let _ = settled.await;

@@ -9,7 +9,7 @@ use std::fs::{OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -82,26 +82,27 @@ const SCHEMA: &str = "
 #[derive(Debug)]
 pub struct SqliteStore {
     path: PathBuf,
-    connection: Mutex<Connection>,
+    /// None after a failure: what is there now may be another file, or may be written now.
+    opened: Mutex<Option<Opened>>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    connection: Connection,
+    /// Device and inode.
+    file: (u64, u64),
 }
 
 impl SqliteStore {
     /// Opens the file at `path`, which is made if there is none. Only its owner may read it then;
     /// its directory is the caller's.
+    ///
+    /// One that is moved away or replaced later is noticed: what is at `path` then is opened, or
+    /// made.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        // SQLite's locks are the process's: closing the file, as making it does, would release
-        // those of another handle.
-        static MAKING: Mutex<()> = Mutex::new(());
-        let making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-        make(path).map_err(|error| refused(path, &error))?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let opened = Connection::open_with_flags(path, flags);
-        drop(making);
-        let mut connection = opened.map_err(|error| trouble(path, &error))?;
-        prepare(&mut connection, path)?;
         Ok(Self {
             path: path.to_owned(),
-            connection: Mutex::new(connection),
+            opened: Mutex::new(Some(Opened::at(path)?)),
         })
     }
 
@@ -117,22 +118,55 @@ impl SqliteStore {
         behavior: TransactionBehavior,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        let mut connection = self.lock();
-        let done = connection
+        let mut slot = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let opened = match slot.take() {
+            Some(opened) if file(&self.path).is_ok_and(|now| now == opened.file) => opened,
+            // It is closed first.
+            gone => {
+                drop(gone);
+                Opened::at(&self.path)?
+            }
+        };
+        let opened = slot.insert(opened);
+        let done = opened
+            .connection
             .transaction_with_behavior(behavior)
             .and_then(|transaction| {
                 let done = work(&transaction)?;
                 transaction.commit()?;
                 Ok(done)
             });
-        done.map_err(|error| trouble(&self.path, &error))
+        done.map_err(|error| {
+            let error = trouble(&self.path, &error);
+            if !matches!(error.kind, StoreErrorKind::Busy | StoreErrorKind::Full) {
+                *slot = None;
+            }
+            error
+        })
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Connection> {
-        self.connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+impl Opened {
+    fn at(path: &Path) -> Result<Self, StoreError> {
+        // SQLite's locks are the process's: closing the file, as making it does, would release
+        // those of another handle.
+        static MAKING: Mutex<()> = Mutex::new(());
+        let making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        make(path).map_err(|error| refused(path, &error))?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let opened = Connection::open_with_flags(path, flags);
+        let file = file(path).map_err(|error| refused(path, &error))?;
+        drop(making);
+        let mut connection = opened.map_err(|error| trouble(path, &error))?;
+        prepare(&mut connection, path)?;
+        Ok(Self { connection, file })
     }
+}
+
+/// Which file is there.
+fn file(path: &Path) -> io::Result<(u64, u64)> {
+    let found = path.metadata()?;
+    Ok((found.dev(), found.ino()))
 }
 
 impl Store for SqliteStore {

@@ -1,5 +1,6 @@
 use std::fs;
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, MutexGuard};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -7,6 +8,25 @@ use tempfile::TempDir;
 use super::*;
 use crate::row::{Ask, Claim, later};
 use crate::store::MemoryStore;
+
+/// The connection of a store, which does nothing meanwhile.
+struct Lock<'s>(MutexGuard<'s, Option<Opened>>);
+
+impl Deref for Lock<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.0.as_ref().unwrap().connection
+    }
+}
+
+impl SqliteStore {
+    fn lock(&self) -> Lock<'_> {
+        let mut opened = self.opened.lock().unwrap();
+        opened.get_or_insert_with(|| Opened::at(&self.path).unwrap());
+        Lock(opened)
+    }
+}
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -487,4 +507,65 @@ proptest! {
         }
         prop_assert_eq!(file.all(at(0)), memory.all(at(0)));
     }
+}
+
+#[test]
+fn a_file_that_is_moved_away_while_it_is_open_is_let_go() {
+    let (directory, path) = directory();
+    let store = SqliteStore::open(&path).unwrap();
+    assert_eq!(claim(&store, "one", 60), Ok(Claim::Mine(1)));
+    let aside = directory.path().join("aside");
+    fs::create_dir(&aside).unwrap();
+    for file in ["schedules.db", "schedules.db-wal", "schedules.db-shm"] {
+        fs::rename(directory.path().join(file), aside.join(file)).unwrap();
+    }
+
+    // Another process makes a new one: both see the same.
+    let other = SqliteStore::open(&path).unwrap();
+    assert_eq!(claim(&other, "other", 120), Ok(Claim::Mine(1)));
+    assert!(matches!(claim(&store, "one", 150), Ok(Claim::Busy(_))));
+    assert_eq!(mode(&path), 0o600);
+
+    // And what was moved away can be put back.
+    drop(other);
+    for file in ["schedules.db", "schedules.db-wal", "schedules.db-shm"] {
+        let _ = fs::remove_file(directory.path().join(file));
+        let _ = fs::rename(aside.join(file), directory.path().join(file));
+    }
+    let row = store.load("daily", at(60)).unwrap().unwrap();
+    assert_eq!(row.open[0].holder, "one");
+}
+
+#[test]
+fn a_damaged_file_works_again_once_it_is_mended() {
+    let (_directory, path) = directory();
+    let store = SqliteStore::open(&path).unwrap();
+    claim(&store, "one", 60).unwrap();
+    store
+        .lock()
+        .execute_batch("ALTER TABLE open_run RENAME TO lost")
+        .unwrap();
+    let error = store.load("daily", at(60)).unwrap_err();
+    assert_eq!(error.kind, StoreErrorKind::Corrupt);
+    store
+        .lock()
+        .execute_batch("ALTER TABLE lost RENAME TO open_run")
+        .unwrap();
+    assert!(store.load("daily", at(60)).unwrap().is_some());
+}
+
+#[test]
+fn a_file_that_is_ready_is_opened_and_read_while_another_process_holds_it() {
+    let (_directory, path) = directory();
+    let store = SqliteStore::open(&path).unwrap();
+    claim(&store, "one", 60).unwrap();
+    let held = store.lock();
+    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let began = Instant::now();
+
+    let other = SqliteStore::open(&path).unwrap();
+    assert!(other.load("daily", at(60)).unwrap().is_some());
+
+    assert!(began.elapsed() < PATIENCE);
+    held.execute_batch("ROLLBACK").unwrap();
 }
