@@ -70,13 +70,16 @@ pub fn judge_reply(reply: &Reply) -> (Judgement, Option<Consequence>) {
 pub fn judge_error(error: &SendError) -> (Judgement, Option<Consequence>) {
     match &*error.kind {
         SendErrorKind::Unknown(_) => (Judgement::Unknown, None),
-        SendErrorKind::TooLarge { .. } | SendErrorKind::Invalid(_) => (Judgement::Fail, None),
-        SendErrorKind::Closed => (Judgement::Return, Some(Consequence::Away)),
+        // The way out was replaced: the next session takes the new one.
+        SendErrorKind::Closed => (Judgement::Return, None),
+        SendErrorKind::Body(_) => (Judgement::Hold, None),
         SendErrorKind::NotOffered("STARTTLS" | "AUTH")
         | SendErrorKind::Tls(_)
         | SendErrorKind::InjectedBeforeTls
         | SendErrorKind::Sasl(_) => (Judgement::Return, Some(Consequence::Park)),
-        SendErrorKind::NotOffered(_) => (Judgement::Fail, None),
+        SendErrorKind::NotOffered(_)
+        | SendErrorKind::TooLarge { .. }
+        | SendErrorKind::Invalid(_) => (Judgement::Fail, None),
         SendErrorKind::Auth { reply, .. } => (Judgement::Return, Some(at_the_door(reply))),
         SendErrorKind::Refused(reply) if error.stage < Stage::MailFrom => {
             (Judgement::Return, Some(at_the_door(reply)))
@@ -280,7 +283,7 @@ mod tests {
                 SendErrorKind::Sasl(SaslError::new("no token")),
                 PARK,
             ),
-            (Stage::Connect, SendErrorKind::Closed, AWAY),
+            (Stage::Connect, SendErrorKind::Closed, None),
         ] {
             let error = error(stage, kind);
             assert_eq!(

@@ -36,6 +36,28 @@ pub enum PauseKind {
     Park,
 }
 
+impl PauseKind {
+    /// `slow`, `away` or `parked`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SlowDown => "slow",
+            Self::Away => "away",
+            Self::Park => "parked",
+        }
+    }
+
+    /// What the store's reason for a pause begins with, and the rest of it. What somebody else
+    /// wrote there is for them to lift: it is taken for a request for patience.
+    pub(crate) fn read(why: &str) -> (Self, &str) {
+        let named = |kind: Self| Some((kind, why.strip_prefix(kind.name())?.strip_prefix(": ")?));
+        let known = [Self::SlowDown, Self::Away, Self::Park];
+        known
+            .into_iter()
+            .find_map(named)
+            .unwrap_or((Self::SlowDown, why))
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Throttle {
     /// At most so many sessions, from 1; `None` as many as the route allows.
