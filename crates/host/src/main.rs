@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use postrider_host::cli::Cli;
 use postrider_host::cli::output::{self, Output};
+use postrider_host::cli::sendmail::as_called;
 use postrider_host::{failure::exit, log};
 use rustix::fs::Mode;
 #[cfg(target_os = "linux")]
@@ -15,7 +16,7 @@ use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
     harden();
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(as_called(std::env::args_os().collect())) {
         Ok(cli) => cli,
         Err(problem) => {
             let status = if problem.use_stderr() { exit::USAGE } else { 0 };

@@ -42,6 +42,14 @@ pub(crate) const CONTROL: Bounds = Bounds {
     write_time: Duration::from_secs(30),
 };
 
+/// The socket for mail: any user of the machine may connect.
+pub(crate) const SUBMISSION: Bounds = Bounds {
+    connections: 256,
+    head_octets: 8 * 1024,
+    head_time: Duration::from_secs(10),
+    write_time: Duration::from_secs(10),
+};
+
 /// The metrics' address: any program of the machine may connect.
 pub(crate) const METRICS: Bounds = Bounds {
     connections: 16,
@@ -60,6 +68,15 @@ pub(crate) trait Door: Send {
     /// # Errors
     /// None can be had at this moment.
     fn accept(&self) -> impl Future<Output = io::Result<Option<Self::Stream>>> + Send;
+
+    /// The router for one connection: it may tell who is at its other end.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    fn router(&self, router: &Router, stream: &Self::Stream) -> io::Result<Router> {
+        let _ = stream;
+        Ok(router.clone())
+    }
 }
 
 /// Answers with `router` until `stop` is there, then lets requests under way end.
@@ -94,7 +111,10 @@ pub(crate) async fn serve<D: Door>(
                 }
             },
         };
-        let service = TowerToHyperService::new(router.clone());
+        let Ok(router) = door.router(&router, &stream) else {
+            continue;
+        };
+        let service = TowerToHyperService::new(router);
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             hyper::service::Service::call(&service, request.map(Body::new))
         });

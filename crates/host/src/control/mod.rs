@@ -32,6 +32,7 @@ pub use daemon::{
     AccountStatus, Daemon, LastReload, Reloaded, ScheduleCounts, ScriptStatus, Status,
 };
 pub use socket::ControlListener;
+pub(crate) use socket::{Purpose, SocketFile};
 
 /// The socket's name in the state directory, where the configuration names no other.
 pub const SOCKET: &str = "control.sock";

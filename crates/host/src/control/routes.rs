@@ -20,6 +20,7 @@ use super::schedules::{self, ScheduleStatus, Switch};
 use super::work::{self, CheckRequest, RotateRequest};
 use super::{API, AccountStatus, Daemon, Hello, NextRun, Refusal, Standing, canonical};
 use crate::failure::{Failure, exit};
+use crate::sendmail::door;
 
 /// The largest request that carries no message.
 const CAP: usize = 64 * 1024;
@@ -95,7 +96,8 @@ pub(super) fn router(daemon: Arc<dyn Daemon>) -> Router {
         .route("/v1/schedules/{name}/history", get(history))
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(daemon)
+        .with_state(Arc::clone(&daemon))
+        .merge(door::routes(daemon))
 }
 
 type Host = State<Arc<dyn Daemon>>;

@@ -21,12 +21,15 @@ use crate::failure::Failure;
 
 /// A daemon's own socket. It is removed when this is dropped.
 #[derive(Debug)]
-pub struct ControlListener {
-    listener: UnixListener,
-    path: PathBuf,
-    /// Locked for as long as the daemon lives.
-    _alive: File,
-}
+pub struct ControlListener(SocketFile);
+
+/// The control socket: for its user.
+const CONTROL: Purpose = Purpose {
+    name: "the control socket",
+    setting: "serve.socket",
+    mode: 0o600,
+    directory_mode: 0o700,
+};
 
 impl ControlListener {
     /// Makes the socket, in place of one that a dead daemon left behind. The directory is made,
@@ -36,42 +39,12 @@ impl ControlListener {
     /// Another daemon has it; the path is too long for a socket; something else is in its place;
     /// others can write to its directory.
     pub fn bind(path: &Path) -> Result<Self, Failure> {
-        check_length(path)?;
-        let directory = path.parent().unwrap_or(Path::new("/"));
-        prepare(directory)?;
-        let alive = lock(path)?;
-        match fs::symlink_metadata(path) {
-            Ok(found) if !found.file_type().is_socket() => {
-                return Err(unusable(path, "something else is in its place")
-                    .with_remedy("move it away, or set serve.socket to another path"));
-            }
-            // Nobody has the lock, so it is not a daemon's; still it may be somebody's.
-            Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
-                return Err(unusable(path, "another program listens there")
-                    .with_remedy("set serve.socket to another path"));
-            }
-            Ok(_) => {}
-            Err(problem) if problem.kind() == io::ErrorKind::NotFound => {}
-            Err(problem) => return Err(unusable(path, &problem.to_string())),
-        }
-        let listener = make(path)
-            .map_err(|problem| unusable(path, &format!("it cannot be made: {problem}")))?;
-        Ok(Self {
-            listener,
-            path: path.to_owned(),
-            _alive: alive,
-        })
+        SocketFile::bind(path, CONTROL).map(Self)
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for ControlListener {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        &self.0.path
     }
 }
 
@@ -79,7 +52,7 @@ impl Door for ControlListener {
     type Stream = UnixStream;
 
     async fn accept(&self) -> io::Result<Option<UnixStream>> {
-        let (stream, _) = self.listener.accept().await?;
+        let stream = self.0.accept().await?;
         let peer = stream.peer_cred()?.uid();
         if peer == geteuid().as_raw() || peer == 0 {
             return Ok(Some(stream));
@@ -92,6 +65,75 @@ impl Door for ControlListener {
     }
 }
 
+/// What a socket is for, and who may connect.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Purpose {
+    /// As errors call it.
+    pub(crate) name: &'static str,
+    /// The setting that has its path.
+    pub(crate) setting: &'static str,
+    /// Its mode.
+    pub(crate) mode: u32,
+    /// Its directory's, if that has to be made.
+    pub(crate) directory_mode: u32,
+}
+
+/// A socket's file. It is removed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Locked for as long as the daemon lives.
+    _alive: File,
+}
+
+impl SocketFile {
+    /// Makes it, as [`ControlListener::bind`] says.
+    pub(crate) fn bind(path: &Path, purpose: Purpose) -> Result<Self, Failure> {
+        purpose.check_length(path)?;
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        purpose.prepare(directory)?;
+        let alive = purpose.lock(path)?;
+        match fs::symlink_metadata(path) {
+            Ok(found) if !found.file_type().is_socket() => {
+                return Err(purpose
+                    .unusable(path, "something else is in its place")
+                    .with_remedy(format!(
+                        "move it away, or set {} to another path",
+                        purpose.setting
+                    )));
+            }
+            // Nobody has the lock, so it is not a daemon's; still it may be somebody's.
+            Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+                return Err(purpose
+                    .unusable(path, "another program listens there")
+                    .with_remedy(format!("set {} to another path", purpose.setting)));
+            }
+            Ok(_) => {}
+            Err(problem) if problem.kind() == io::ErrorKind::NotFound => {}
+            Err(problem) => return Err(purpose.unusable(path, &problem.to_string())),
+        }
+        let listener = make(path, purpose.mode)
+            .map_err(|problem| purpose.unusable(path, &format!("it cannot be made: {problem}")))?;
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+            _alive: alive,
+        })
+    }
+
+    /// The next who connects.
+    pub(crate) async fn accept(&self) -> io::Result<UnixStream> {
+        self.listener.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
 /// The user at the other end of a connection.
 pub(super) fn is_trusted(stream: &UnixStream) -> io::Result<bool> {
     let own = geteuid();
@@ -99,85 +141,98 @@ pub(super) fn is_trusted(stream: &UnixStream) -> io::Result<bool> {
     Ok(own.is_root() || stream.peer_cred()?.uid() == own.as_raw())
 }
 
-/// A socket's path has room for some hundred octets only.
-fn check_length(path: &Path) -> Result<(), Failure> {
-    let longest = [path.to_owned(), workshop(path).join("s")];
-    for path in &longest {
-        if SocketAddr::from_pathname(path).is_err() {
-            return Err(Failure::new(
-                "config.socket",
-                format!(
-                    "the path of the control socket is too long for the system ({} octets)",
-                    path.as_os_str().len()
-                ),
+impl Purpose {
+    /// A socket's path has room for some hundred octets only.
+    fn check_length(self, path: &Path) -> Result<(), Failure> {
+        let longest = [path.to_owned(), workshop(path).join("s")];
+        for path in &longest {
+            if SocketAddr::from_pathname(path).is_err() {
+                let octets = path.as_os_str().len();
+                let name = self.name;
+                return Err(Failure::new(
+                    "config.socket",
+                    format!("the path of {name} is too long for the system ({octets} octets)"),
+                )
+                .at(path.display().to_string())
+                .with_remedy(format!(
+                    "set {} to a shorter path, such as one in /run/postrider",
+                    self.setting
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory, made if it is not there, and writable to nobody else.
+    fn prepare(self, directory: &Path) -> Result<(), Failure> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(self.directory_mode)
+            .create(directory)
+            .map_err(|problem| {
+                let why = format!("its directory cannot be made: {problem}");
+                self.unusable(directory, &why)
+            })?;
+        let found = fs::metadata(directory)
+            .map_err(|problem| self.unusable(directory, &format!("its directory: {problem}")))?;
+        let own = geteuid().as_raw();
+        let others_write = found.mode() & 0o022 != 0;
+        if others_write || (found.uid() != own && found.uid() != 0) {
+            let failure = self.unusable(directory, "others can write to its directory");
+            return Err(failure.with_remedy(format!(
+                "chmod {:o} '{}', or set {} to a path elsewhere",
+                self.directory_mode,
+                directory.display(),
+                self.setting
+            )));
+        }
+        Ok(())
+    }
+
+    /// The lock that says a daemon is alive. It stays when that ends: a lock file that comes and
+    /// goes can be held by two.
+    fn lock(self, path: &Path) -> Result<File, Failure> {
+        let beside = with_suffix(path, ".lock");
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&beside)
+            .map_err(|problem| {
+                self.unusable(path, &format!("its lock cannot be opened: {problem}"))
+            })?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(Failure::new(
+                "serve.running",
+                format!("another `postrider serve` answers on {}", self.its_kind()),
             )
             .at(path.display().to_string())
-            .with_remedy(
-                "set serve.socket to a shorter path, such as /run/postrider/control.sock",
-            ));
+            .with_remedy(format!(
+                "stop it first, or give this one another --state-dir or {}; `postrider status` \
+                 tells which it is",
+                self.setting
+            ))),
+            Err(TryLockError::Error(problem)) => {
+                Err(self.unusable(path, &format!("its lock cannot be had: {problem}")))
+            }
         }
     }
-    Ok(())
-}
 
-/// The directory, for this user only if it has to be made, and writable to nobody else.
-fn prepare(directory: &Path) -> Result<(), Failure> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .map_err(|problem| {
-            unusable(
-                directory,
-                &format!("its directory cannot be made: {problem}"),
-            )
-        })?;
-    let found = fs::metadata(directory)
-        .map_err(|problem| unusable(directory, &format!("its directory: {problem}")))?;
-    let own = geteuid().as_raw();
-    let others_write = found.mode() & 0o022 != 0;
-    if others_write || (found.uid() != own && found.uid() != 0) {
-        return Err(
-            unusable(directory, "others can write to its directory").with_remedy(format!(
-                "chmod 700 '{}', or set serve.socket to a path elsewhere",
-                directory.display()
-            )),
-        );
+    /// `this control socket`
+    fn its_kind(self) -> String {
+        self.name.replacen("the", "this", 1)
     }
-    Ok(())
-}
 
-/// The lock that says a daemon is alive. It stays when that ends: a lock file that comes and goes
-/// can be held by two.
-fn lock(path: &Path) -> Result<File, Failure> {
-    let beside = with_suffix(path, ".lock");
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&beside)
-        .map_err(|problem| unusable(path, &format!("its lock cannot be opened: {problem}")))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Failure::new(
-            "serve.running",
-            "another `postrider serve` answers on this control socket",
-        )
-        .at(path.display().to_string())
-        .with_remedy(
-            "stop it first, or give this one another --state-dir or serve.socket; `postrider \
-             status` tells which it is",
-        )),
-        Err(TryLockError::Error(problem)) => Err(unusable(
-            path,
-            &format!("its lock cannot be had: {problem}"),
-        )),
+    fn unusable(self, path: &Path, why: &str) -> Failure {
+        Failure::new("config.socket", format!("{}: {why}", self.name))
+            .at(path.display().to_string())
     }
 }
 
 /// Binds it where nobody else looks, and moves it into place.
-fn make(path: &Path) -> io::Result<UnixListener> {
+fn make(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let workshop = workshop(path);
     // Ours alone, for the lock is held; what is left of one that was killed goes.
     match fs::remove_dir_all(&workshop) {
@@ -186,7 +241,7 @@ fn make(path: &Path) -> io::Result<UnixListener> {
     }
     let made = workshop.join("s");
     let listener = UnixListener::bind(&made)?;
-    fs::set_permissions(&made, fs::Permissions::from_mode(0o600))?;
+    fs::set_permissions(&made, fs::Permissions::from_mode(mode))?;
     fs::rename(&made, path)?;
     fs::remove_dir(&workshop)?;
     Ok(listener)
@@ -201,11 +256,6 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(suffix);
     path.into()
-}
-
-fn unusable(path: &Path, why: &str) -> Failure {
-    Failure::new("config.socket", format!("the control socket: {why}"))
-        .at(path.display().to_string())
 }
 
 #[cfg(test)]

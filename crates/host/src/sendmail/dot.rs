@@ -64,7 +64,11 @@ impl UntilDot {
                     let line = end.map_or(rest, |end| &rest[..=end]);
                     out.extend_from_slice(line);
                     rest = &rest[line.len()..];
-                    self.at = if end.is_some() { At::LineStart } else { At::InLine };
+                    self.at = if end.is_some() {
+                        At::LineStart
+                    } else {
+                        At::InLine
+                    };
                     continue;
                 }
             }

@@ -52,7 +52,9 @@ impl Intake {
                     rest = behind;
                 }
                 _ => {
-                    let end = rest.iter().position(|octet| matches!(octet, b'\n' | b'\r' | 0));
+                    let end = rest
+                        .iter()
+                        .position(|octet| matches!(octet, b'\n' | b'\r' | 0));
                     let (text, behind) = rest.split_at(end.unwrap_or(rest.len()));
                     self.extend(text, body)?;
                     rest = behind;
@@ -81,7 +83,7 @@ impl Intake {
     }
 
     /// The header, once it is complete.
-    pub(crate) fn into_header(&mut self) -> Header {
+    pub(crate) fn take_header(&mut self) -> Header {
         std::mem::take(&mut self.header)
     }
 
@@ -97,7 +99,11 @@ impl Intake {
                 self.in_body = true;
                 break;
             }
-            let (now, later) = text.split_at(if room == 0 { text.len() } else { room.min(text.len()) });
+            let (now, later) = text.split_at(if room == 0 {
+                text.len()
+            } else {
+                room.min(text.len())
+            });
             self.line.extend_from_slice(now);
             self.check_header(self.line.len())?;
             text = later;
@@ -220,7 +226,7 @@ mod tests {
         }
         intake.finish(&mut body)?;
         let mut header = Vec::new();
-        intake.into_header().write_to(&mut header);
+        intake.take_header().write_to(&mut header);
         Ok((header, body))
     }
 
@@ -234,7 +240,11 @@ mod tests {
     fn header_and_body_are_told_apart() {
         for (input, header, body) in [
             ("Subject: x\n\nhi\n", "Subject: x\r\n", "hi\r\n"),
-            ("Subject: x\r\n\r\nhi\r\n\r\n", "Subject: x\r\n", "hi\r\n\r\n"),
+            (
+                "Subject: x\r\n\r\nhi\r\n\r\n",
+                "Subject: x\r\n",
+                "hi\r\n\r\n",
+            ),
             // no header at all, as from `echo hi | sendmail`
             ("hi there\n", "", "hi there\r\n"),
             ("\nSubject: none\n", "", "Subject: none\r\n"),
@@ -243,7 +253,11 @@ mod tests {
             // no body, and no line end
             ("Subject: x", "Subject: x\r\n", ""),
             // the empty line is missing
-            ("Subject: x\nhi\nTo: y\n", "Subject: x\r\n", "hi\r\nTo: y\r\n"),
+            (
+                "Subject: x\nhi\nTo: y\n",
+                "Subject: x\r\n",
+                "hi\r\nTo: y\r\n",
+            ),
             // a URL is no header field
             ("see http: //x\n", "", "see http: //x\r\n"),
             // folds
@@ -262,7 +276,11 @@ mod tests {
             // dots are the wire's matter
             ("Subject: x\n\n.\n..\n", "Subject: x\r\n", ".\r\n..\r\n"),
         ] {
-            assert_eq!(whole(input), (header.to_owned(), body.to_owned()), "{input:?}");
+            assert_eq!(
+                whole(input),
+                (header.to_owned(), body.to_owned()),
+                "{input:?}"
+            );
         }
     }
 
@@ -285,7 +303,10 @@ mod tests {
             assert_eq!(body, format!("{long}{expected}\r\n"));
             // Without a header, too.
             let (header, body) = whole(&format!("{long}{more}\n"));
-            assert_eq!((header, body), (String::new(), format!("{long}{expected}\r\n")));
+            assert_eq!(
+                (header, body),
+                (String::new(), format!("{long}{expected}\r\n"))
+            );
         }
         // No character is cut in two, whatever its length.
         for character in ["ä", "€", "𝄞"] {

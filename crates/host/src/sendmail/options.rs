@@ -152,8 +152,8 @@ impl Options {
                 'q' => return self.flush(behind),
                 // A level, and only behind it.
                 'd' => return Ok(()),
-                'A' | 'B' | 'b' | 'C' | 'e' | 'F' | 'f' | 'h' | 'L' | 'N' | 'O' | 'o'
-                | 'p' | 'R' | 'r' | 'V' | 'X' => {
+                'A' | 'B' | 'b' | 'C' | 'e' | 'F' | 'f' | 'h' | 'L' | 'N' | 'O' | 'o' | 'p'
+                | 'R' | 'r' | 'V' | 'X' => {
                     let value = if behind.is_empty() {
                         let next = rest.next();
                         next.ok_or_else(|| wrong(format!("-{letter} needs a value")))?
@@ -191,10 +191,8 @@ impl Options {
                 return Err(wrong("-B is followed by 7BIT or 8BITMIME"));
             }
             'X' => {
-                return Err(
-                    wrong("-X is not supported: there is no log of the traffic")
-                        .with_remedy("leave it out, and run `postrider serve` with --log debug"),
-                );
+                return Err(wrong("-X is not supported: there is no log of the traffic")
+                    .with_remedy("leave it out, and run `postrider serve` with --log debug"));
             }
             // Which of the two configurations, error modes, hops, tags, protocol, other options.
             _ => {}
@@ -223,10 +221,11 @@ impl Options {
 
     fn flush(&mut self, which: &str) -> Result<(), Failure> {
         if which.starts_with(|first: char| first.is_ascii_digit()) {
-            return Err(wrong(format!("-q{which}: there is no interval to set"))
-                .with_remedy(
+            return Err(
+                wrong(format!("-q{which}: there is no interval to set")).with_remedy(
                     "`postrider serve` delivers by itself what is due; for one attempt now, use -q",
-                ));
+                ),
+            );
         }
         if !which.is_empty() && which != "f" {
             return Err(wrong(format!("-q{which} is not supported"))
@@ -239,7 +238,9 @@ impl Options {
     fn check(&self) -> Result<(), Failure> {
         if self.task != Task::Submit && self.task != Task::Help {
             if self.extract {
-                return Err(wrong("-t goes with a message only, not with -bs, -bp or -q"));
+                return Err(wrong(
+                    "-t goes with a message only, not with -bs, -bp or -q",
+                ));
             }
             if !self.recipients.is_empty() {
                 return Err(wrong(
@@ -347,7 +348,10 @@ mod tests {
                 "-O DeliveryMode=b -OIgnoreDots=true -om -o7 -d0.1 -bm a@b",
                 undotted(to(&["a@b"])),
             ),
-            ("-G -U -n -v -m -h 3 -L tag -pESMTP -Am -C /etc/mail/submit.cf a@b", to(&["a@b"])),
+            (
+                "-G -U -n -v -m -h 3 -L tag -pESMTP -Am -C /etc/mail/submit.cf a@b",
+                to(&["a@b"]),
+            ),
             // behind a recipient, and behind --, all are recipients
             ("a@b -t", to(&["a@b", "-t"])),
             ("-- -t -- x", to(&["-t", "--", "x"])),
@@ -407,7 +411,8 @@ mod tests {
 
     #[test]
     fn notifications_and_postriders_own_options_are_kept() {
-        let options = parse("-N failure,delay -R hdrs -V QQ314 --account a --config=p a@b").unwrap();
+        let options =
+            parse("-N failure,delay -R hdrs -V QQ314 --account a --config=p a@b").unwrap();
         assert_eq!(options.notify.as_deref(), Some("failure,delay"));
         assert_eq!(options.ret.as_deref(), Some("hdrs"));
         assert_eq!(options.envelope_id.as_deref(), Some("QQ314"));

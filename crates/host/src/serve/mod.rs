@@ -25,6 +25,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures_util::future::OptionFuture;
 use postrider_config::{self as config, Surroundings};
 use postrider_schedule::{Clock, Scheduler};
 use serde_json::json;
@@ -42,6 +43,7 @@ use crate::app::{App, AppSettings};
 use crate::control::{self, ControlListener};
 use crate::failure::Failure;
 use crate::metrics;
+use crate::sendmail::door::SubmitDoor;
 use crate::signals::{Signals, Stop, Told};
 use crate::state;
 
@@ -75,6 +77,10 @@ pub(crate) async fn run(settings: &AppSettings) -> Result<Ended, Failure> {
     );
     let socket = socket(&app, &state_dir);
     let listener = ControlListener::bind(&socket)?;
+    let mail = match &app.config().sendmail.socket {
+        Some(path) => Some(SubmitDoor::bind(path)?),
+        None => None,
+    };
     let scrapes = match app.config().serve.metrics {
         Some(address) => Some(bind_metrics(address).await?),
         None => None,
@@ -100,7 +106,11 @@ pub(crate) async fn run(settings: &AppSettings) -> Result<Ended, Failure> {
         // To the very end: it is asked whether the daemon is stopping.
         tokio::spawn(metrics::serve(scrapes, daemon.clone(), metrics, pending()));
     }
-    let doors = tokio::spawn(control::serve(listener, daemon, is_set(stopped)));
+    let doors = tokio::spawn(async move {
+        let control = control::serve(listener, daemon.clone(), is_set(stopped.clone()));
+        let mail = mail.map(|door| door.serve(daemon, is_set(stopped)));
+        tokio::join!(control, OptionFuture::from(mail));
+    });
     let mut running = tokio::spawn({
         let scheduler = scheduler.clone();
         async move { scheduler.run().await }
@@ -280,7 +290,7 @@ impl Ending {
         self.server.stop_scripts(deadline.for_calls()).await;
         tracing::info!("no script runs any more");
         deadline
-            .allow("answering the control socket", async {
+            .allow("answering the sockets", async {
                 let _ = self.doors.await;
             })
             .await;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
-use postrider_config::ServeSettings;
+use postrider_config::{Config, ServeSettings};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -29,7 +29,7 @@ struct Shared {
     state_dir: PathBuf,
     started_at: Moment,
     /// What cannot change while it runs.
-    fixed: ServeSettings,
+    fixed: Fixed,
     current: Mutex<Arc<Generation>>,
     /// Held by the one reload that is under way.
     reloading: tokio::sync::Mutex<()>,
@@ -86,7 +86,7 @@ impl Server {
         Ok(Self(Arc::new(Shared {
             state_dir: state_dir.to_owned(),
             started_at: first.loaded_at,
-            fixed: app.config().serve.clone(),
+            fixed: Fixed::of(app.config()),
             current: Mutex::new(Arc::new(first)),
             reloading: tokio::sync::Mutex::default(),
             is_reloading: AtomicBool::default(),
@@ -166,7 +166,7 @@ impl Server {
             return Err(stopping());
         }
         let scripts = prepared.scripts();
-        let restart_needed = restart_needed(&self.0.fixed, &prepared.app.config().serve);
+        let restart_needed = restart_needed(&self.0.fixed, prepared.app.config());
         let new = Arc::new(prepared.take_effect(old.number + 1, Some(&old)));
         *lock(&self.0.current) = Arc::clone(&new);
 
@@ -298,7 +298,7 @@ impl Daemon for Server {
             state_dir: self.0.state_dir.display().to_string(),
             scripts: current.scripts(),
             last_reload: lock(&self.0.last_reload).clone(),
-            restart_needed: restart_needed(&self.0.fixed, &config.serve),
+            restart_needed: restart_needed(&self.0.fixed, config),
             accounts: current.accounts(),
             schedules: ScheduleCounts {
                 total: schedules.len(),
@@ -309,11 +309,27 @@ impl Daemon for Server {
     }
 }
 
-/// What of the configuration is used at the start only, and differs now.
-fn restart_needed(fixed: &ServeSettings, now: &ServeSettings) -> Vec<String> {
+/// What of the configuration is used at the start only.
+struct Fixed {
+    serve: ServeSettings,
+    mail_socket: Option<PathBuf>,
+}
+
+impl Fixed {
+    fn of(config: &Config) -> Self {
+        Self {
+            serve: config.serve.clone(),
+            mail_socket: config.sendmail.socket.clone(),
+        }
+    }
+}
+
+/// What of it differs now.
+fn restart_needed(fixed: &Fixed, now: &Config) -> Vec<String> {
     let settings = [
-        ("serve.socket", fixed.socket != now.socket),
-        ("serve.metrics", fixed.metrics != now.metrics),
+        ("serve.socket", fixed.serve.socket != now.serve.socket),
+        ("serve.metrics", fixed.serve.metrics != now.serve.metrics),
+        ("sendmail.socket", fixed.mail_socket != now.sendmail.socket),
     ];
     let changed = settings.into_iter().filter(|(_, changed)| *changed);
     changed.map(|(name, _)| name.to_owned()).collect()

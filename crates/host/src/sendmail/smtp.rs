@@ -1,0 +1,159 @@
+//! SMTP with the program that called us (`sendmail -bs`): 250 once the queue has the message.
+
+use std::io;
+
+use postrider_smtp::server::{
+    self, Exchange, ExchangeEnd, Handler, Limits, MailCommand, Notify, Problem, RcptCommand, Ret,
+    ServerReply, Submission, TlsPolicy, Verb,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::accept::unique;
+use super::client::submit;
+use super::gather::Gathered;
+use super::plan::Request;
+use crate::app::AppSettings;
+use crate::failure::{Failure, exit};
+
+/// Speaks until the program leaves.
+///
+/// # Errors
+/// What reading or writing failed with.
+pub(crate) async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    settings: AppSettings,
+    alone: bool,
+    account: Option<String>,
+    max_message: usize,
+) -> io::Result<()> {
+    let limits = Limits {
+        message_octets: max_message,
+        ..Limits::default()
+    };
+    let counter = Counter {
+        settings,
+        alone,
+        account,
+        max_message,
+    };
+    // Between two programs of one user there is nothing to encrypt.
+    server::serve(stream, None, TlsPolicy::DangerPlaintext, counter, limits).await
+}
+
+struct Counter {
+    settings: AppSettings,
+    alone: bool,
+    account: Option<String>,
+    max_message: usize,
+}
+
+impl Handler for Counter {
+    async fn greeting(&mut self) -> ServerReply {
+        ServerReply::new(220, "localhost ESMTP Postrider")
+    }
+
+    fn hello(&mut self, _: &str) -> String {
+        "localhost".to_owned()
+    }
+
+    fn capabilities(&mut self, _: bool) -> Vec<String> {
+        let size = format!("SIZE {}", self.max_message);
+        let fixed = [
+            "PIPELINING",
+            "8BITMIME",
+            "CHUNKING",
+            "DSN",
+            "ENHANCEDSTATUSCODES",
+            "SMTPUTF8",
+        ];
+        let mut lines: Vec<String> = fixed.map(str::to_owned).to_vec();
+        lines.push(size);
+        lines
+    }
+
+    async fn auth(
+        &mut self,
+        _: &str,
+        _: Option<Vec<u8>>,
+        _: &mut Exchange<'_>,
+    ) -> Result<ServerReply, ExchangeEnd> {
+        Ok(Problem::NotImplemented(Verb::Auth).reply())
+    }
+
+    async fn mail(&mut self, _: &MailCommand) -> ServerReply {
+        ServerReply::new(250, "2.1.0 OK")
+    }
+
+    async fn rcpt(&mut self, _: &RcptCommand) -> ServerReply {
+        ServerReply::new(250, "2.1.5 OK")
+    }
+
+    async fn message(&mut self, submission: Submission) -> ServerReply {
+        let queued = async {
+            let request = self.request(&submission)?;
+            let message = Gathered::Memory(submission.octets.into());
+            submit(&self.settings, self.alone, &request, &message).await
+        };
+        match queued.await {
+            Ok(queued) => ServerReply::new(250, format!("2.0.0 queued as {}", queued.id)),
+            Err(failure) => refusal(&failure),
+        }
+    }
+}
+
+impl Counter {
+    fn request(&self, submission: &Submission) -> Result<Request, Failure> {
+        let recipients = submission.recipients.iter();
+        // The queue keeps one answer for all of them.
+        let notify = recipients.clone().filter_map(|recipient| recipient.notify);
+        let notify = notify.reduce(|all, one| Notify {
+            success: all.success || one.success,
+            failure: all.failure || one.failure,
+            delay: all.delay || one.delay,
+        });
+        Ok(Request {
+            recipients: recipients.map(|rcpt| rcpt.forward_path.clone()).collect(),
+            sender: Some(submission.mail.reverse_path.clone()),
+            account: self.account.clone(),
+            notify: notify.map(words),
+            ret: submission.mail.ret.map(|ret| match ret {
+                Ret::Full => "full".to_owned(),
+                Ret::Headers => "hdrs".to_owned(),
+            }),
+            envelope_id: submission.mail.envid.clone(),
+            key: Some(unique()?),
+            ..Request::default()
+        })
+    }
+}
+
+/// As `-N` has it.
+fn words(notify: Notify) -> String {
+    let words = [
+        (notify.success, "success"),
+        (notify.failure, "failure"),
+        (notify.delay, "delay"),
+    ];
+    let asked: Vec<&str> = words
+        .into_iter()
+        .filter_map(|(is_asked, word)| is_asked.then_some(word))
+        .collect();
+    if asked.is_empty() {
+        "never".to_owned()
+    } else {
+        asked.join(",")
+    }
+}
+
+/// What was wrong, for a program: whether another attempt makes sense, and a line for people.
+fn refusal(failure: &Failure) -> ServerReply {
+    let (code, status) = match failure.exit_code() {
+        exit::TEMPFAIL => (451, "4.3.0"),
+        exit::DATAERR if failure.code == "message.too_large" => (552, "5.3.4"),
+        exit::DATAERR => (554, "5.6.0"),
+        // Whoever runs this can mend it.
+        _ => (451, "4.3.5"),
+    };
+    let line = failure.message.replace(|c: char| c.is_control(), " ");
+    ServerReply::new(code, format!("{status} {line}"))
+}
