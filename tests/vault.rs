@@ -312,7 +312,7 @@ fn in_a_sandbox_the_vault_is_neither_read_nor_made() {
     assert!(
         ended
             .stderr
-            .contains("with --sandbox the vault is not opened"),
+            .contains("in the sandbox the vault is not opened"),
         "{}",
         ended.stderr
     );

@@ -149,10 +149,12 @@ impl Client {
             return Err(Failure::new(
                 "config.outside_sandbox",
                 format!(
-                    "{peer} is not this machine, and with --sandbox nothing goes to the outside"
+                    "{peer} is not this machine, and in the sandbox nothing goes to the outside"
                 ),
             )
-            .with_remedy("give an address of this machine, or run without --sandbox"));
+            .with_remedy(
+                "give an address of this machine, or run without --sandbox (the repl with --live)",
+            ));
         }
         if url.scheme() == "https" {
             let trust = request.ca_file.clone().map_or(Trust::Platform, Trust::File);

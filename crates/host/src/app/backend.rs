@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use postrider_config::{self as config, SecretRef};
 use postrider_schedule::{Clock, Draft};
 use secrecy::SecretString;
@@ -12,7 +12,9 @@ use serde_json::Value;
 use super::{App, SETTLING, failures};
 use crate::failure::Failure;
 use crate::http;
-use crate::lua::{AccountHandle, Activity, Backend, HostEvent, Listener, MessageHook, Permissions};
+use crate::lua::{
+    AccountHandle, Activity, Backend, Ended, HostEvent, Listener, MessageHook, Permissions, Program,
+};
 
 impl Backend for App {
     fn account_from_config<'a>(
@@ -135,6 +137,19 @@ impl Backend for App {
 
     fn permissions(&self) -> Permissions {
         Permissions::from(&self.0.config.scripts)
+    }
+
+    fn run(&self, program: Program) -> BoxFuture<'_, Result<Ended, Failure>> {
+        if self.0.lasting.world.confined_to.is_none() {
+            return program.run().boxed();
+        }
+        let message = format!(
+            "in the sandbox no program is started: {} was not",
+            program.path.display()
+        );
+        let remedy = "run without --sandbox (the repl with --live)";
+        let failure = Failure::new("program.outside_sandbox", message).with_remedy(remedy);
+        ready(Err(failure)).boxed()
     }
 
     fn settle(&self) -> BoxFuture<'_, ()> {

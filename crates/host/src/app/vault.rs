@@ -213,10 +213,11 @@ impl SharedVault {
             Place::State(state) => Ok(state),
             Place::Nowhere => Err(Failure::new(
                 "vault.outside_sandbox",
-                "with --sandbox the vault is not opened",
+                "in the sandbox the vault is not opened",
             )
             .with_remedy(
-                "give the sandbox its secrets as { env = \"NAME\" }, or run without --sandbox",
+                "give the sandbox its secrets as { env = \"NAME\" }, or run without --sandbox \
+                 (the repl with --live)",
             )),
         }
     }
