@@ -3,6 +3,9 @@
 //! A list of recipients that is misread sends mail to the wrong people: whatever is ambiguous
 //! (a quote that is never closed, a row of another length, a column without a name, text that
 //! is not UTF-8) is refused with its line.
+//!
+//! What is read is made into Lua values at one go, which is bounded: the most cells there may be
+//! take some tenths of a second, of a thread that runs this script alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,37 +16,41 @@ use tokio::sync::Semaphore;
 
 use crate::Failure;
 use crate::backend::Backend;
-use crate::call::{Args, Fields, Registrar, Reply, kind};
+use crate::call::{Args, Fields, Registrar, Reply, is_stopped, kind};
 use crate::fault::Fault;
 use crate::fs::{apart, path, read_allowed};
 use crate::json;
+use crate::meter::Meter;
 use crate::secret::SecretRef;
 use postrider_lua_api::{self as api, CSV_ENCODE_FIELDS, CSV_READ_FIELDS};
 
 /// The longest text read or written.
 const OCTETS: usize = 16 << 20;
-/// The most cells: what Lua makes of them takes a tenth of a second.
+/// The most cells.
 const CELLS: usize = 500_000;
+/// How many cells are made between two looks at the clock: a fraction of a millisecond.
+const CELLS_AT_ONCE: usize = 1000;
 /// How many files of one script are read at once.
 const AT_ONCE: usize = 4;
 
 /// Registers `pr.csv`.
 pub(crate) fn register(registrar: &Registrar<'_>, backend: &Arc<dyn Backend>) -> mlua::Result<()> {
-    registrar.add("csv.decode", |lua, mut args| {
+    let meter = Arc::clone(registrar.meter);
+    registrar.add("csv.decode", move |lua, mut args| {
         let text = args.octets("text")?;
         let layout = Layout::read(&mut args)?;
         args.end()?;
         let sheet = Sheet::parse(&text.as_bytes(), &layout).map_err(Fault::failed)?;
-        Ok(sheet.values(lua)?)
+        Ok(sheet.values(lua, &meter)?)
     })?;
     registrar.add("csv.encode", encode)?;
     let turns = Arc::new(Semaphore::new(AT_ONCE));
-    let backend = Arc::clone(backend);
+    let (backend, meter) = (Arc::clone(backend), Arc::clone(registrar.meter));
     registrar.add_waiting("csv.read", move |_, mut args| {
         let path = path(&mut args)?;
         let layout = Layout::read(&mut args)?;
         args.end()?;
-        let backend = Arc::clone(&backend);
+        let (backend, meter) = (Arc::clone(&backend), Arc::clone(&meter));
         Ok(apart(&turns, move || {
             let octets = read_allowed(&backend, &path)?;
             let sheet = Sheet::parse(&octets, &layout).map_err(|failure| {
@@ -51,7 +58,7 @@ pub(crate) fn register(registrar: &Registrar<'_>, backend: &Arc<dyn Backend>) ->
                 let place = failure.at.clone().unwrap_or_default();
                 failure.at(format!("{name}, {place}"))
             })?;
-            Ok(Reply::made(move |lua| sheet.values(lua)))
+            Ok(Reply::made(move |lua| sheet.values(lua, &meter)))
         }))
     })
 }
@@ -93,10 +100,15 @@ fn delimiter(fields: &Fields<'_>) -> Result<u8, Fault> {
 }
 
 /// A text that was read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Sheet {
     columns: Option<Vec<String>>,
-    rows: Vec<StringRecord>,
+    /// How many cells each row has, once it is known.
+    width: Option<usize>,
+    rows: usize,
+    /// All cells, one after the other, and where each ends.
+    text: String,
+    ends: Vec<usize>,
 }
 
 fn invalid(line: u64, message: impl Into<String>) -> Failure {
@@ -124,39 +136,35 @@ impl Sheet {
             .flexible(true)
             .delimiter(layout.delimiter)
             .from_reader(text.as_bytes());
-        let mut sheet = Self {
-            columns: None,
-            rows: Vec::new(),
-        };
+        let mut sheet = Self::default();
+        let mut record = StringRecord::new();
         let mut cells = 0;
-        for record in reader.records() {
-            let record = record.map_err(|error| {
+        loop {
+            let is_there = reader.read_record(&mut record).map_err(|error| {
                 let line = error.position().map_or(1, csv::Position::line);
                 invalid(line, "the record cannot be read")
             })?;
+            if !is_there {
+                return Ok(sheet);
+            }
             cells += record.len();
             if cells > CELLS {
                 let message = format!("there are more than {CELLS} cells");
                 return Err(Failure::new("csv.too_large", message));
             }
-            sheet.add(record, layout)?;
+            sheet.add(&record, layout)?;
         }
-        Ok(sheet)
     }
 
-    fn add(&mut self, record: StringRecord, layout: &Layout) -> Result<(), Failure> {
+    fn add(&mut self, record: &StringRecord, layout: &Layout) -> Result<(), Failure> {
         let line = record.position().map_or(1, csv::Position::line);
+        let width = *self.width.get_or_insert(record.len());
         if layout.header && self.columns.is_none() {
-            self.columns = Some(columns(&record, line)?);
+            self.columns = Some(columns(record, line)?);
             return Ok(());
         }
-        let width = match (&self.columns, self.rows.first()) {
-            (Some(columns), _) => columns.len(),
-            (None, Some(first)) => first.len(),
-            (None, None) => record.len(),
-        };
         if record.len() != width {
-            let number = self.rows.len() + 1;
+            let number = self.rows + 1;
             let (has, of) = (
                 counted(record.len()),
                 if layout.header { "header" } else { "first row" },
@@ -166,7 +174,7 @@ impl Sheet {
                 format!("row {number} has {has}, and the {of} {width}"),
             ));
         }
-        let cells = self.columns.iter().flatten().zip(&record);
+        let cells = self.columns.iter().flatten().zip(record);
         let mut numbered = cells.zip(1..);
         if let Some((_, column)) =
             numbered.find(|((name, cell), _)| name.is_empty() && !cell.is_empty())
@@ -177,13 +185,24 @@ impl Sheet {
             )
             .with_remedy("name it in the first line, or read with header = false"));
         }
-        self.rows.push(record);
+        for cell in record {
+            self.text.push_str(cell);
+            self.ends.push(self.text.len());
+        }
+        self.rows += 1;
         Ok(())
     }
 
+    /// The cells, row by row.
+    fn cells(&self) -> impl Iterator<Item = &str> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        let spans = starts.zip(&self.ends);
+        spans.map(|(&start, &end)| self.text.get(start..end).unwrap_or_default())
+    }
+
     /// The rows, and the names of the columns.
-    fn values(&self, lua: &Lua) -> mlua::Result<MultiValue> {
-        let rows = lua.create_table_with_capacity(self.rows.len(), 0)?;
+    fn values(&self, lua: &Lua, meter: &Meter) -> mlua::Result<MultiValue> {
+        let rows = lua.create_table_with_capacity(self.rows, 0)?;
         // Lua keeps a short text once: to ask for it by name each time would cost more.
         let names: Option<Vec<mlua::LuaString>> = match &self.columns {
             None => None,
@@ -194,9 +213,12 @@ impl Sheet {
                     .collect::<mlua::Result<_>>()?,
             ),
         };
-        for record in &self.rows {
+        let (mut cells, width) = (self.cells(), self.width.unwrap_or_default());
+        let mut made = 0;
+        for _ in 0..self.rows {
+            let record = cells.by_ref().take(width);
             let row = match &names {
-                None => lua.create_sequence_from(record.iter())?,
+                None => lua.create_sequence_from(record)?,
                 Some(names) => {
                     let row = lua.create_table_with_capacity(0, names.len())?;
                     for (name, cell) in names.iter().zip(record) {
@@ -208,6 +230,13 @@ impl Sheet {
                 }
             };
             rows.raw_push(row)?;
+            made += width;
+            if made >= CELLS_AT_ONCE {
+                made = 0;
+                if is_stopped(lua, meter) {
+                    return Err(mlua::Error::runtime("stopped"));
+                }
+            }
         }
         let mut values = MultiValue::from_iter([Value::Table(rows)]);
         if let Some(columns) = &self.columns {

@@ -7,8 +7,9 @@ use std::fmt;
 use mlua::{Lua, Table, Value};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use crate::fault::{self, Fault};
-use crate::meter::{Meter, Tick};
+use crate::call::is_stopped;
+use crate::fault::Fault;
+use crate::meter::Meter;
 
 /// How many values are made between two looks at the clock: a fraction of a millisecond.
 const VALUES_AT_ONCE: u32 = 1000;
@@ -70,7 +71,7 @@ impl Decoder<'_> {
     fn count<E: Error>(&self) -> Result<(), E> {
         let values = self.values.get() + 1;
         self.values.set(values % VALUES_AT_ONCE);
-        if values == VALUES_AT_ONCE && self.meter.tick(|| fault::here(self.lua)) == Tick::Stop {
+        if values == VALUES_AT_ONCE && is_stopped(self.lua, self.meter) {
             return Err(self.broken(Fault::misuse("stopped")));
         }
         Ok(())
