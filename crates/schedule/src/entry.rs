@@ -555,3 +555,46 @@ impl Entry {
         f64::from(u32::try_from(hash >> 32).unwrap_or_default()) / f64::from(u32::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use futures_util::future::{BoxFuture, ready};
+
+    use super::*;
+    use crate::job::{Job, JobError, Run};
+    use crate::options::Options;
+
+    struct Nothing;
+
+    impl Job for Nothing {
+        fn run(&self, _: Run) -> BoxFuture<'static, Result<(), JobError>> {
+            ready(Ok(())).boxed()
+        }
+    }
+
+    #[test]
+    fn of_two_answers_of_the_store_the_later_one_holds() {
+        let now = Timestamp::UNIX_EPOCH;
+        let schedule = Arc::new(Schedule {
+            plan: Plan::Every(Duration::from_mins(1)),
+            options: Options::default(),
+            job: Arc::new(Nothing),
+            script: "a.lua".to_owned(),
+            at: "a.lua:1".to_owned(),
+        });
+        let row = Row::new("a.lua", "every 1m", None, now);
+        let stamped = |stamp, paused| Row {
+            paused,
+            stamp,
+            ..row.clone()
+        };
+        let mut entry = Entry::new(1, schedule, row.clone(), now);
+
+        entry.refreshed(stamped(2, true), now);
+        entry.refreshed(stamped(1, false), now);
+        assert!(entry.row.paused);
+        entry.refreshed(stamped(3, false), now);
+        assert!(!entry.row.paused);
+    }
+}

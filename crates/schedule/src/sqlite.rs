@@ -217,8 +217,14 @@ fn make(path: &Path) -> io::Result<()> {
         _ => {}
     }
     let found = path.metadata()?;
-    if found.is_file() && found.mode() & 0o077 != 0 {
-        std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    if !found.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    if found.mode() & 0o077 != 0 {
+        std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(|error| {
+            let what = "others may use it, and it is not this user's to change that";
+            io::Error::new(error.kind(), what)
+        })?;
     }
     Ok(())
 }

@@ -569,3 +569,15 @@ fn a_file_that_is_ready_is_opened_and_read_while_another_process_holds_it() {
     assert!(began.elapsed() < PATIENCE);
     held.execute_batch("ROLLBACK").unwrap();
 }
+
+#[test]
+fn what_is_no_file_is_called_so() {
+    let (_directory, path) = directory();
+    fs::create_dir(&path).unwrap();
+    let error = SqliteStore::open(&path).unwrap_err();
+    assert_eq!(error.kind, StoreErrorKind::Io);
+    assert!(
+        error.message.ends_with("schedules.db: it is not a file"),
+        "{error}"
+    );
+}

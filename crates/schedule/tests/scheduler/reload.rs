@@ -123,6 +123,25 @@ fn a_run_under_way_goes_on_and_does_not_overlap_with_the_next_generation() {
 }
 
 #[test]
+fn a_run_of_the_old_plan_that_ends_later_says_nothing_of_the_new_one() {
+    let world = World::new();
+    let host = world.host();
+    let old = host.work(Some("long"), Plan::Every(minutes(1)));
+    host.add(old.takes(seconds(90)).schedule()).unwrap();
+    world.pass(&[&host], seconds(70));
+    let draft = host.scheduler.generation();
+    let new = host.work(Some("long"), Plan::Every(minutes(10)));
+    let handle = draft.add(new.schedule()).unwrap();
+    host.scheduler.install(&draft);
+    world.pass(&[&host], minutes(3));
+
+    assert_eq!(host.log.codes(), ["ok"]);
+    assert_eq!(handle.next(), Some(time("2026-03-02T00:11:10Z")));
+    assert_eq!(world.kept()[0].next, handle.next());
+    assert_eq!(world.kept()[0].plan, "every 10m");
+}
+
+#[test]
 fn five_hundred_reloads_under_load_lose_no_slot_and_run_none_twice() {
     let world = World::new();
     let host = world.host();

@@ -8,7 +8,7 @@ use postrider_schedule::{
     MemoryStore, Overlap, PastRun, Plan, Row, ScheduleError, Store, StoreError,
 };
 
-use crate::support::{Host, World, minutes, seconds, time};
+use crate::support::{Host, World, hours, minutes, seconds, time};
 
 /// It does what it is asked, and says so when it is let go.
 #[derive(Default)]
@@ -167,6 +167,26 @@ fn a_new_plan_that_comes_while_the_store_is_asked_for_a_run_of_the_old_one_is_no
     assert_eq!((kept.plan.as_str(), kept.running), ("every 10m", 0));
     assert_eq!(handle.next(), Some(time("2026-03-02T00:11:00Z")));
     assert_eq!(kept.next, handle.next());
+}
+
+#[test]
+fn a_host_that_stops_does_not_wait_for_a_store_that_gives_no_answer() {
+    let (world, slow, host) = slow();
+    let long = host.work(Some("long"), Plan::Every(minutes(1)));
+    host.add(long.takes(hours(1)).schedule()).unwrap();
+    world.pass(&[&host], minutes(1));
+    assert_eq!(host.log.count(), 1);
+    slow.hold();
+    let scheduler = host.scheduler.clone();
+    let drained = host.spawn(async move { scheduler.drain(seconds(1)).await });
+    host.breathe();
+    world.clock.set(world.now() + seconds(1));
+    until(&host, || slow.waiting() == 1);
+    assert!(!drained.is_finished());
+
+    world.clock.set(world.now() + seconds(10));
+    assert_eq!(host.block_on(drained).unwrap(), 1);
+    slow.release();
 }
 
 #[test]
