@@ -7,6 +7,7 @@ pub(crate) mod clock;
 pub(crate) mod crowd;
 pub(crate) mod curl;
 pub(crate) mod daemon;
+pub(crate) mod gate;
 pub(crate) mod home;
 pub(crate) mod http;
 pub(crate) mod needles;
