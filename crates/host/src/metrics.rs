@@ -50,6 +50,7 @@ struct Inner {
     last_took: Family<ScheduleLabel, Gauge<f64, AtomicU64>>,
     plugin_calls: Family<PluginLabels, Counter>,
     reloads: Family<ResultLabel, Counter>,
+    queue: Family<QueueLabels, Counter>,
     accounts: Names,
     schedules: Names,
     plugins: Names,
@@ -65,6 +66,12 @@ fn word(ok: bool) -> &'static str {
 struct SendLabels {
     account: String,
     verdict: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QueueLabels {
+    account: String,
+    state: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -111,6 +118,7 @@ impl Default for Metrics {
             last_took: Family::default(),
             plugin_calls: Family::default(),
             reloads: Family::default(),
+            queue: Family::default(),
             accounts: Names::default(),
             schedules: Names::default(),
             plugins: Names::default(),
@@ -121,6 +129,11 @@ impl Default for Metrics {
             "sends",
             "Messages by what became of them: accepted, partial (for some recipients), refused, retry, unknown",
             inner.sends.clone(),
+        );
+        registry.register(
+            "queue_transitions",
+            "Recipients of queued messages by the state they got into",
+            inner.queue.clone(),
         );
         registry.register(
             "refreshes",
@@ -215,6 +228,15 @@ impl Metrics {
             .schedule_runs
             .get_or_create(&RunLabels { schedule, result })
             .inc();
+    }
+
+    /// A queued message got into another state, for one recipient.
+    pub fn queued(&self, account: &str, state: &'static str) {
+        let labels = QueueLabels {
+            account: self.0.accounts.bounded(account),
+            state,
+        };
+        self.0.queue.get_or_create(&labels).inc();
     }
 
     /// A plugin was called: `result` is `ok`, or one of a few words that say why it did not do it.
@@ -427,8 +449,11 @@ mod tests {
             .filter_map(|line| line.strip_prefix("| `postrider_"));
         let listed: BTreeSet<String> = rows
             .map(|row| {
-                let mut cells = row.split(" | ");
-                let name = cells.next().unwrap_or_default().trim_end_matches('`');
+                let mut cells = row.split('|');
+                let name = cells
+                    .next()
+                    .unwrap_or_default()
+                    .trim_end_matches(['`', ' ']);
                 let labels = cells
                     .next()
                     .unwrap_or_default()

@@ -110,6 +110,12 @@ impl Failure {
                 | "vault.missing" | "vault.malformed" | "vault.transfer" => exit::DATAERR,
                 _ => exit::CONFIG,
             },
+            "queue" => match self.code.as_str() {
+                "queue.not_found" => exit::NOINPUT,
+                "queue.newer" => exit::CONFIG,
+                "queue.corrupt" | "queue.too_large" => exit::DATAERR,
+                _ => exit::IOERR,
+            },
             "schedule" if self.code == "schedule.unknown" => exit::NOINPUT,
             "csv" | "json" | "message" | "script" | "template" | "time" => exit::DATAERR,
             "file" => exit::NOINPUT,

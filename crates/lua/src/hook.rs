@@ -18,6 +18,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Looks at every message before it is sent.
 pub trait MessageHook: Send + Sync {
+    /// Whether it would look at a message at all.
+    fn wants_messages(&self) -> bool {
+        true
+    }
+
     /// The message as it is to be sent through `account`, changed or not.
     ///
     /// # Errors
@@ -75,6 +80,13 @@ impl MessageHook for MessageHooks {
             Ok(message)
         }
         .boxed()
+    }
+}
+
+impl MessageHooks {
+    /// Whether any of them looks at messages at all.
+    pub fn wants_messages(&self) -> bool {
+        self.everybody().iter().any(|hook| hook.wants_messages())
     }
 }
 
@@ -159,6 +171,11 @@ fn placed(failure: Failure, at: Option<&str>) -> Failure {
 }
 
 impl MessageHook for Gate {
+    fn wants_messages(&self) -> bool {
+        let handlers = self.handlers.upgrade();
+        handlers.is_some_and(|all| !all.of(BEFORE_SEND).is_empty())
+    }
+
     fn before_send<'a>(
         &'a self,
         account: &'a str,

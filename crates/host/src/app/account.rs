@@ -24,6 +24,7 @@ use super::bridge::{CredentialAuthenticator, auth_error};
 use super::check::Freshness;
 use super::events::Events;
 use super::pace::Pace;
+use super::queue::Desk;
 use super::secrets::References;
 use super::{compose, failures, standing};
 use crate::failure::{Failure, exit};
@@ -39,7 +40,7 @@ pub struct Account {
     secrets: Arc<References>,
     pub(super) pool: Pool,
     pace: Pace,
-    around: Around,
+    pub(super) around: Around,
     /// Its files of trust anchors, as they were when they were read.
     trust: Vec<Option<Stamp>>,
 }
@@ -53,6 +54,7 @@ pub(super) struct Around {
     pub(super) leaving: Leaving,
     pub(super) events: Arc<Events>,
     pub(super) metrics: Metrics,
+    pub(super) queue: Arc<Desk>,
 }
 
 /// Held for reading by every account that takes leave of its server, so that the end of the
@@ -175,7 +177,9 @@ impl Account {
         let mut message_id = None;
         let outcome = async {
             let request = self.looked_at(request).await?;
-            let outgoing = self.build(request).await?;
+            let most = self.settings.limits.recipients_per_message;
+            let most = usize::try_from(most).unwrap_or(usize::MAX);
+            let outgoing = self.build(request, most).await?;
             message_id = Some(outgoing.message_id().to_owned());
             self.submit(&outgoing).await
         }
@@ -189,14 +193,21 @@ impl Account {
     }
 
     /// The message as the scripts' hooks leave it: those of one generation, never of none.
-    fn looked_at(&self, request: SendRequest) -> BoxFuture<'_, Result<SendRequest, Failure>> {
+    pub(super) fn looked_at(
+        &self,
+        request: SendRequest,
+    ) -> BoxFuture<'_, Result<SendRequest, Failure>> {
         let _whole = self.around.swap.read();
         self.around.hooks.before_send(&self.settings.name, request)
     }
 
-    async fn build(&self, request: SendRequest) -> Result<Outgoing, Failure> {
+    pub(super) async fn build(
+        &self,
+        request: SendRequest,
+        recipients: usize,
+    ) -> Result<Outgoing, Failure> {
         let (settings, now) = (self.settings.clone(), self.now());
-        let build = move || compose::outgoing(&settings, request, now);
+        let build = move || compose::outgoing(&settings, request, recipients, now);
         tokio::task::spawn_blocking(build)
             .await
             .map_err(|_| Failure::new("internal", "building the message was interrupted"))?
@@ -403,11 +414,19 @@ impl AccountHandle for Account {
 
     fn send(&self, message: SendRequest) -> BoxFuture<'_, Result<Sent, Failure>> {
         async move {
+            let internal =
+                |problem: serde_json::Error| Failure::new("internal", problem.to_string());
+            if message.queue.is_some() {
+                let queued = self.enqueue(message, "a script").await?;
+                return Ok(Sent {
+                    refused: None,
+                    receipt: serde_json::to_value(&queued).map_err(internal)?,
+                });
+            }
             let outcome = self.send_for(message).await?;
             Ok(Sent {
                 refused: partial_failure(&outcome),
-                receipt: serde_json::to_value(&outcome)
-                    .map_err(|problem| Failure::new("internal", problem.to_string()))?,
+                receipt: serde_json::to_value(&outcome).map_err(internal)?,
             })
         }
         .boxed()

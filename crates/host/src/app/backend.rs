@@ -44,9 +44,9 @@ impl Backend for App {
                 config::Account::from_value(&name, table, presets).map_err(|problems| {
                     failures::problems(&name.escape_debug().to_string(), &problems)
                 })?;
-            self.set_up(settings)
-                .await
-                .map(|account| account as Arc<dyn AccountHandle>)
+            let account = self.set_up(settings).await?;
+            self.0.lasting.ways.also_to(&account);
+            Ok(account as Arc<dyn AccountHandle>)
         }
         .boxed()
     }

@@ -14,15 +14,19 @@ use super::failures;
 use crate::failure::Failure;
 use crate::lua::{Attachment, Priority, SendRequest, Source};
 
-/// Builds the message, written at `now`; reads the files it names, so it runs where blocking is allowed.
+/// The empty reverse-path, as whoever has none writes it.
+pub(super) const NULL_PATH: &str = "<>";
+
+/// Builds the message for so many recipients at most, written at `now`; reads the files it names, so it runs where blocking is allowed.
 pub(super) fn outgoing(
     account: &Account,
     request: SendRequest,
+    recipients: usize,
     now: SystemTime,
 ) -> Result<Outgoing, Failure> {
     let unique = unique()?;
     let limits = message::Limits {
-        recipients: usize::try_from(account.limits.recipients_per_message).unwrap_or(usize::MAX),
+        recipients,
         ..message::Limits::default()
     };
     let built = match request.raw {
@@ -97,10 +101,11 @@ fn envelope(
             })
     };
     Ok(Some(Envelope {
-        reverse_path: Some(match from {
-            Some(from) => address("from", from)?,
-            None => account.sender.email.clone(),
-        }),
+        reverse_path: match from {
+            Some(NULL_PATH) => None,
+            Some(from) => Some(address("from", from)?),
+            None => Some(account.sender.email.clone()),
+        },
         recipients: recipients
             .iter()
             .map(|recipient| address("to", recipient))

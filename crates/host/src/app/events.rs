@@ -12,6 +12,7 @@ use postrider_schedule::Clock;
 use serde_json::{Value, json};
 
 use super::failures;
+use super::queue::Ways;
 use crate::failure::Failure;
 use crate::lua::{HostEvent, Listener, Listeners};
 use crate::metrics::Metrics;
@@ -22,6 +23,8 @@ pub(super) struct Events {
     /// Held for reading while an event is handed over: those of one generation hear it, never
     /// some of each.
     swap: Arc<RwLock<()>>,
+    /// Mail that waits for a token goes on when one was fetched.
+    ways: Arc<Ways>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     /// Accounts that are set up: a remedy names their settings.
@@ -30,10 +33,16 @@ pub(super) struct Events {
 
 impl Events {
     /// With nobody who listens.
-    pub(super) fn new(clock: Arc<dyn Clock>, metrics: Metrics, swap: Arc<RwLock<()>>) -> Self {
+    pub(super) fn new(
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+        swap: Arc<RwLock<()>>,
+        ways: Arc<Ways>,
+    ) -> Self {
         Self {
             listeners: Listeners::default(),
             swap,
+            ways,
             clock,
             metrics,
             accounts: Mutex::default(),
@@ -99,6 +108,9 @@ impl Events {
 
 impl EventSink for Events {
     fn emit<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, bool> {
+        if matches!(event, Event::TokenRefreshed { .. }) {
+            self.ways.try_again();
+        }
         match in_words(event, |account, error| self.failure(account, error)) {
             Some((name, payload)) => self.hand_over(self.dated(name, payload)).boxed(),
             None => ready(false).boxed(),

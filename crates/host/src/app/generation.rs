@@ -62,6 +62,7 @@ impl App {
         for account in self.0.config.accounts.values() {
             self.0.lasting.events.know(account);
         }
+        self.0.lasting.ways.lead_to(self);
         self.tell_changes_since(old);
         if let Some(tending) = &*self.0.lasting.tending() {
             tending.replace(everybody);

@@ -14,6 +14,7 @@ mod keeper;
 mod orphans;
 mod pace;
 pub mod plugins;
+pub(crate) mod queue;
 pub mod sandbox;
 pub(crate) mod schedules;
 mod secrets;
@@ -51,6 +52,7 @@ pub use account::{Account, RecipientOutcome, SendOutcome};
 pub use check::{CheckReport, CheckStage, Freshness};
 pub use grant::{LoggedOut, Rotated, Token};
 pub use orphans::Orphan;
+pub use queue::{Entry, Queue, Queued, Ticket};
 pub use sign_in::{Connected, Verified};
 pub use standing::{Expiry, LastFailure, Moment, RefreshToken, SignedIn, Standing, is_near};
 pub use world::World;
@@ -148,7 +150,7 @@ impl App {
     }
 
     fn assemble(config: Config, lasting: Arc<Lasting>, in_force: bool) -> Self {
-        Self(Arc::new(Inner {
+        let app = Self(Arc::new(Inner {
             loader: plugins::loader(&config),
             plugins: Mutex::default(),
             config,
@@ -160,7 +162,11 @@ impl App {
                 all: Vec::new(),
                 in_force,
             }),
-        }))
+        }));
+        if in_force {
+            app.0.lasting.ways.lead_to(&app);
+        }
+        app
     }
 
     /// Tells scripts of something.
@@ -367,6 +373,7 @@ impl App {
                     leaving: Arc::clone(&app.0.lasting.leaving),
                     events: Arc::clone(&app.0.lasting.events),
                     metrics: app.0.lasting.metrics.clone(),
+                    queue: Arc::clone(&app.0.lasting.queue),
                 },
             )
             .map(Arc::new)
@@ -414,12 +421,12 @@ impl App {
         elsewhere.map_or(Ok(()), |where_to| {
             Err(Failure::new(
                 "config.outside_sandbox",
-                format!("{where_to}, and with --sandbox nothing goes to the outside"),
+                format!("{where_to}, and in the sandbox nothing goes to the outside"),
             )
             .with_account(&settings.name)
             .with_remedy(
                 "use provider = \"microsoft365\" without a server or endpoints of its own, or run \
-                 without --sandbox",
+                 without --sandbox (the repl with --live)",
             ))
         })
     }
@@ -499,6 +506,7 @@ impl App {
             clock: self.0.lasting.time_of_day(),
             interaction: Arc::clone(&self.0.lasting.world.interaction),
             keeper: self.0.lasting.keeper.clone(),
+            tally: Arc::new(self.0.lasting.metrics.clone()),
         }))
     }
 

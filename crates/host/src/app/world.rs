@@ -15,6 +15,7 @@ use super::AppSettings;
 use super::account::Leaving;
 use super::events::Events;
 use super::keeper::{self, Tending};
+use super::queue::{Desk, Ways};
 use super::sandbox::Embedded;
 use super::vault::SharedVault;
 use crate::http;
@@ -81,6 +82,10 @@ pub(super) struct Lasting {
     /// message and no event passes between the two.
     pub(super) swap: Arc<RwLock<()>>,
     pub(super) leaving: Leaving,
+    /// Mail that waits.
+    pub(super) queue: Arc<Desk>,
+    /// Where it goes.
+    pub(super) ways: Arc<Ways>,
     /// For scripts' requests.
     pub(super) http: http::Client,
     /// Whose tokens are refreshed ahead of need, where the program runs long enough.
@@ -91,7 +96,13 @@ impl Lasting {
     pub(super) fn new(settings: &AppSettings, config: &Config, world: World) -> Self {
         let metrics = Metrics::default();
         let swap = Arc::<RwLock<()>>::default();
-        let events = Events::new(Arc::clone(&world.clock), metrics.clone(), Arc::clone(&swap));
+        let ways = Arc::<Ways>::default();
+        let events = Events::new(
+            Arc::clone(&world.clock),
+            metrics.clone(),
+            Arc::clone(&swap),
+            Arc::clone(&ways),
+        );
         let events = Arc::new(events);
         let sink = Arc::clone(&events) as Arc<dyn EventSink>;
         let clock = Arc::new(TimeOfDay(Arc::clone(&world.clock)));
@@ -104,8 +115,19 @@ impl Lasting {
             let keeper = keeper::lasting(vault.clone(), clock, sink);
             (vault, keeper, http::Reach::Anywhere)
         };
+        // A sandbox leaves nothing behind, and finds nothing.
+        let place = (world.confined_to.is_none()).then(|| settings.state_dir.clone());
+        let queue = Desk::new(
+            config.queue.clone(),
+            place,
+            Arc::clone(&world.clock),
+            Arc::clone(&events),
+            Arc::clone(&ways),
+        );
         Self {
             settings: settings.clone(),
+            queue: Arc::new(queue),
+            ways,
             world,
             keeper,
             vault,

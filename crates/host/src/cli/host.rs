@@ -9,7 +9,7 @@ use futures_util::stream::{BoxStream, StreamExt as _};
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use crate::app::{App, AppSettings, SendOutcome};
+use crate::app::{App, AppSettings, Queued, SendOutcome};
 use crate::control::schedules::{Kept, RunReport, ScheduleStatus, Switch};
 use crate::control::work::{
     self, CheckAnswer, CheckRequest, Listed, Report, RotateRequest, TokenAnswer,
@@ -68,6 +68,26 @@ impl Host {
             return Ok(answer);
         }
         work::send(self.app().await?, account, message).await
+    }
+
+    /// Queues a message.
+    pub(super) async fn enqueue(
+        &self,
+        account: &str,
+        message: SendRequest,
+    ) -> Result<Queued, Failure> {
+        if let Some(daemon) = &self.daemon
+            && let Some(answer) = heard(daemon.enqueue(account, &message).await)?
+        {
+            return Ok(answer);
+        }
+        let origin = "postrider send";
+        self.app().await?.enqueue(account, message, origin).await
+    }
+
+    /// Whether a daemon runs that delivers what is queued.
+    pub(super) fn has_daemon(&self) -> bool {
+        self.daemon.is_some()
     }
 
     /// The accounts.

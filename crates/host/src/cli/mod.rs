@@ -10,6 +10,7 @@ mod login;
 mod logout;
 pub mod output;
 mod plugin;
+mod queue;
 mod repl;
 mod rotate;
 mod run;
@@ -17,6 +18,7 @@ mod sandbox;
 mod schedule;
 mod secret;
 mod send;
+pub mod sendmail;
 mod serve;
 mod settings;
 mod status;
@@ -110,6 +112,9 @@ enum Command {
     Serve(serve::Arguments),
     /// Send one message
     Send(Box<send::Arguments>),
+    /// Queue mail of programs that know no accounts, as sendmail does
+    #[command(disable_help_flag = true, disable_version_flag = true)]
+    Sendmail(sendmail::Arguments),
     /// List, show and test accounts
     #[command(subcommand)]
     Account(account::Command),
@@ -141,6 +146,9 @@ enum Command {
     /// List the schedules of scripts, run, pause and resume them, and see how they went
     #[command(subcommand)]
     Schedule(schedule::Command),
+    /// Mail that waits: list, show, retry, hold, release, remove, count, export
+    #[command(subcommand)]
+    Queue(queue::Command),
     /// What the daemon does, and how its last reload went
     Status(status::StatusArguments),
     /// Have the daemon load its configuration and scripts anew
@@ -227,6 +235,9 @@ impl Cli {
             Command::Send(arguments) => {
                 send::run(*arguments, &Host::find(settings, alone).await, &output).await
             }
+            Command::Sendmail(arguments) => {
+                Ok(sendmail::run(arguments, settings, alone, &output).await)
+            }
             Command::Account(command) => {
                 account::run(command, &Host::find(settings, alone).await, &output).await
             }
@@ -250,6 +261,7 @@ impl Cli {
             Command::Schedule(command) => {
                 schedule::run(command, &Host::find(settings, alone).await, &output).await
             }
+            Command::Queue(command) => queue::run(command, App::open(&settings)?, &output).await,
             Command::Status(arguments) => status::status(arguments, &settings, &output).await,
             Command::Reload(arguments) => status::reload(arguments, &settings, &output).await,
             Command::Completions { shell } => {

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use jiff::Timestamp;
 
 use super::host::Host;
 use super::output::{Output, complain};
 use crate::app::SendOutcome;
 use crate::failure::Failure;
-use crate::lua::{Attachment, Priority, SendRequest, Source};
+use crate::lua::{Attachment, Priority, Queueing, SendRequest, Source};
 
 /// The largest message read from standard input: Exchange Online's ceiling.
 const STDIN_CAP: u64 = 157_286_400;
@@ -23,10 +24,13 @@ Examples:
   postrider send --account alerts --to a@example.org --to b@example.org \\
       --subject Report --text 'See attached.' --attach report.pdf
   postrider send --account alerts --raw message.eml
+  postrider send --account alerts --to ops@example.org --subject Disk --text 'Full.' \\
+      --queue --idempotency-key disk-full
 
 The body is read from standard input when neither --text, --html nor --raw is given.
 Exit status 0 means that the server took the message for every recipient, 75 that some or all
-may succeed later, 69 that some or all were refused for good.")]
+may succeed later, 69 that some or all were refused for good. With --queue, 0 means that the
+message is safe on disk; `postrider serve` or `postrider queue flush` delivers it.")]
 pub(super) struct Arguments {
     /// The account to send through
     #[arg(long, short, value_name = "NAME")]
@@ -67,6 +71,19 @@ pub(super) struct Arguments {
     /// A finished RFC 5322 message to send as it is, `-` for standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["subject", "text", "html", "attach", "header", "priority", "reply_to"])]
     raw: Option<PathBuf>,
+    /// Do not wait for the server: put it into the queue, from where it is delivered and tried
+    /// again for days
+    #[arg(long)]
+    queue: bool,
+    /// The same key again queues nothing, and answers the first receipt
+    #[arg(long, value_name = "KEY", requires = "queue")]
+    idempotency_key: Option<String>,
+    /// Not before this time, such as 2026-03-01T08:00:00Z
+    #[arg(long, value_name = "TIME", requires = "queue", value_parser = moment)]
+    send_at: Option<Timestamp>,
+    /// What is not delivered by then has failed
+    #[arg(long, value_name = "TIME", requires = "queue", value_parser = moment)]
+    expires_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -87,6 +104,9 @@ pub(super) async fn run(
     let request = tokio::task::spawn_blocking(move || request(arguments))
         .await
         .map_err(|_| Failure::new("internal", "reading the message was interrupted"))??;
+    if request.queue.is_some() {
+        return enqueue(&account, request, host, output).await;
+    }
     let outcome = host.send(&account, request).await;
     // The answer first: taking leave may take a while, and nobody waits for it.
     if let Ok(receipt) = &outcome {
@@ -95,6 +115,27 @@ pub(super) async fn run(
     }
     host.close().await;
     outcome.map(|receipt| ExitCode::from(receipt.exit_code()))
+}
+
+async fn enqueue(
+    account: &str,
+    request: SendRequest,
+    host: &Host,
+    output: &Output,
+) -> Result<ExitCode, Failure> {
+    let queued = host.enqueue(account, request).await?;
+    output.json(&queued);
+    output.line(format!("Message-ID {}", queued.message_id));
+    let word = if queued.duplicate {
+        "queued already"
+    } else {
+        "queued"
+    };
+    output.line(format!("{}  {}", output.good(word), queued.id));
+    if !host.has_daemon() {
+        output.note("no daemon runs: `postrider serve` or `postrider queue flush` delivers it");
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// One line per recipient.
@@ -165,6 +206,11 @@ fn request(arguments: Arguments) -> Result<SendRequest, Failure> {
             PriorityArgument::Low => Priority::Low,
         }),
         raw,
+        queue: arguments.queue.then_some(Queueing {
+            idempotency_key: arguments.idempotency_key,
+            send_at: arguments.send_at,
+            expires_at: arguments.expires_at,
+        }),
         ..SendRequest::default()
     })
 }
@@ -183,6 +229,11 @@ fn standard_input() -> Result<Vec<u8>, Failure> {
         ));
     }
     Ok(octets)
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    let wanted = |_| "write it like 2026-03-01T08:00:00Z or 2026-03-01T08:00:00+01:00".to_owned();
+    text.parse().map_err(wanted)
 }
 
 fn header(field: &str) -> Result<(String, String), String> {

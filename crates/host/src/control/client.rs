@@ -16,7 +16,7 @@ use axum::body::{Body, to_bytes};
 use futures_util::stream::{Stream, StreamExt as _};
 use hyper::body::{Bytes, Frame, SizeHint};
 use hyper::client::conn::http1::{self, SendRequest as Sender};
-use hyper::{Method, Request, Response, StatusCode, header};
+use hyper::{Method, Request, Response, header};
 use hyper_util::rt::TokioIo;
 use postrider_config::{self as config, Surroundings};
 use serde::de::DeserializeOwned;
@@ -28,7 +28,7 @@ use super::message::MessageRequest;
 use super::schedules::{RunReport, ScheduleStatus, Switch};
 use super::work::{CheckAnswer, CheckRequest, Listed, Report, RotateRequest, TokenAnswer};
 use super::{API, Hello, Refusal, Reloaded, SOCKET, Standing, canonical, socket};
-use crate::app::{AppSettings, SendOutcome};
+use crate::app::{AppSettings, Queued, SendOutcome};
 use crate::failure::Failure;
 use crate::lua::SendRequest;
 use crate::state;
@@ -195,6 +195,21 @@ impl Client {
             .await
     }
 
+    /// Queues a message, once: where it is not known whether it is queued, that is the answer.
+    pub(crate) async fn enqueue(
+        &self,
+        account: &str,
+        request: &SendRequest,
+    ) -> Result<Queued, Trouble> {
+        let Some(body) = MessageRequest::to_json(account, request) else {
+            return Err(Trouble::NotDone(
+                "the message is too large for it, or a file cannot be read".to_owned(),
+            ));
+        };
+        self.ask_once("/v1/messages", body, SENT, |why| unknown(account, why))
+            .await
+    }
+
     /// The accounts and how they stand.
     pub(crate) async fn accounts(&self) -> Result<Vec<Listed>, Trouble> {
         self.get("/v1/accounts").await
@@ -235,7 +250,7 @@ impl Client {
             .request(Method::POST, "/v1/rotate", handed, ASKED)
             .await;
         let response = response.map_err(Trouble::NotDone)?;
-        if response.status() != StatusCode::OK {
+        if !response.status().is_success() {
             return Err(refusal(response).await);
         }
         let mut lines = Box::pin(lines(response.into_body()));
@@ -332,7 +347,7 @@ impl Client {
             .request(method, path, Handed::new(body), patience)
             .await
             .map_err(Trouble::NotDone)?;
-        if response.status() != StatusCode::OK {
+        if !response.status().is_success() {
             return Err(refusal(response).await);
         }
         match timeout(patience, to_bytes(response.into_body(), CAP)).await {
@@ -360,7 +375,7 @@ impl Client {
             }
             Err(why) => return Err(lost(&why)),
         };
-        let is_done = response.status() == StatusCode::OK;
+        let is_done = response.status().is_success();
         let body = timeout(KNOWN, to_bytes(response.into_body(), CAP)).await;
         let Ok(Ok(body)) = body else {
             return Err(lost("it broke off"));

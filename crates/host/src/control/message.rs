@@ -7,10 +7,11 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::failure::Failure;
-use crate::lua::{Attachment, Priority, SendRequest, Source};
+use crate::lua::{Attachment, Priority, Queueing, SendRequest, Source};
 
 /// The largest request: what is larger, a command sends alone. With Base64 some 24 MiB of files.
 pub(crate) const CAP: usize = 32 * 1024 * 1024;
@@ -70,6 +71,24 @@ pub(crate) struct MessageRequest {
     /// A finished message, as Base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     raw: Option<Octets>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wait: Option<Wait>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    send_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<Timestamp>,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Wait {
+    /// The server's answer.
+    Accepted,
+    /// That the message is safe.
+    Queued,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -159,6 +178,11 @@ impl MessageRequest {
             }),
             message_id: request.message_id.clone(),
             raw,
+            wait: request.queue.as_ref().map(|_| Wait::Queued),
+            idempotency_key: (request.queue.as_ref())
+                .and_then(|queue| queue.idempotency_key.clone()),
+            send_at: request.queue.as_ref().and_then(|queue| queue.send_at),
+            expires_at: request.queue.as_ref().and_then(|queue| queue.expires_at),
         };
         let json = serde_json::to_vec(&message).ok()?;
         (json.len() <= CAP).then_some(json)
@@ -177,7 +201,20 @@ impl MessageRequest {
                 "a finished message in \"raw\" goes without \"subject\", \"text\" and \"html\"",
             ));
         }
+        let queueing = Queueing {
+            idempotency_key: self.idempotency_key,
+            send_at: self.send_at,
+            expires_at: self.expires_at,
+        };
+        let is_queued = self.wait == Some(Wait::Queued);
+        if !is_queued && queueing != Queueing::default() {
+            return Err(Failure::new(
+                "usage.message",
+                "\"idempotency_key\", \"send_at\" and \"expires_at\" go with \"wait\": \"queued\"",
+            ));
+        }
         Ok(SendRequest {
+            queue: is_queued.then_some(queueing),
             from: self.from,
             sender: self.sender,
             reply_to: self.reply_to,

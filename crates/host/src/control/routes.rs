@@ -237,6 +237,11 @@ async fn send(State(daemon): Host, request: Request) -> Answer {
     let account = request.account.clone();
     let message = request.into_request()?;
     let app = daemon.app();
+    if message.queue.is_some() {
+        let origin = "the control socket";
+        let queued = finish(async move { app.enqueue(&account, message, origin).await }).await?;
+        return Ok((StatusCode::ACCEPTED, Json(queued)).into_response());
+    }
     let sent = finish(async move { work::send(&app, &account, message).await }).await?;
     Ok(Json(sent).into_response())
 }

@@ -27,11 +27,13 @@ use std::sync::Arc;
 
 use futures_util::future::OptionFuture;
 use postrider_config::{self as config, Surroundings};
+use postrider_delivery::Delivery;
 use postrider_schedule::{Clock, Scheduler};
+use postrider_spool::SpoolError;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch as flag};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::sleep;
 
 use self::generation::{Origin, Watched};
@@ -39,7 +41,7 @@ use self::heartbeat::Beat;
 use self::lock::DaemonLock;
 use self::reload::{Cause, Server};
 use self::shutdown::Deadline;
-use crate::app::{App, AppSettings};
+use crate::app::{App, AppSettings, queue};
 use crate::control::{self, ControlListener};
 use crate::failure::Failure;
 use crate::metrics;
@@ -100,6 +102,11 @@ pub(crate) async fn run(settings: &AppSettings) -> Result<Ended, Failure> {
     let metrics = app.metrics().clone();
     drop(app);
 
+    let delivery = server.current().app.delivery().await?;
+    let mut delivering = tokio::spawn({
+        let delivery = delivery.clone();
+        async move { delivery.run().await }
+    });
     let (stopping, stopped) = flag::channel(false);
     let daemon = Arc::new(server.clone());
     if let Some(scrapes) = scrapes {
@@ -127,6 +134,7 @@ pub(crate) async fn run(settings: &AppSettings) -> Result<Ended, Failure> {
         stop = stop_or_note(&mut signals, &reload) => stop,
         never = answer(&mut beats) => match never {},
         _ = &mut running => return Err(Failure::new("internal", "the scheduler has ended")),
+        ended = &mut delivering => return Err(delivery_ended(ended)),
     };
     // Whoever waits for them to end has less time than they may take.
     for helper in &helpers[..2] {
@@ -135,6 +143,8 @@ pub(crate) async fn run(settings: &AppSettings) -> Result<Ended, Failure> {
     let ending = Ending {
         server,
         scheduler,
+        delivery,
+        delivering,
         stopping,
         doors,
     };
@@ -261,6 +271,13 @@ async fn keep_alive(main_loop: mpsc::Sender<Beat>, scheduler: Scheduler, clock: 
     }
 }
 
+fn delivery_ended(ended: Result<Result<(), SpoolError>, JoinError>) -> Failure {
+    match ended {
+        Ok(Err(error)) => queue::failure(&error),
+        _ => Failure::new("internal", "delivery of queued mail has ended"),
+    }
+}
+
 /// Ready when the flag is set.
 async fn is_set(mut flag: flag::Receiver<bool>) {
     let _ = flag.wait_for(|set| *set).await;
@@ -270,6 +287,8 @@ async fn is_set(mut flag: flag::Receiver<bool>) {
 struct Ending {
     server: Server,
     scheduler: Scheduler,
+    delivery: Delivery,
+    delivering: JoinHandle<Result<(), SpoolError>>,
     stopping: flag::Sender<bool>,
     doors: JoinHandle<()>,
 }
@@ -285,6 +304,7 @@ impl Ending {
 
         // Nothing new from outside, nothing new by itself; what is under way goes on.
         let _ = self.stopping.send(true);
+        self.delivery.stop();
         self.scheduler.drain(deadline.for_calls()).await;
         tracing::info!("no schedule runs any more");
         self.server.stop_scripts(deadline.for_calls()).await;
@@ -292,6 +312,11 @@ impl Ending {
         deadline
             .allow("answering the sockets", async {
                 let _ = self.doors.await;
+            })
+            .await;
+        deadline
+            .allow("ending messages in mid-delivery", async {
+                let _ = self.delivering.await;
             })
             .await;
         let app = self.server.current().app.clone();

@@ -1,0 +1,335 @@
+//! Mail that waits: how it gets into the queue. What becomes of it there is the delivery crate's.
+
+mod deliver;
+mod entry;
+pub(crate) mod report;
+mod ways;
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use postrider_config::{self as config, QueueSettings};
+use postrider_schedule::Clock;
+use postrider_smtp::{Dsn, Notify, Outgoing, Return};
+use postrider_spool::{
+    self as spool, Body, Facts, Holder, NewMessage, SpoolError, SpoolErrorKind, SpoolSettings,
+    SqliteSpool, Store,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::sync::OnceCell;
+
+use super::account::Account;
+use super::events::Events;
+use super::{App, Moment};
+use crate::failure::Failure;
+use crate::lua::{Priority, Queueing, SendRequest};
+use crate::state;
+
+pub use entry::Entry;
+pub(crate) use ways::Ways;
+
+/// What the queue is kept in, in the state directory.
+pub(crate) const DIRECTORY: &str = "queue";
+
+/// The queue of this process, and its place among those at work on it.
+#[derive(Clone)]
+pub struct Queue {
+    /// What keeps it.
+    pub store: Arc<dyn Store>,
+    /// This process, as the queue knows it.
+    pub holder: Holder,
+}
+
+/// A message that is safe in the queue.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Queued {
+    /// What `postrider queue` calls it.
+    pub id: String,
+    /// The `Message-ID`, with its angle brackets; of a duplicate, the first one's.
+    pub message_id: String,
+    /// The account it will go through.
+    pub account: String,
+    /// Whether its idempotency key was known, so that nothing was queued again.
+    pub duplicate: bool,
+    /// When it was queued; of a duplicate, when the first one was.
+    pub queued_at: Moment,
+}
+
+/// What a message has in the queue besides its content.
+#[derive(Clone, Debug, Default)]
+pub struct Ticket {
+    /// When, and under which key.
+    pub queueing: Queueing,
+    /// What goes first.
+    pub priority: Option<Priority>,
+    /// Who queues it, for people: `script report.lua`, `sendmail uid 1000`.
+    pub origin: String,
+}
+
+impl App {
+    /// How much is where, and what holds each account back.
+    ///
+    /// # Errors
+    /// The queue cannot be read.
+    pub(crate) async fn queue_stats(&self) -> Result<report::Stats, Failure> {
+        let store = &self.queue().await?.store;
+        let stats = store.stats().await.map_err(|error| failure(&error))?;
+        let mut accounts = BTreeMap::new();
+        for (name, account) in &stats.accounts {
+            let state = store.account_state(name, self.clock().now()).await;
+            let state = state.map_err(|error| failure(&error))?;
+            accounts.insert(name.clone(), report::Account::new(account, state));
+        }
+        Ok(report::Stats {
+            messages: stats.messages,
+            octets: stats.octets,
+            on_disk: stats.on_disk,
+            accounts,
+        })
+    }
+}
+
+/// Where a process gets at the queue: it is opened when it is first needed, and outlives a reload.
+pub(super) struct Desk {
+    opened: OnceCell<Queue>,
+    settings: QueueSettings,
+    /// `--state-dir`; a sandbox leaves nothing behind, and has none.
+    place: Option<Option<PathBuf>>,
+    clock: Arc<dyn Clock>,
+    events: Arc<Events>,
+    ways: Arc<Ways>,
+}
+
+impl Desk {
+    /// A queue in the state directory, or in memory.
+    pub(super) fn new(
+        settings: QueueSettings,
+        place: Option<Option<PathBuf>>,
+        clock: Arc<dyn Clock>,
+        events: Arc<Events>,
+        ways: Arc<Ways>,
+    ) -> Self {
+        Self {
+            opened: OnceCell::new(),
+            settings,
+            place,
+            clock,
+            events,
+            ways,
+        }
+    }
+
+    /// The queue.
+    pub(super) async fn queue(&self) -> Result<&Queue, Failure> {
+        self.opened.get_or_try_init(|| self.open()).await
+    }
+
+    /// Whether whoever delivers will know the account.
+    fn check(&self, settings: &config::Account) -> Result<(), Failure> {
+        if self.place.is_none() || self.ways.is_configured(settings) {
+            return Ok(());
+        }
+        let message = "only a script knows this account, and whoever delivers later has to know it";
+        Err(Failure::new("queue.account", message)
+            .with_remedy("put the account into postrider.toml, or send without wait = \"queued\""))
+    }
+
+    /// Keeps a message; it is safe when this returns.
+    pub(super) async fn accept(&self, message: NewMessage) -> Result<Queued, Failure> {
+        let account = message.account.clone();
+        let about = |failure: Failure| failure.with_account(&account);
+        let queue = self.queue().await.map_err(about)?;
+        let (recipients, origin) = (message.recipients.len(), message.origin.clone());
+        let accepted = queue.store.accept(message, self.clock.now()).await;
+        let accepted = accepted.map_err(|error| about(failure(&error)))?;
+        let queued = Queued {
+            id: accepted.id.to_string(),
+            message_id: accepted.message_id,
+            account: account.clone(),
+            duplicate: accepted.duplicate,
+            queued_at: Moment(accepted.accepted_at.into()),
+        };
+        if !queued.duplicate {
+            let Queued { id, message_id, .. } = &queued;
+            tracing::info!(account, id, message_id, recipients, origin, "queued");
+            let payload = json!({
+                "account": account,
+                "id": id,
+                "message_id": message_id,
+                "recipients": recipients,
+                "origin": origin,
+            });
+            self.events.tell("queue.accepted", payload);
+        }
+        Ok(queued)
+    }
+
+    async fn open(&self) -> Result<Queue, Failure> {
+        let settings = SpoolSettings {
+            retention: self.settings.retention,
+            idempotency_window: self.settings.idempotency_window,
+            max_message: u64::try_from(self.settings.max_message_octets).unwrap_or(u64::MAX),
+            ..SpoolSettings::default()
+        };
+        let place = self.place.clone();
+        let opening = tokio::task::spawn_blocking(move || {
+            let Some(given) = place else {
+                return SqliteSpool::in_memory(settings).map_err(|error| failure(&error));
+            };
+            let directory = state::directory(given.as_deref())?;
+            state::prepare(&directory)?;
+            SqliteSpool::open(&directory.join(DIRECTORY), settings).map_err(|error| failure(&error))
+        });
+        let spool = opening
+            .await
+            .map_err(|_| Failure::new("internal", "opening the queue was interrupted"))??;
+        let store: Arc<dyn Store> = Arc::new(spool);
+        let name = format!("pid {}", std::process::id());
+        let joined = store.join(&name, self.clock.now()).await;
+        let holder = joined.map_err(|error| failure(&error))?;
+        Ok(Queue { store, holder })
+    }
+}
+
+impl App {
+    /// The queue; opened when it is first asked for.
+    ///
+    /// # Errors
+    /// It cannot be opened: `queue.…`.
+    pub async fn queue(&self) -> Result<&Queue, Failure> {
+        self.0.lasting.queue.queue().await
+    }
+
+    /// Queues a message of this account; it is safe when this returns.
+    ///
+    /// # Errors
+    /// It is not queued.
+    pub async fn enqueue(
+        &self,
+        account: &str,
+        request: SendRequest,
+        origin: &str,
+    ) -> Result<Queued, Failure> {
+        let account = self.account(account).await?;
+        account.enqueue(request, origin).await
+    }
+}
+
+/// The queue's trouble, with what to do about it.
+pub(crate) fn failure(error: &SpoolError) -> Failure {
+    let code = format!("queue.{}", error.kind.name());
+    let failure = Failure::new(code, error.message.clone());
+    match error.kind {
+        SpoolErrorKind::Full => failure
+            .with_remedy("free some space: what is queued is safe, and nothing more is taken")
+            .retryable(),
+        SpoolErrorKind::ReadOnly => failure
+            .with_remedy("see who owns the state directory, and whether its file system is mounted read-only"),
+        SpoolErrorKind::Busy => failure.with_remedy("try again").retryable(),
+        SpoolErrorKind::Corrupt => failure.with_remedy(
+            "stop the daemon, move the queue directory away and keep it; `postrider queue export` reads what is readable",
+        ),
+        SpoolErrorKind::Newer => {
+            failure.with_remedy("use the version of Postrider that wrote it, or a later one")
+        }
+        SpoolErrorKind::NotFound => failure.with_remedy("`postrider queue list` shows what there is"),
+        SpoolErrorKind::TooLarge => failure.with_remedy("raise queue.max_message"),
+        _ => failure,
+    }
+}
+
+impl Account {
+    /// Queues a message as the scripts' hooks leave it.
+    ///
+    /// # Errors
+    /// It is not queued.
+    pub async fn enqueue(&self, request: SendRequest, origin: &str) -> Result<Queued, Failure> {
+        let _busy = self.around.activity.begin();
+        let name = &self.settings().name;
+        let queued = async {
+            self.around.queue.check(self.settings())?;
+            let request = self.looked_at(request).await?;
+            let ticket = Ticket {
+                queueing: request.queue.clone().unwrap_or_default(),
+                priority: request.priority,
+                origin: origin.to_owned(),
+            };
+            check_times(&ticket.queueing, self.around.clock.now())?;
+            // Delivery cuts it to what the server takes.
+            let outgoing = self.build(request, usize::MAX).await?;
+            let Some(octets) = outgoing.message() else {
+                return Err(Failure::new("internal", "a built message is in memory"));
+            };
+            let body = Body::Bytes(Arc::clone(octets));
+            let message = new_message(name, &outgoing, body, ticket);
+            self.around.queue.accept(message).await
+        };
+        queued.await.map_err(|failure| match failure.account {
+            Some(_) => failure,
+            None => failure.with_account(name),
+        })
+    }
+}
+
+fn new_message(account: &str, outgoing: &Outgoing, body: Body, ticket: Ticket) -> NewMessage {
+    let envelope = outgoing.envelope();
+    NewMessage {
+        account: account.to_owned(),
+        reverse_path: envelope.reverse_path.as_ref().map(ToString::to_string),
+        recipients: once_each(envelope.recipients.iter().map(ToString::to_string)),
+        message_id: outgoing.message_id().to_owned(),
+        body,
+        facts: Facts {
+            eight_bit: outgoing.needs_eight_bit(),
+            smtputf8: outgoing.needs_smtputf8(),
+        },
+        dsn: outgoing.dsn().map(dsn),
+        priority: ticket.priority.map_or(spool::Priority::Normal, priority),
+        send_at: ticket.queueing.send_at,
+        expires_at: ticket.queueing.expires_at,
+        idempotency_key: ticket.queueing.idempotency_key,
+        origin: ticket.origin,
+    }
+}
+
+/// Without those that came before.
+fn once_each(all: impl Iterator<Item = String>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    all.filter(|one| seen.insert(one.clone())).collect()
+}
+
+fn priority(priority: Priority) -> spool::Priority {
+    match priority {
+        Priority::High => spool::Priority::High,
+        Priority::Normal => spool::Priority::Normal,
+        Priority::Low => spool::Priority::Low,
+    }
+}
+
+fn dsn(dsn: &Dsn) -> spool::Dsn {
+    spool::Dsn {
+        on_success: dsn.notify.contains(&Notify::Success),
+        on_failure: dsn.notify.contains(&Notify::Failure),
+        on_delay: dsn.notify.contains(&Notify::Delay),
+        ret: dsn.ret.map(|ret| match ret {
+            Return::Full => spool::Return::Full,
+            Return::Headers => spool::Return::Headers,
+        }),
+        envid: dsn.envid.clone(),
+    }
+}
+
+/// When a message may be sent, and until when it is worth it: not the other way round.
+pub(crate) fn check_times(queueing: &Queueing, now: Timestamp) -> Result<(), Failure> {
+    let Some(expires_at) = queueing.expires_at else {
+        return Ok(());
+    };
+    if expires_at <= queueing.send_at.unwrap_or(now).max(now) {
+        let message = format!("the message expires at {expires_at}, before it may be sent");
+        return Err(Failure::new("message.invalid", message));
+    }
+    Ok(())
+}

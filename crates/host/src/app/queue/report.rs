@@ -1,0 +1,192 @@
+//! Queued mail as it is shown: the same for people and for programs.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use postrider_spool::{self as spool, AccountStats, StateKind};
+use serde::Serialize;
+
+use super::Moment;
+
+/// A message in a list.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Listed {
+    /// What the queue calls it.
+    pub id: String,
+    /// The account it goes through.
+    pub account: String,
+    /// Who it is from, on the envelope; absent for the empty reverse-path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The `Message-ID`.
+    pub message_id: String,
+    /// How many recipients are in each state.
+    pub states: BTreeMap<&'static str, u64>,
+    /// The first recipient that is not done, or the first.
+    pub recipient: String,
+    /// Why that one stands where it stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// How often that one was tried.
+    pub attempts: u32,
+    /// When the next recipient is due.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due_at: Option<Moment>,
+    /// `high`, `normal` or `low`.
+    pub priority: &'static str,
+    /// When it was queued.
+    pub queued_at: Moment,
+    /// When it is given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Moment>,
+    /// Its length.
+    pub octets: u64,
+    /// Who queued it.
+    pub origin: String,
+}
+
+/// All about a message but its octets.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Shown {
+    /// As in a list.
+    #[serde(flatten)]
+    pub listed: Listed,
+    /// Not before this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub send_at: Option<Moment>,
+    /// The key it was queued under.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+    /// Each recipient.
+    pub recipients: Vec<Recipient>,
+}
+
+/// A recipient of a queued message.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Recipient {
+    /// The address.
+    pub address: String,
+    /// `queued`, `sending`, `deferred`, `held`, `delivered`, `failed` or `unknown`.
+    pub state: &'static str,
+    /// What the server said, or why it stands there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// When it is tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<Moment>,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When that last changed.
+    pub changed_at: Moment,
+}
+
+/// How much is where.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Stats {
+    /// Messages, those that are done included.
+    pub messages: u64,
+    /// Their octets.
+    pub octets: u64,
+    /// What the queue takes on the disk.
+    pub on_disk: u64,
+    /// By account.
+    pub accounts: BTreeMap<String, Account>,
+}
+
+/// One account's part of the queue.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Account {
+    /// Recipients in each state.
+    pub states: BTreeMap<&'static str, u64>,
+    /// When the oldest message was queued that is not done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<Moment>,
+    /// Nothing of it is sent before then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused_until: Option<Moment>,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused_why: Option<String>,
+    /// Messages of the last minute.
+    pub messages_in_minute: u64,
+    /// Recipients of the last 24 hours.
+    pub recipients_in_day: u64,
+}
+
+impl From<spool::Listed> for Listed {
+    fn from(listed: spool::Listed) -> Self {
+        Self {
+            id: listed.id.to_string(),
+            account: listed.account,
+            from: listed.reverse_path,
+            message_id: listed.message_id,
+            states: by_name(&listed.states),
+            recipient: listed.recipient,
+            why: listed.why,
+            attempts: listed.attempts,
+            due_at: listed.due_at.map(moment),
+            priority: listed.priority.name(),
+            queued_at: moment(listed.accepted_at),
+            expires_at: listed.expires_at.map(moment),
+            octets: listed.octets,
+            origin: listed.origin,
+        }
+    }
+}
+
+impl From<spool::Shown> for Shown {
+    fn from(shown: spool::Shown) -> Self {
+        let recipients = shown.recipients.into_iter().map(Recipient::from).collect();
+        Self {
+            listed: shown.listed.into(),
+            send_at: shown.send_at.map(moment),
+            idempotency_key: shown.idempotency_key,
+            recipients,
+        }
+    }
+}
+
+impl From<spool::ShownRecipient> for Recipient {
+    fn from(recipient: spool::ShownRecipient) -> Self {
+        Self {
+            state: recipient.state.kind().name(),
+            why: recipient.state.why().map(str::to_owned),
+            next: match recipient.state {
+                spool::State::Deferred { until, .. } => Some(moment(until)),
+                _ => None,
+            },
+            address: recipient.address,
+            attempts: recipient.attempts,
+            changed_at: moment(recipient.changed_at),
+        }
+    }
+}
+
+impl Account {
+    /// What is counted, with what holds the account back.
+    pub(super) fn new(stats: &AccountStats, state: spool::AccountState) -> Self {
+        let (until, why) = match state.back_off {
+            Some(back) => (Some(moment(back.until)), Some(back.why)),
+            None => (None, None),
+        };
+        Self {
+            states: by_name(&stats.states),
+            oldest: stats.oldest.map(moment),
+            paused_until: until,
+            paused_why: why,
+            messages_in_minute: state.in_minute,
+            recipients_in_day: state.recipients_in_day,
+        }
+    }
+}
+
+fn by_name(states: &BTreeMap<StateKind, u64>) -> BTreeMap<&'static str, u64> {
+    states
+        .iter()
+        .map(|(kind, count)| (kind.name(), *count))
+        .collect()
+}
+
+fn moment(time: Timestamp) -> Moment {
+    Moment(time.into())
+}
