@@ -30,7 +30,7 @@ local function summary(up_to)
 end
 
 for i, shift in ipairs(SHIFTS) do
-  local before = SHIFTS[i > 1 and i - 1 or #SHIFTS]
+  local before = SHIFTS[i - 1] or SHIFTS[#SHIFTS]
   pr.cron("0 " .. shift.hour .. " * * *", function()
     local up_to = last                             -- more may fail while this is sent
     assert(alerts:send { to = shift.who, cc = before.who, subject = "You are on call", text = summary(up_to) })

@@ -6,6 +6,7 @@ mod support;
 use std::fs;
 
 use support::home::Home;
+use support::sandbox::{Sandbox, read_mail};
 use support::{Ended, run, run_with};
 
 /// What the sandbox that the session starts knows.
@@ -116,8 +117,9 @@ fn a_script_that_fails_ends_the_session_before_it_begins() {
 
 #[test]
 fn nothing_leaves_the_machine_unless_that_is_asked_for() {
-    let home = Home::new(ALERTS);
+    let home = Home::new(&format!("[scripts]\nrun = [\"/bin/touch\"]\n{ALERTS}"));
     let lines = "\
+        select(2, pr.run { \"/bin/touch\", \"made\" })\n\
         select(2, pr.http.get \"https://example.org/\")\n\
         account, why = pcall(pr.account, \"printer\")\n\
         account, why\n";
@@ -125,12 +127,63 @@ fn nothing_leaves_the_machine_unless_that_is_asked_for() {
     let ended = session(&home, lines).expect_status(0);
 
     let told: Vec<&str> = ended.stdout.lines().collect();
-    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(told.len(), 3, "{told:?}");
     assert!(
-        told[0].contains("example.org:443 is not this machine"),
+        told[0].contains("in the sandbox no program is started: /bin/touch"),
         "{told:?}"
     );
-    assert!(told[1].contains("smtp.example.org:587"), "{told:?}");
+    assert!(!home.path().join("made").exists());
+    assert!(
+        told[1].contains("example.org:443 is not this machine"),
+        "{told:?}"
+    );
+    assert!(told[2].contains("smtp.example.org:587"), "{told:?}");
+    for line in told {
+        assert!(line.contains("the repl with --live"), "{line}");
+    }
+}
+
+#[test]
+fn what_is_sent_in_a_dry_run_is_shown() {
+    let home = Home::new(&ALERTS.replace("ALERTS_CLIENT_SECRET", "SANDBOX_CLIENT_SECRET"));
+    let lines = "\
+        a = pr.account \"alerts\"\n\
+        a:send { to = { \"Ada <ada@example.org>\", \"bo@example.net\" }, subject = \"Disk\", text = \"x\" }.complete\n\
+        after = pr.after(\"10ms\", function() a:send { to = \"late@example.org\", subject = \"Later\", text = \"x\" } done = true end)\n\
+        while not done do pr.sleep \"5ms\" end\n";
+
+    let ended = session(&home, lines).expect_status(0);
+
+    assert_eq!(
+        ended.stdout,
+        "true\n\
+         outbox: alerts@contoso.com → ada@example.org, bo@example.net: Disk\n\
+         outbox: alerts@contoso.com → late@example.org: Later\n"
+    );
+}
+
+#[test]
+fn what_is_sent_live_arrives() {
+    let sandbox = Sandbox::start();
+    let mut home = Home::new(sandbox.config());
+    home.set(sandbox.client_secret());
+    let lines = "pr.account(\"sandbox\"):send { to = \"ada@example.org\", subject = \"Disk\", text = \"Full.\" }.complete\n";
+
+    let ended = run_with(&mut home.postrider(["repl", "--live"]), lines).expect_status(0);
+
+    assert_eq!(ended.stdout, "true\n");
+    let mail = sandbox.mail("ada@example.org");
+    assert_eq!(mail.len(), 1);
+    assert!(read_mail(&mail[0]).contains("Subject: Disk"));
+}
+
+#[test]
+fn live_and_a_dry_run_are_not_both_asked_for() {
+    let home = Home::new("");
+    for both in [["--live", "--dry-run"], ["--live", "--scenario=a.toml"]] {
+        let ended = run(&mut home.postrider(["repl"].into_iter().chain(both))).expect_status(64);
+        assert!(ended.stderr.contains("--live"), "{}", ended.stderr);
+    }
 }
 
 #[test]

@@ -4,12 +4,13 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use support::home::{Home, Login};
 use support::person::Person;
@@ -126,6 +127,88 @@ fn every_script_passes_its_tests_and_tap_and_junit_say_so() {
     let read = run(Command::new(python).args(["-c", count]).arg(&junit));
     let passed = ended.stdout.lines().filter(|line| line.starts_with("ok "));
     assert_eq!(read.stdout.trim(), passed.count().to_string());
+}
+
+/// A `postrider test --watch` under way.
+struct Watched {
+    process: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Watched {
+    fn begin(home: &Home) -> Self {
+        let mut process = home
+            .postrider(["test", "--watch"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        Self { process, lines }
+    }
+
+    /// What it says until it waits for a change.
+    #[track_caller]
+    fn round(&mut self) -> String {
+        let said: Vec<String> = (&mut self.lines)
+            .map(Result::unwrap)
+            .take_while(|line| !line.starts_with("waiting for a change"))
+            .collect();
+        said.join("\n")
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // A story that failed halfway leaves nobody watching.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn the_tests_run_again_when_a_test_a_script_or_the_configuration_has_changed() {
+    let test = "local pr = require 'postrider'\n\
+                pr.test.case('the level', function(t) t.eq(require 'level', 91) end)\n\
+                pr.test.case('the account', function() pr.account 'printer' end)\n";
+    let home = Home::new(PRINTER);
+    let write = |name: &str, text: &str| fs::write(home.path().join(name), text).unwrap();
+    write("level.lua", "return 91\n");
+    write("level_test.lua", test);
+    let mut watched = Watched::begin(&home);
+    assert!(watched.round().contains("2 passed"));
+
+    write("level.lua", "return 90 + 0\n");
+    let round = watched.round();
+    assert!(round.starts_with("./level.lua has changed"), "{round}");
+    assert!(round.contains("1 passed, 1 failed"), "{round}");
+
+    write("level_test.lua", &test.replace("91", "90 "));
+    assert!(watched.round().contains("2 passed"));
+
+    home.configure("");
+    assert!(watched.round().contains("1 passed, 1 failed"));
+
+    // The only test goes, and comes back with a mistake in it.
+    fs::remove_file(home.path().join("level_test.lua")).unwrap();
+    let round = watched.round();
+    assert!(round.contains("level_test.lua has changed"), "{round}");
+    write("level_test.lua", "pr.test.case(");
+    let round = watched.round();
+    assert!(round.contains("BROKEN"), "{round}");
+
+    kill_process(Pid::from_child(&watched.process), Signal::INT).unwrap();
+    assert_eq!(watched.process.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn the_book_lists_every_script() {
+    let page = fs::read_to_string(root().join("docs/src/scripting.md")).unwrap();
+    for script in support::files(&root().join("scripts"), "lua") {
+        let name = script.file_name().unwrap().to_str().unwrap();
+        let listed = page.contains(&format!("| `scripts/{name}` |"));
+        assert_eq!(listed, !name.ends_with("_test.lua"), "{name}");
+    }
 }
 
 #[test]

@@ -292,7 +292,7 @@ impl Type {
             Self::EventName => "postrider.EventName".to_owned(),
             Self::Function(params, returns) => {
                 let params: Vec<String> = params.iter().map(Field::lua).collect();
-                let returns: Vec<String> = returns.iter().map(Field::lua_result).collect();
+                let returns: Vec<String> = returns.iter().map(Field::lua_type).collect();
                 let colon = if returns.is_empty() { "" } else { ": " };
                 format!("fun({}){colon}{}", params.join(", "), returns.join(", "))
             }
@@ -300,12 +300,20 @@ impl Type {
             Self::List(of) => format!("{}[]", of.enclosed()),
             Self::Map(of) => format!("table<string, {}>", of.lua()),
             Self::OneOf(types) => {
-                let types: Vec<String> = types.iter().map(Type::lua).collect();
+                let types: Vec<String> = types.iter().map(Type::in_list).collect();
                 types.join("|")
             }
             Self::Record(record) => record.class.to_owned(),
             Self::Handle(handle) => handle.class.to_owned(),
             Self::Error => "postrider.Error".to_owned(),
+        }
+    }
+
+    /// As LuaLS writes it among others: what a function answers ends with its parenthesis.
+    fn in_list(&self) -> String {
+        match self {
+            Self::Function(..) => self.enclosed(),
+            _ => self.lua(),
         }
     }
 
@@ -324,16 +332,7 @@ impl Field {
     /// As a parameter of a function type: `name: type`.
     fn lua(&self) -> String {
         let mark = if self.optional { "?" } else { "" };
-        format!("{}{mark}: {}", self.name, self.what.lua())
-    }
-
-    /// As a result of a function type.
-    fn lua_result(&self) -> String {
-        if self.name == "..." {
-            format!("...{}", self.what.lua())
-        } else {
-            self.lua_type()
-        }
+        format!("{}{mark}: {}", self.name, self.what.in_list())
     }
 
     /// Its type as LuaLS writes it, with a `?` where it may be absent.

@@ -20,13 +20,17 @@ use crate::lua;
 /// What to check.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A line of Lua that is right all the same is left alone with a comment: -- postrider: ignore
+Nothing is run: names, fields, events, durations and cron expressions are read off the script. A
+line of Lua that is right all the same is left alone with a comment: -- postrider: ignore
 
 Examples:
-  postrider check                      the configuration, each account's plugin settings, its scripts
-  postrider check notify.lua           and this script instead: names, fields, events, durations
+  postrider check                      the configuration with its plugins, and its scripts
+  postrider check notify.lua           the configuration, and this script instead
   postrider check /etc/postrider       and every *.lua below this directory
-  postrider --config new.toml check    before it replaces the old one")]
+  postrider --config new.toml check    before it replaces the old one
+
+Exit status: 0 nothing is wrong, 65 a script has a mistake, 66 there is none, 78 the configuration
+has a mistake.")]
 pub(super) struct Arguments {
     /// Lua scripts, and directories with them [default: those of the configuration's [scripts]]
     #[arg(value_name = "FILE")]
@@ -51,6 +55,15 @@ pub(super) fn run(
         let mut files = Vec::new();
         for file in &arguments.files {
             collect(file, &mut files)?;
+        }
+        if files.is_empty() {
+            let places: Vec<String> = arguments
+                .files
+                .iter()
+                .map(|place| place.display().to_string())
+                .collect();
+            let why = format!("there is no *.lua in {}", places.join(", "));
+            return Err(Failure::new("file.unreadable", why));
         }
         files
     };
@@ -95,11 +108,13 @@ pub(super) fn run(
     if let Some((_, finding)) = found.first() {
         return Ok(ExitCode::from(Failure::new(finding.code, "").exit_code()));
     }
-    let config = app
-        .config_path()
-        .map_or("no configuration file".to_owned(), |path| {
-            path.display().to_string()
+    let Some(config) = app.config_path().map(|path| path.display().to_string()) else {
+        output.line(match count(files.len(), "script") {
+            Some(scripts) => format!("{scripts}: {}", output.good("no problems")),
+            None => "no configuration file, and no script is named: nothing was checked".to_owned(),
         });
+        return Ok(ExitCode::SUCCESS);
+    };
     let seen = [
         count(app.accounts().len(), "account"),
         count(files.len(), "script"),
@@ -173,7 +188,8 @@ fn configured(scripts: &Scripts) -> Result<Vec<PathBuf>, Failure> {
     }
 }
 
-/// A file, or every `*.lua` below a directory, by name; links to directories are not followed.
+/// A file, or every `*.lua` below a directory, by name; not what is hidden, such as the
+/// definitions for editors, nor what lies behind links to directories.
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
     let mut left = vec![path.to_owned()];
     let mut found = Vec::new();
@@ -186,7 +202,10 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
         };
         if kind.map_err(|error| unreadable(&next, &error))?.is_dir() {
             for entry in fs::read_dir(&next).map_err(|error| unreadable(&next, &error))? {
-                left.push(entry.map_err(|error| unreadable(&next, &error))?.path());
+                let entry = entry.map_err(|error| unreadable(&next, &error))?;
+                if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+                    left.push(entry.path());
+                }
             }
         } else if is_named || next.extension().is_some_and(|extension| extension == "lua") {
             found.push(next);

@@ -37,7 +37,7 @@ Each case has a clock that only it moves, the sandbox behind every provider, and
 the machine. Exit status: 0 all passed, 1 some failed, 65 a test file is broken, 66 there is none.")]
 pub(super) struct Arguments {
     /// Test files, and directories to look for *_test.lua in [default: .]
-    #[arg(value_name = "FILES")]
+    #[arg(value_name = "FILE")]
     paths: Vec<PathBuf>,
     /// Only cases whose name holds this
     #[arg(long, value_name = "TEXT")]
@@ -48,8 +48,11 @@ pub(super) struct Arguments {
     /// Print TAP, the Test Anything Protocol
     #[arg(long, conflicts_with_all = ["json", "list"])]
     tap: bool,
-    /// Also write the results as `JUnit` XML
-    #[arg(long, value_name = "FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "Also write the results as JUnit XML"
+    )]
     junit: Option<PathBuf>,
     /// Only list the cases
     #[arg(long)]
@@ -187,7 +190,10 @@ fn once(arguments: &Arguments, runner: &Runner, output: &Output) -> Result<ExitC
     output.json(&json!({ "files": results }));
     if let Some(file) = &arguments.junit {
         std::fs::write(file, junit(&results)?).map_err(|error| {
-            Failure::new("file.unwritable", format!("{}: {error}", file.display()))
+            Failure::new(
+                "file.unwritable",
+                format!("cannot write {}: {error}", file.display()),
+            )
         })?;
     }
     Ok(verdict(&results))

@@ -19,7 +19,7 @@ const LIBRARY: &str = ".postrider/types";
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The Lua language server (LuaLS, in VS Code, Neovim and others) then completes the API, shows its
-documentation and marks mistakes. Write them again after an update of Postrider.
+documentation and marks mistakes; EmmyLua does, too. Write them again after an update of Postrider.
 
 A .luarc.json that is there already is left as it is; what it lacks is printed.
 
@@ -45,6 +45,12 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode, Fa
             .write_all(stubs.as_bytes())
             .map_err(|error| unwritten(Path::new("standard output"), &error))?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if !arguments.directory.is_dir() {
+        let why = format!("{} is no directory", arguments.directory.display());
+        return Err(
+            Failure::new("usage.output", why).with_remedy("name the one that the editor opens")
+        );
     }
     let library = arguments.directory.join(LIBRARY);
     let definitions = library.join("postrider.lua");

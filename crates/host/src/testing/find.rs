@@ -74,7 +74,10 @@ pub fn config_for(test: &Path, named: Option<&Path>) -> Option<PathBuf> {
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new("file.unreadable", format!("{}: {error}", path.display()))
+    Failure::new(
+        "file.unreadable",
+        format!("cannot read {}: {error}", path.display()),
+    )
 }
 
 #[cfg(test)]

@@ -139,10 +139,10 @@ const RECEIPT: Record = Record {
         field("message_id", Text, "The Message-ID it went out with."),
         optional("complete", Boolean, "Whether all recipients were accepted."),
         optional("reply", Text, "The server's answer."),
-        optional(
+        field(
             "recipients",
             List(&Type::Record(&RECIPIENT)),
-            "Each with what became of it.",
+            "Each with what became of it; absent of a queued message.",
         ),
         optional(
             "id",
@@ -168,6 +168,7 @@ const RECIPIENT: Record = Record {
             "What became of it.",
         ),
         optional("reply", Text, "The server's answer about it."),
+        optional("remedy", Text, "What to do, where it was refused."),
     ],
 };
 

@@ -4,7 +4,7 @@ use crate::item::Type::{self, Duration, List, OneOf, Table};
 use crate::item::{Errors, Family, Item, Kind, field};
 
 /// Something to do, whatever it answers.
-const WORK: Type = Type::Function(&[], &[field("...", Type::Any, "Its results.")]);
+const WORK: Type = Type::Function(&[], &[]);
 
 /// The family.
 pub(crate) const FAMILY: Family = Family {

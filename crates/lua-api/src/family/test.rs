@@ -160,8 +160,12 @@ const MESSAGE: Record = Record {
         optional("cc", Type::Text, "`Cc`, for people."),
         optional("reply_to", Type::Text, "`Reply-To`, for people."),
         field("subject", Type::Text, "The subject."),
-        optional("text", Type::Text, "The plain text."),
-        optional("html", Type::Text, "The HTML."),
+        field(
+            "text",
+            Type::Text,
+            "The plain text; absent if there is none.",
+        ),
+        field("html", Type::Text, "The HTML; absent if there is none."),
         field(
             "headers",
             Type::Map(&Type::Text),
@@ -202,11 +206,11 @@ const SCHEDULE: Record = Record {
         field("name", Type::Text, "Its name."),
         field("plan", Type::Text, "When it runs, in words."),
         optional("tz", Type::Text, "The zone whose clock it goes by."),
-        optional("next", Type::Number, "When it runs next."),
-        optional(
+        field("next", Type::Number, "When it runs next; absent if never."),
+        field(
             "last",
             Type::Record(&PAST_RUN),
-            "The latest run that has ended.",
+            "The latest run that has ended; absent before the first.",
         ),
         field("paused", Type::Boolean, "Whether it is paused."),
         field("running", Type::Integer, "Runs under way."),
@@ -232,8 +236,6 @@ const PAST_RUN: Record = Record {
 };
 
 const NONE: &[Field] = &[];
-/// Of a function that may answer anything.
-const RESULTS: &[Field] = &[field("...", Type::Any, "Whatever it answers.")];
 const SINCE: &str = "0.1";
 
 const fn function(params: &'static [Field], returns: &'static [Field]) -> Kind {
@@ -621,11 +623,7 @@ assertion ends its case, and the next one runs.",
             name: "t.raises",
             kind: Kind::Value(Type::Function(
                 &[
-                    field(
-                        "f",
-                        Type::Function(&[], RESULTS),
-                        "What should raise an error.",
-                    ),
+                    field("f", Type::Function(&[], &[]), "What should raise an error."),
                     optional("pattern", Type::Text, "What its text holds, or matches."),
                 ],
                 &[field("error", Type::Any, "What it raised.")],
