@@ -25,8 +25,8 @@ pub trait Route: Send + Sync + 'static {
     /// nothing. Each message given is answered by [`Source::ended`], whatever comes of it.
     fn run<'a>(&'a self, source: &'a mut dyn Source) -> BoxFuture<'a, Result<(), RouteFailure>>;
 
-    /// Resolves when it is worth trying again after [`RouteFailure::Token`] or a refused
-    /// credential: at once where there is no way to tell.
+    /// Resolves when a credential may be had; at once, if it may be had now, or where there is no
+    /// way to tell. Asked for after [`RouteFailure::Token`] and after a credential was refused.
     ///
     /// An account whose trouble goes on although this resolved is tried less and less often.
     fn ready(&self) -> BoxFuture<'static, ()>;
