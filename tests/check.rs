@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::home::Home;
 use support::{Ended, root, run};
 
@@ -153,6 +153,33 @@ fn a_script_that_is_not_there_is_no_finding() {
 }
 
 #[test]
+fn a_directory_without_scripts_is_said_to_be_one_and_what_is_hidden_is_passed_by() {
+    let home = home();
+    let hidden = home.path().join("empty/.postrider");
+    fs::create_dir_all(&hidden).unwrap();
+    fs::write(hidden.join("wrong.lua"), WRONG).unwrap();
+
+    let ended = check(&home, &["empty"]).expect_status(66);
+    assert_eq!(ended.stderr, "error: there is no *.lua in empty\n");
+
+    fs::write(home.path().join("empty/right.lua"), "print 'hello'\n").unwrap();
+    let ended = check(&home, &["--json", "empty"]).expect_status(0);
+    assert_eq!(ended.json()["scripts"], json!(["empty/right.lua"]));
+}
+
+#[test]
+fn where_nothing_is_nothing_is_said_to_be_right() {
+    let home = Home::new("");
+    fs::remove_file(home.path().join("postrider.toml")).unwrap();
+    let ended = check(&home, &[]).expect_status(0);
+    assert!(
+        ended.stdout.contains("nothing was checked"),
+        "{}",
+        ended.stdout
+    );
+}
+
+#[test]
 fn the_scripts_that_ship_have_no_findings() {
     let scripts = root().join("scripts");
     let ended = check(&home(), &["--json", scripts.to_str().unwrap()]).expect_status(0);
@@ -273,6 +300,30 @@ fn an_editor_gets_definitions_and_settings() {
     // Again, after an update.
     let again = run(&mut home.postrider(["--json", "types"])).expect_status(0);
     assert_eq!(again.json()["settings_state"], "fit");
+}
+
+#[test]
+fn definitions_are_for_a_directory_that_is_there() {
+    let home = home();
+    for place in ["nowhere", "scripts/good.lua"] {
+        let ended = run(&mut home.postrider(["types", place])).expect_status(64);
+        let told = format!("{place} is no directory");
+        assert!(ended.stderr.contains(&told), "{}", ended.stderr);
+    }
+    assert!(!home.path().join("nowhere").exists());
+}
+
+#[test]
+fn an_editor_knows_the_keys_of_an_account() {
+    let ended = run(&mut home().postrider(["types", "--stdout"])).expect_status(0);
+    for line in [
+        "---@field provider? ",
+        "---@field server? postrider.AccountSettings.server",
+        "---@field tls? \"starttls\"|\"implicit\"|\"danger_plaintext\"",
+        "---@field client_secret? postrider.Secret|table",
+    ] {
+        assert!(ended.stdout.contains(line), "{line}");
+    }
 }
 
 #[test]
