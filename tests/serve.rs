@@ -626,7 +626,7 @@ const MISHAPS: [Mishap; 7] = [
     Mishap {
         what: "the configuration is written in pieces",
         happens: |home| home.configure("[scripts]\ndir = \"scripts.d\"\n\n[serve]\nwatch = fal"),
-        told: &["postrider.toml:5"],
+        told: &["postrider.toml: line 5, column 9", "expected `false`"],
     },
     Mishap {
         what: "the scripts are removed",
@@ -690,6 +690,7 @@ fn whatever_becomes_of_its_files_the_daemon_goes_on_and_says_what_is_wrong() {
         );
         let daemon = Daemon::start(&home);
 
+        eprintln!("{what}");
         happens(&home);
 
         // It notices by itself, and says the same to who asks.

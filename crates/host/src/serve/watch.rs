@@ -77,6 +77,8 @@ type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
 pub(super) struct Watch {
     /// How they were when they were loaded, or found to be the same again.
     known: Stamps,
+    /// Of these nobody knows in which state they were loaded: they count as changed.
+    uncertain: BTreeSet<PathBuf>,
     /// What was in them; absent where that is not certain.
     contents: BTreeMap<PathBuf, Content>,
     /// How they were at the last look, if it was not as known.
@@ -121,9 +123,8 @@ impl Before {
             let settled = changed.is_ok_and(|at| at + TICK < self.since);
             watch.take_down(&path);
             if !settled {
-                // Which state of it was loaded, nobody knows: it is loaded again.
-                watch.known.insert(path.clone(), None);
                 watch.contents.remove(&path);
+                watch.uncertain.insert(path);
             }
         }
         watch
@@ -134,6 +135,7 @@ impl Before {
         let mut watch = self.and(read.iter().cloned());
         watch.known.retain(|path, _| read.contains(path));
         watch.contents.retain(|path, _| read.contains(path));
+        watch.uncertain.retain(|path| read.contains(path));
         watch
     }
 }
@@ -162,7 +164,7 @@ impl Watch {
             *stamp = Stamp::of(path);
         }
         let differs = |path: &PathBuf, stamp: &Option<Stamp>| {
-            self.known.get(path).copied().flatten() != *stamp
+            self.uncertain.contains(path) || self.known.get(path).copied().flatten() != *stamp
         };
         if !now.iter().any(|(path, stamp)| differs(path, stamp)) {
             self.unsettled = None;
@@ -179,6 +181,7 @@ impl Watch {
             .collect();
         self.unsettled = None;
         self.known = now;
+        self.uncertain.clear();
         touched
             .into_iter()
             .filter(|path| {
@@ -307,6 +310,16 @@ mod tests {
         let mut watch = before.and([folder.path("module.lua")]);
         assert!(watch.look(folder.all()).is_empty());
         assert_eq!(watch.look(folder.all()), [folder.path("module.lua")]);
+        assert!(watch.look(folder.all()).is_empty());
+
+        // Nor is it there any more.
+        let before = Before::reading(folder.all());
+        folder.write("gone.lua", "one");
+        let gone = folder.path("gone.lua");
+        let mut watch = before.and([gone.clone()]);
+        fs::remove_file(&gone).unwrap();
+        assert!(watch.look(folder.all()).is_empty());
+        assert_eq!(watch.look(folder.all()), [gone]);
         assert!(watch.look(folder.all()).is_empty());
     }
 
