@@ -32,8 +32,8 @@ impl Staged {
     }
 
     /// What the store keeps of it.
-    pub fn place(&self) -> &(dyn Any + Send + Sync) {
-        &*self.place
+    pub fn shared_place(&self) -> Arc<dyn Any + Send + Sync> {
+        Arc::clone(&self.place)
     }
 }
 

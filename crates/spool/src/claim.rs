@@ -79,6 +79,9 @@ impl PaceLimit {
 pub struct Began {
     /// In the order they are to start.
     pub claims: Vec<Claim>,
+    /// What is not to be sent any more and was given up in the same breath: expired, so failed,
+    /// or damaged on the disk, so held.
+    pub given_up: Vec<Settled>,
     /// When it is worth asking again: the next is due then, or may start. At or before now,
     /// where there was more than was asked for; `None`, if nothing waits.
     pub next: Option<Timestamp>,
@@ -109,6 +112,8 @@ pub struct Claim {
     pub attempts: u32,
     /// When it was accepted.
     pub accepted_at: Timestamp,
+    /// From when its age counts: it was accepted then, or to be sent, or a person tried again.
+    pub waiting_since: Timestamp,
     /// When it is not worth sending any more.
     pub expires_at: Option<Timestamp>,
     /// What goes first.

@@ -34,8 +34,9 @@ pub use holder::{Changes, Holder, HolderId, Recovered, Slot};
 pub use id::{NotAnId, QueueId};
 pub use message::{Accepted, Dsn, Facts, NewMessage, Priority, Return};
 pub use query::{
-    AccountState, AccountStats, Aged, Due, Filter, Listed, Select, Shown, ShownRecipient, Stats, Tidied,
+    AccountState, AccountStats, Aged, Due, Filter, Listed, Select, Shown, ShownRecipient, Stats,
+    Tidied,
 };
-pub use sqlite::{SpoolSettings, SqliteSpool};
+pub use sqlite::{Counters, SpoolSettings, SqliteSpool};
 pub use state::{State, StateKind};
 pub use store::{Answer, SILENCE, Store};

@@ -1,9 +1,56 @@
 //! The queue in a directory, by SQLite.
+//!
+//! `spool.db` has the messages, `segments/` the large bodies, `holders/` a locked file for each
+//! process at work. Writing is told at [`writer`], where a recipient stands at [`schema`].
 
-use std::path::Path;
+mod accept;
+mod begin;
+mod change;
+mod fail;
+mod freed;
+mod holders;
+mod look;
+mod pace;
+mod row;
+mod schema;
+mod segment;
+mod settle;
+mod stored;
+mod tidy;
+mod writer;
+
+use std::fmt;
+use std::fs::{OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::error::SpoolError;
+use futures_util::future::FutureExt as _;
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, params};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::Semaphore;
+
+use accept::Where;
+use change::Change;
+use freed::Freed;
+use holders::Holders;
+use segment::{Placed, Segments};
+use stored::{INLINE, SqliteBody, blocking, check_len};
+use writer::{Manner, Transaction, Writer, lock};
+
+use crate::body::{Body, BodyWriter, StoredBody};
+use crate::claim::{Back, Began, Begin, Pace, PaceLimit, Settled, Settlement, Ticket, Turn};
+use crate::error::{SpoolError, SpoolErrorKind};
+use crate::holder::{Changes, Holder, HolderId, Recovered, Slot};
+use crate::id::QueueId;
+use crate::message::{Accepted, NewMessage};
+use crate::query::{AccountState, Aged, Due, Filter, Listed, Select, Shown, Stats, Tidied};
+use crate::state::State;
+use crate::store::{Answer, Store};
 
 /// How a queue is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +61,9 @@ pub struct SpoolSettings {
     pub idempotency_window: Duration,
     /// The largest message taken.
     pub max_message: u64,
+    /// Octets of the disk that new messages leave free, so that what is queued can still be
+    /// sent and settled.
+    pub reserve: u64,
 }
 
 impl Default for SpoolSettings {
@@ -23,22 +73,670 @@ impl Default for SpoolSettings {
             idempotency_window: Duration::from_hours(24),
             // Exchange Online's ceiling.
             max_message: 150 * 1024 * 1024,
+            // Some thousand settlements.
+            reserve: 4 * 1024 * 1024,
         }
     }
 }
 
-/// A queue in a directory that processes share.
-#[derive(Clone, Debug)]
-pub struct SqliteSpool;
+/// Messages that one transaction changes for a person.
+const CHANGED_AT_ONCE: usize = 500;
+
+/// Messages that one call gives up for their age.
+const OVERDUE_AT_ONCE: usize = 250;
+
+/// Reads at the same time.
+const READERS: usize = 4;
+
+/// A queue in a directory that processes share. A clone is the same queue.
+#[derive(Clone)]
+pub struct SqliteSpool(Arc<Inner>);
+
+struct Inner {
+    settings: SpoolSettings,
+    writer: Arc<Writer>,
+    holders: Arc<Holders>,
+    /// None in memory.
+    files: Option<Files>,
+    data_version: Mutex<Option<i64>>,
+}
+
+struct Files {
+    database: PathBuf,
+    segments: Arc<Segments>,
+    readers: Arc<Mutex<Vec<Connection>>>,
+    reading: Semaphore,
+}
+
+/// What the disk was asked to do since the queue was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// Transactions, each with one flush.
+    pub commits: u64,
+    /// Flushes of segments.
+    pub segment_syncs: u64,
+}
 
 impl SqliteSpool {
-    /// Opens the queue in `dir`, which is made if it is not there.
-    pub fn open(_dir: &Path, _settings: SpoolSettings) -> Result<Self, SpoolError> {
-        Err(SpoolError::ending())
+    /// Opens the queue in `dir`, which is made if it is not there. Only its owner may look into
+    /// it.
+    pub fn open(dir: &Path, settings: SpoolSettings) -> Result<Self, SpoolError> {
+        segment::make_dir(dir)?;
+        private(dir, 0o700).map_err(|error| SpoolError::io(dir, &error))?;
+        let database = dir.join("spool.db");
+        let connection = {
+            // SQLite's locks are the process's: closing the file, as making it does, would
+            // release those of another handle.
+            static MAKING: Mutex<()> = Mutex::new(());
+            let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+            make(&database).map_err(|error| SpoolError::io(&database, &error))?;
+            schema::open_writer(&database)?
+        };
+        let segments = Segments::open(dir.join("segments"))?;
+        let holders = Holders::open(Some(dir.join("holders")))?;
+        segment::sync_dir(dir)?;
+        let measured = dir.to_owned();
+        let room = Box::new(move || {
+            let found = rustix::fs::statvfs(&measured).ok()?;
+            Some(found.f_bavail.saturating_mul(found.f_frsize))
+        });
+        let files = Files {
+            database,
+            segments,
+            readers: Arc::default(),
+            reading: Semaphore::new(READERS),
+        };
+        Ok(Self(Arc::new(Inner {
+            writer: Writer::new(connection, room, settings.reserve),
+            settings,
+            holders: Arc::new(holders),
+            files: Some(files),
+            data_version: Mutex::default(),
+        })))
     }
 
     /// One that is forgotten with its last clone.
-    pub fn in_memory(_settings: SpoolSettings) -> Result<Self, SpoolError> {
-        Err(SpoolError::ending())
+    pub fn in_memory(settings: SpoolSettings) -> Result<Self, SpoolError> {
+        let connection = schema::open_in_memory()?;
+        Ok(Self(Arc::new(Inner {
+            writer: Writer::new(connection, Box::new(|| None), settings.reserve),
+            settings,
+            holders: Arc::new(Holders::open(None)?),
+            files: None,
+            data_version: Mutex::default(),
+        })))
     }
+
+    /// What the disk was asked to do since the queue was opened.
+    pub fn counters(&self) -> Counters {
+        let segments = self.0.files.as_ref().map(|files| &files.segments);
+        Counters {
+            commits: self.0.writer.commits.load(Ordering::Relaxed),
+            segment_syncs: segments.map_or(0, |files| files.syncs.load(Ordering::Relaxed)),
+        }
+    }
+
+    fn segments(&self) -> Option<Arc<Segments>> {
+        let files = self.0.files.as_ref()?;
+        Some(Arc::clone(&files.segments))
+    }
+
+    /// Has something done by the writer.
+    async fn write<T: Send + 'static>(
+        &self,
+        manner: Manner,
+        work: impl FnMut(&Transaction<'_>) -> Result<T, SpoolError> + Send + 'static,
+    ) -> Result<T, SpoolError> {
+        self.0.writer.write(manner, work).await
+    }
+
+    /// Looks, on a connection of its own. What `work` reads is not of one moment.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, SpoolError> + Send + 'static,
+    ) -> Result<T, SpoolError> {
+        let Some(files) = &self.0.files else {
+            let writer = Arc::clone(&self.0.writer);
+            return blocking(move || writer.with(work)).await;
+        };
+        let _permit = files.reading.acquire().await;
+        let readers = Arc::clone(&files.readers);
+        let database = files.database.clone();
+        blocking(move || {
+            let idle = lock(&readers).pop();
+            let connection = match idle {
+                Some(connection) => connection,
+                None => schema::open_reader(&database)?,
+            };
+            let done = work(&connection);
+            lock(&readers).push(connection);
+            done
+        })
+        .await
+    }
+
+    /// Looks at one moment.
+    async fn snapshot<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, SpoolError> + Send + 'static,
+    ) -> Result<T, SpoolError> {
+        self.read(move |connection| {
+            let transaction = connection.unchecked_transaction()?;
+            work(&transaction)
+        })
+        .await
+    }
+
+    async fn take(&self, mut message: NewMessage, now: Timestamp) -> Result<Accepted, SpoolError> {
+        accept::distinct(&mut message.recipients)?;
+        check_len(message.body.len(), self.0.settings.max_message)?;
+        let body = match (&message.body, self.segments()) {
+            (Body::Bytes(bytes), Some(segments)) if bytes.len() > INLINE => {
+                let placed = stored::place(segments, Arc::clone(bytes)).await?;
+                Where::Segment(Arc::new(placed))
+            }
+            (Body::Bytes(bytes), _) => Where::Inline(Arc::clone(bytes)),
+            (Body::Staged(staged), _) => Where::Segment(staged.placed()?),
+        };
+        let placed = match &body {
+            Where::Segment(placed) => Some(Arc::clone(placed)),
+            Where::Inline(_) => None,
+        };
+        let manner = Manner {
+            grows: true,
+            tells: true,
+            segment: placed.as_ref().map(|placed| Arc::clone(placed.segment())),
+            ..Manner::default()
+        };
+        if let Some(placed) = &placed {
+            placed.need();
+        }
+        let window = self.0.settings.idempotency_window;
+        let accepted = self
+            .write(manner, move |transaction| {
+                accept::accept(transaction, &message, &body, window, now)
+            })
+            .await;
+        if let Some(placed) = &placed {
+            // Of an I/O error while it was written nobody knows whether it was.
+            let needed = match &accepted {
+                Ok(accepted) => !accepted.duplicate,
+                Err(error) => error.kind == SpoolErrorKind::Io,
+            };
+            if !needed {
+                placed.release();
+            }
+        }
+        accepted
+    }
+
+    /// Makes a change to all that are selected, some at a time.
+    async fn change(&self, select: Select, change: Change) -> Result<u64, SpoolError> {
+        let mut changed = 0;
+        let (mut filter, mut ids, mut left) = match select {
+            Select::Ids(ids) => (None, ids, usize::MAX),
+            Select::Matching(filter) => {
+                let left = filter.limit.unwrap_or(usize::MAX);
+                (Some(filter), Vec::new(), left)
+            }
+        };
+        loop {
+            if let Some(filter) = &mut filter {
+                filter.limit = Some(left.min(CHANGED_AT_ONCE));
+                let asked = filter.clone();
+                ids = self.snapshot(move |found| look::ids(found, &asked)).await?;
+                filter.after = ids.last().copied().or(filter.after);
+                left -= ids.len();
+            }
+            let later = ids.split_off(ids.len().min(CHANGED_AT_ONCE));
+            if ids.is_empty() {
+                return Ok(changed);
+            }
+            let now = std::mem::replace(&mut ids, later);
+            let change = change.clone();
+            let manner = Manner {
+                tells: change.wakes(),
+                ..Manner::default()
+            };
+            changed += self
+                .write(manner, move |transaction| {
+                    let mut changed = 0;
+                    for id in &now {
+                        changed += u64::from(change.apply(transaction, id.number())?);
+                    }
+                    Ok(changed)
+                })
+                .await?;
+        }
+    }
+
+    async fn tidied(&self, now: Timestamp) -> Result<Tidied, SpoolError> {
+        let (retention, window) = {
+            let settings = &self.0.settings;
+            (settings.retention, settings.idempotency_window)
+        };
+        let mut tidied = self
+            .write(Manner::default(), move |transaction| {
+                tidy::expire(transaction, retention, window, now)
+            })
+            .await?;
+        let Some(segments) = self.segments() else {
+            return Ok(tidied);
+        };
+        let (found, moves) = self
+            .read(move |connection| {
+                let mut tidied = Tidied::default();
+                let moves = tidy::segments(connection, &segments, &mut tidied)?;
+                Ok((tidied, moves))
+            })
+            .await?;
+        tidied.segments = found.segments;
+        tidied.moved = found.moved;
+        tidied.more |= found.more;
+        for moved in moves {
+            let placed = Arc::clone(&moved.placed);
+            placed.need();
+            let manner = Manner {
+                segment: Some(Arc::clone(placed.segment())),
+                ..Manner::default()
+            };
+            let done = self
+                .write(manner, move |transaction| tidy::moved(transaction, &moved))
+                .await;
+            if matches!(done, Ok(false)) {
+                placed.release();
+            }
+            done?;
+            // The file that they were in goes at the next call.
+            tidied.more = true;
+        }
+        let holders = Arc::clone(&self.0.holders);
+        let writer = Arc::clone(&self.0.writer);
+        tidied.more |= blocking(move || {
+            holders.tidy()?;
+            writer.with(tidy::shrink)
+        })
+        .await?;
+        Ok(tidied)
+    }
+
+    async fn stored_body(&self, id: QueueId) -> Result<StoredBody, SpoolError> {
+        let segments = self.segments();
+        let found = self
+            .snapshot(move |connection| {
+                let place = connection
+                    .prepare_cached(
+                        "SELECT octets, sum, segment, coalesce(place, 0) FROM message
+                            WHERE id = ?",
+                    )?
+                    .query_row([id.number()], begin::Place::of)
+                    .optional()?;
+                let Some(place) = place else { return Ok(None) };
+                let body = place.body(connection, segments.as_ref(), id.number())?;
+                Ok(Some(body))
+            })
+            .await?;
+        found.ok_or_else(|| {
+            SpoolError::new(
+                SpoolErrorKind::NotFound,
+                &format!("there is no {id} in the queue"),
+            )
+        })
+    }
+
+    async fn granted(
+        &self,
+        account: String,
+        holder: HolderId,
+        pace: Pace,
+        recipients: u32,
+        now: Timestamp,
+    ) -> Result<Turn, SpoolError> {
+        let turn = self
+            .write(Manner::default(), move |transaction| {
+                begin::check_holder(transaction, holder)?;
+                let (account, now) = pace::account(transaction, &account, now)?;
+                if let Some(until) = begin::backed_off(transaction, account, now)? {
+                    return Ok(Err((until, PaceLimit::BackOff)));
+                }
+                let allowance = pace::allowance(transaction, account, pace, now)?;
+                if let Some(wait) = allowance.wait {
+                    return Ok(Err(wait));
+                }
+                if allowance.recipients < u64::from(recipients)
+                    && let Some(more) = pace::first_free(transaction, account, pace, now)?
+                {
+                    return Ok(Err((more, PaceLimit::RecipientsPerDay)));
+                }
+                let paced = !pace.is_unlimited();
+                transaction.execute(
+                    "INSERT INTO lease
+                        (message, account, holder, recipients, unsettled, gone, paced)
+                        VALUES (NULL, ?1, ?2, ?3, ?3, 0, ?4)",
+                    params![account, holder.number(), recipients, paced],
+                )?;
+                Ok(Ok(transaction.inserted()))
+            })
+            .await?;
+        Ok(match turn {
+            Ok(lease) => {
+                let writer = Arc::clone(&self.0.writer);
+                Turn::Granted(Ticket::new(move |now| {
+                    writer.free(Freed::Ticket(lease, now));
+                }))
+            }
+            Err((at, limit)) => Turn::Wait(at, limit),
+        })
+    }
+
+    async fn overdue(&self, aged: Vec<Aged>, now: Timestamp) -> Result<Vec<Settled>, SpoolError> {
+        let found = self
+            .snapshot(move |connection| settle::overdue(connection, &aged, now, OVERDUE_AT_ONCE))
+            .await?;
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.write(Manner::default(), move |transaction| {
+            let mut settled = Vec::new();
+            for (id, why) in &found {
+                let why = State::Failed { why: why.clone() };
+                let given_up = settle::give_up(transaction, *id, &why, now)?;
+                if !given_up.transitions.is_empty() {
+                    settled.push(given_up);
+                }
+            }
+            Ok(settled)
+        })
+        .await
+    }
+}
+
+impl crate::body::Staged {
+    /// Where it is, if this kind of store wrote it.
+    fn placed(&self) -> Result<Arc<Placed>, SpoolError> {
+        let placed = self.shared_place().downcast::<Placed>();
+        placed.map_err(|_| {
+            let what = "the body was written for another queue";
+            SpoolError::new(SpoolErrorKind::NotFound, what)
+        })
+    }
+}
+
+impl Store for SqliteSpool {
+    fn accept(&self, message: NewMessage, now: Timestamp) -> Answer<'_, Accepted> {
+        self.take(message, now).boxed()
+    }
+
+    fn body(&self) -> Box<dyn BodyWriter> {
+        let most = self.0.settings.max_message;
+        Box::new(SqliteBody::new(self.segments(), most))
+    }
+
+    fn begin(&self, begin: Begin) -> Answer<'_, Began> {
+        let segments = self.segments();
+        self.write(Manner::default(), move |transaction| {
+            begin::begin(transaction, segments.as_ref(), &begin)
+        })
+        .boxed()
+    }
+
+    fn settle(&self, settlements: Vec<Settlement>, now: Timestamp) -> Answer<'_, Vec<Settled>> {
+        let manner = Manner {
+            lazy: true,
+            tells: true,
+            ..Manner::default()
+        };
+        self.write(manner, move |transaction| {
+            settlements
+                .iter()
+                .map(|settlement| settle::settle(transaction, settlement, now))
+                .collect()
+        })
+        .boxed()
+    }
+
+    fn slot(
+        &self,
+        account: &str,
+        holder: HolderId,
+        at_most: u32,
+        now: Timestamp,
+    ) -> Answer<'_, Option<Slot>> {
+        let account = account.to_owned();
+        async move {
+            let slot = self
+                .write(Manner::default(), move |transaction| {
+                    begin::check_holder(transaction, holder)?;
+                    let (account, _) = pace::account(transaction, &account, now)?;
+                    holders::slot(transaction, account, holder, at_most)
+                })
+                .await?;
+            let writer = Arc::clone(&self.0.writer);
+            Ok(slot.map(|slot| Slot::new(move || writer.free(Freed::Slot(slot)))))
+        }
+        .boxed()
+    }
+
+    fn turn(
+        &self,
+        account: &str,
+        holder: HolderId,
+        pace: Pace,
+        recipients: u32,
+        now: Timestamp,
+    ) -> Answer<'_, Turn> {
+        self.granted(account.to_owned(), holder, pace, recipients, now)
+            .boxed()
+    }
+
+    fn join(&self, name: &str, now: Timestamp) -> Answer<'_, Holder> {
+        let name = name.to_owned();
+        async move {
+            let holders = Arc::clone(&self.0.holders);
+            let locked = blocking(move || holders.lock()).await?;
+            let file = locked.name.clone();
+            let id = self
+                .write(Manner::default(), move |transaction| {
+                    holders::join(transaction, &name, file.as_deref(), now)
+                })
+                .await?;
+            self.0.holders.own(id, &locked.alive);
+            Ok(Holder::new(id, locked.alive))
+        }
+        .boxed()
+    }
+
+    fn heartbeat(&self, holder: HolderId, _now: Timestamp) -> Answer<'_, ()> {
+        self.write(Manner::default(), move |transaction| {
+            holders::beat(transaction, holder)
+        })
+        .boxed()
+    }
+
+    fn leave(&self, holder: HolderId) -> Answer<'_, ()> {
+        self.write(Manner::default(), move |transaction| {
+            holders::leave(transaction, holder)
+        })
+        .boxed()
+    }
+
+    fn recover(&self, now: Timestamp) -> Answer<'_, Vec<Recovered>> {
+        let holders = Arc::clone(&self.0.holders);
+        let manner = Manner {
+            tells: true,
+            ..Manner::default()
+        };
+        self.write(manner, move |transaction| holders.recover(transaction, now))
+            .boxed()
+    }
+
+    fn back_off(&self, account: &str, back: Option<Back>, now: Timestamp) -> Answer<'_, ()> {
+        let account = account.to_owned();
+        let manner = Manner {
+            tells: true,
+            ..Manner::default()
+        };
+        self.write(manner, move |transaction| {
+            let (account, now) = pace::account(transaction, &account, now)?;
+            pace::note(transaction, account, now)?;
+            transaction.execute(
+                "UPDATE account SET back_off_until = ?, back_off_why = ? WHERE id = ?",
+                params![
+                    back.as_ref().map(|back| row::stamp(back.until)),
+                    back.as_ref().map(|back| &back.why),
+                    account,
+                ],
+            )?;
+            Ok(())
+        })
+        .boxed()
+    }
+
+    fn account_state(&self, account: &str, now: Timestamp) -> Answer<'_, AccountState> {
+        let account = account.to_owned();
+        self.snapshot(move |connection| look::account_state(connection, &account, now))
+            .boxed()
+    }
+
+    fn next_due(&self, now: Timestamp) -> Answer<'_, Vec<Due>> {
+        self.snapshot(move |connection| look::due(connection, now))
+            .boxed()
+    }
+
+    fn expire(&self, aged: Vec<Aged>, now: Timestamp) -> Answer<'_, Vec<Settled>> {
+        self.overdue(aged, now).boxed()
+    }
+
+    fn list(&self, filter: Filter) -> Answer<'_, Vec<Listed>> {
+        self.snapshot(move |connection| look::list(connection, &filter))
+            .boxed()
+    }
+
+    fn show(&self, id: QueueId) -> Answer<'_, Option<Shown>> {
+        self.snapshot(move |connection| look::show(connection, id))
+            .boxed()
+    }
+
+    fn stats(&self) -> Answer<'_, Stats> {
+        let files = self.0.files.as_ref();
+        let files = files.map(|files| (files.database.clone(), Arc::clone(&files.segments)));
+        self.snapshot(move |connection| {
+            let mut stats = look::stats(connection)?;
+            if let Some((database, segments)) = files {
+                let bodies = segments.files()?.into_iter().map(|(_, octets)| octets);
+                stats.on_disk = bodies.sum::<u64>() + on_disk(&database);
+            }
+            Ok(stats)
+        })
+        .boxed()
+    }
+
+    fn stored(&self, id: QueueId) -> Answer<'_, StoredBody> {
+        self.stored_body(id).boxed()
+    }
+
+    fn export<'a>(
+        &'a self,
+        id: QueueId,
+        into: &'a mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Answer<'a, u64> {
+        async move {
+            let failed = |error: io::Error| {
+                let kind = match error.kind() {
+                    io::ErrorKind::InvalidData => SpoolErrorKind::Corrupt,
+                    _ => SpoolErrorKind::Io,
+                };
+                SpoolError::new(kind, &format!("{id}: {error}"))
+            };
+            let body = self.stored_body(id).await?;
+            let mut buffer = vec![0; 64 * 1024];
+            let mut at = 0;
+            loop {
+                let count = body.read_at(at, &mut buffer).await.map_err(failed)?;
+                if count == 0 {
+                    into.flush().await.map_err(failed)?;
+                    return Ok(at);
+                }
+                into.write_all(&buffer[..count]).await.map_err(failed)?;
+                at += u64::try_from(count).unwrap_or(u64::MAX);
+            }
+        }
+        .boxed()
+    }
+
+    fn retry(&self, select: Select, now: Timestamp) -> Answer<'_, u64> {
+        self.change(select, Change::Retry(now)).boxed()
+    }
+
+    fn hold(&self, select: Select, why: &str, now: Timestamp) -> Answer<'_, u64> {
+        self.change(select, Change::Hold(now, why.to_owned()))
+            .boxed()
+    }
+
+    fn release(&self, select: Select, now: Timestamp) -> Answer<'_, u64> {
+        self.change(select, Change::Release(now)).boxed()
+    }
+
+    fn remove(&self, select: Select) -> Answer<'_, u64> {
+        self.change(select, Change::Remove).boxed()
+    }
+
+    fn tidy(&self, now: Timestamp) -> Answer<'_, Tidied> {
+        self.tidied(now).boxed()
+    }
+
+    fn look(&self) -> Answer<'_, bool> {
+        let inner = Arc::clone(&self.0);
+        blocking(move || {
+            let version = inner.writer.with(|connection| {
+                let sql = "PRAGMA data_version";
+                Ok(connection.query_row(sql, [], |row| row.get::<_, i64>(0))?)
+            })?;
+            let before = lock(&inner.data_version).replace(version);
+            let changed = before.is_some_and(|before| before != version);
+            if changed {
+                inner.writer.tell();
+            }
+            Ok(changed)
+        })
+        .boxed()
+    }
+
+    fn changes(&self) -> Changes {
+        Changes::new(self.0.writer.changes())
+    }
+}
+
+impl fmt::Debug for SqliteSpool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.files {
+            Some(files) => write!(f, "SqliteSpool({})", files.database.display()),
+            None => f.write_str("SqliteSpool(in memory)"),
+        }
+    }
+}
+
+/// Makes the file if there is none, and keeps others from it.
+fn make(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    match options.write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => private(path, 0o600),
+    }
+}
+
+/// Takes from others what access they have.
+fn private(path: &Path, mode: u32) -> io::Result<()> {
+    if path.metadata()?.mode() & 0o077 != 0 {
+        std::fs::set_permissions(path, Permissions::from_mode(mode))?;
+    }
+    Ok(())
+}
+
+/// What the database takes on the disk, with its log.
+fn on_disk(database: &Path) -> u64 {
+    let mut log = database.as_os_str().to_owned();
+    log.push("-wal");
+    let octets = |path: &Path| path.metadata().map_or(0, |found| found.len());
+    octets(database) + octets(Path::new(&log))
 }

@@ -1,0 +1,415 @@
+//! One writer: it takes every request that waits, writes them in one transaction with one flush,
+//! and answers all.
+//!
+//! Each request has a savepoint of its own, so that one which fails does so alone. The writer is
+//! a blocking task that lives as long as there is something to write.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::{CachedStatement, Connection};
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use super::fail;
+use super::freed::Freed;
+use super::segment::Segment;
+use crate::error::{SpoolError, SpoolErrorKind};
+
+/// Requests that one transaction takes.
+const GROUP: usize = 512;
+
+/// Requests that may wait; more wait to wait.
+const WAITING: usize = 1024;
+
+/// How long one that may be late waits for company.
+const LAZY: Duration = Duration::from_millis(2);
+
+/// Requests that may be late are kept no longer, when there are so many.
+const LAZY_ENOUGH: usize = 64;
+
+/// What is done in a transaction.
+pub(crate) trait Work<T>: FnMut(&Transaction<'_>) -> Result<T, SpoolError> + Send {}
+
+impl<T, F: FnMut(&Transaction<'_>) -> Result<T, SpoolError> + Send> Work<T> for F {}
+
+/// A transaction, as a request sees it.
+pub(crate) struct Transaction<'a> {
+    connection: &'a Connection,
+}
+
+impl Transaction<'_> {
+    /// A statement that is prepared once.
+    pub(crate) fn sql(&self, sql: &str) -> Result<CachedStatement<'_>, SpoolError> {
+        Ok(self.connection.prepare_cached(sql)?)
+    }
+
+    /// Executes a statement; how many rows it changed.
+    pub(crate) fn execute(
+        &self,
+        sql: &str,
+        values: impl rusqlite::Params,
+    ) -> Result<usize, SpoolError> {
+        Ok(self.sql(sql)?.execute(values)?)
+    }
+
+    /// The number of the row inserted last.
+    pub(crate) fn inserted(&self) -> i64 {
+        self.connection.last_insert_rowid()
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        self.connection
+    }
+}
+
+/// How a request is to be treated.
+#[derive(Clone, Default)]
+pub(crate) struct Manner {
+    /// It may wait a little for company.
+    pub(crate) lazy: bool,
+    /// It needs more of the disk: refused first, when that runs full.
+    pub(crate) grows: bool,
+    /// Flushed before the transaction is.
+    pub(crate) segment: Option<Arc<Segment>>,
+    /// Those who wait for changes are told.
+    pub(crate) tells: bool,
+}
+
+/// A request on its way.
+trait Job: Send {
+    fn manner(&self) -> &Manner;
+    fn run(&mut self, transaction: &Transaction<'_>) -> Result<(), SpoolError>;
+    fn answer(self: Box<Self>, outcome: Result<(), SpoolError>);
+}
+
+struct Request<T, W> {
+    manner: Manner,
+    work: W,
+    done: Option<T>,
+    answer: oneshot::Sender<Result<T, SpoolError>>,
+}
+
+impl<T: Send, W: Work<T>> Job for Request<T, W> {
+    fn manner(&self) -> &Manner {
+        &self.manner
+    }
+
+    fn run(&mut self, transaction: &Transaction<'_>) -> Result<(), SpoolError> {
+        self.done = Some((self.work)(transaction)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, outcome: Result<(), SpoolError>) {
+        let answer = match (outcome, self.done) {
+            (Ok(()), Some(done)) => Ok(done),
+            (Err(error), _) => Err(error),
+            (Ok(()), None) => Err(SpoolError::ending()),
+        };
+        // Nobody waits for it any more: it is done nevertheless.
+        let _ = self.answer.send(answer);
+    }
+}
+
+/// The free octets that the disk has, where that can be known.
+pub(crate) type Room = Box<dyn Fn() -> Option<u64> + Send + Sync>;
+
+pub(crate) struct Writer {
+    connection: Mutex<Connection>,
+    queue: Mutex<Queue>,
+    /// Something came while the writer waits for company.
+    came: Condvar,
+    permits: Semaphore,
+    /// What was given back without anybody waiting for it.
+    freed: Mutex<Vec<Freed>>,
+    room: Room,
+    reserve: u64,
+    changes: watch::Sender<u64>,
+    pub(crate) commits: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Box<dyn Job>>,
+    /// Of them, those that may not wait.
+    urgent: usize,
+    leading: bool,
+    waits: bool,
+}
+
+impl Writer {
+    pub(crate) fn new(connection: Connection, room: Room, reserve: u64) -> Arc<Self> {
+        Arc::new(Self {
+            connection: Mutex::new(connection),
+            queue: Mutex::default(),
+            came: Condvar::new(),
+            permits: Semaphore::new(WAITING),
+            freed: Mutex::default(),
+            room,
+            reserve,
+            changes: watch::Sender::new(0),
+            commits: AtomicU64::new(0),
+        })
+    }
+
+    /// Has `work` done, durably.
+    pub(crate) async fn write<T: Send + 'static>(
+        self: &Arc<Self>,
+        manner: Manner,
+        work: impl Work<T> + 'static,
+    ) -> Result<T, SpoolError> {
+        let _permit = self.permits.acquire().await;
+        let (answer, answered) = oneshot::channel();
+        let request = Request {
+            manner,
+            work,
+            done: None,
+            answer,
+        };
+        self.push(Box::new(request));
+        answered.await.map_err(|_| SpoolError::ending())?
+    }
+
+    /// Has something given back, some time soon.
+    pub(crate) fn free(self: &Arc<Self>, freed: Freed) {
+        lock(&self.freed).push(freed);
+        let (answer, _) = oneshot::channel();
+        self.push(Box::new(Request {
+            manner: Manner {
+                lazy: true,
+                tells: true,
+                ..Manner::default()
+            },
+            work: |_: &Transaction<'_>| Ok(()),
+            done: None,
+            answer,
+        }));
+    }
+
+    /// Uses the connection outside of a transaction.
+    pub(crate) fn with<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, SpoolError>,
+    ) -> Result<T, SpoolError> {
+        work(&lock(&self.connection))
+    }
+
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    pub(crate) fn tell(&self) {
+        self.changes
+            .send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    fn push(self: &Arc<Self>, job: Box<dyn Job>) {
+        let mut queue = lock(&self.queue);
+        if !job.manner().lazy {
+            queue.urgent += 1;
+        }
+        queue.jobs.push_back(job);
+        if queue.waits {
+            self.came.notify_one();
+        }
+        if queue.leading {
+            return;
+        }
+        queue.leading = true;
+        drop(queue);
+        let lead = Lead {
+            writer: Arc::clone(self),
+            ended: false,
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => {
+                runtime.spawn_blocking(move || lead.run());
+            }
+            Err(_) => lead.run(),
+        }
+    }
+
+    /// The next group; none, when there is nothing to write and the writer may end.
+    fn next(&self, before: &Before) -> Vec<Box<dyn Job>> {
+        let mut queue = lock(&self.queue);
+        let began = Instant::now();
+        loop {
+            let waiting = queue.jobs.len();
+            if waiting == 0 {
+                queue.leading = false;
+                return Vec::new();
+            }
+            // Those who were just answered come again at once: better one flush for them all
+            // than one for the first of them and one for the rest.
+            let patience = if queue.urgent == 0 && waiting < LAZY_ENOUGH {
+                LAZY
+            } else if waiting < before.size {
+                before.took / 2
+            } else {
+                Duration::ZERO
+            };
+            let Some(left) = patience.checked_sub(began.elapsed()) else {
+                break;
+            };
+            if left.is_zero() {
+                break;
+            }
+            queue.waits = true;
+            let (held, _) = self
+                .came
+                .wait_timeout(queue, left)
+                .unwrap_or_else(PoisonError::into_inner);
+            queue = held;
+            queue.waits = false;
+        }
+        let taken = queue.jobs.len().min(GROUP);
+        let jobs: Vec<_> = queue.jobs.drain(..taken).collect();
+        queue.urgent -= jobs.iter().filter(|job| !job.manner().lazy).count();
+        jobs
+    }
+
+    /// Writes `jobs` together, and answers them.
+    fn group(&self, mut jobs: Vec<Box<dyn Job>>) {
+        let outcomes = match self.attempt(&mut jobs) {
+            Ok(outcomes) => outcomes,
+            // The whole is too large for the disk; a part may not be.
+            Err(error) if error.kind == SpoolErrorKind::Full && jobs.len() > 1 => jobs
+                .iter_mut()
+                .map(|job| {
+                    let outcomes = self.attempt(std::slice::from_mut(job))?;
+                    outcomes.into_iter().next().unwrap_or(Ok(()))
+                })
+                .collect(),
+            Err(error) => jobs.iter().map(|_| Err(error.clone())).collect(),
+        };
+        fail::step();
+        let mut tells = false;
+        for (job, outcome) in jobs.into_iter().zip(outcomes) {
+            tells |= job.manner().tells && outcome.is_ok();
+            job.answer(outcome);
+        }
+        if tells {
+            self.tell();
+        }
+    }
+
+    /// What became of each, if the transaction was written.
+    fn attempt(
+        &self,
+        jobs: &mut [Box<dyn Job>],
+    ) -> Result<Vec<Result<(), SpoolError>>, SpoolError> {
+        let connection = lock(&self.connection);
+        if !connection.is_autocommit() {
+            connection.execute_batch("ROLLBACK")?;
+        }
+        let mut outcomes: Vec<Result<(), SpoolError>> = jobs
+            .iter()
+            .map(|job| match &job.manner().segment {
+                Some(segment) => segment.sync(),
+                None => Ok(()),
+            })
+            .collect();
+        let low = jobs.iter().any(|job| job.manner().grows)
+            && (self.room)().is_some_and(|room| room < self.reserve);
+        fail::step();
+        let freed = std::mem::take(&mut *lock(&self.freed));
+        let written = self.transact(&connection, jobs, &mut outcomes, &freed, low);
+        if let Err(error) = written {
+            lock(&self.freed).extend(freed);
+            if !connection.is_autocommit() {
+                // What cannot be rolled back is not committed either.
+                let _ = connection.execute_batch("ROLLBACK");
+            }
+            return Err(error);
+        }
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        Ok(outcomes)
+    }
+
+    fn transact(
+        &self,
+        connection: &Connection,
+        jobs: &mut [Box<dyn Job>],
+        outcomes: &mut [Result<(), SpoolError>],
+        freed: &[Freed],
+        low: bool,
+    ) -> Result<(), SpoolError> {
+        let transaction = Transaction { connection };
+        transaction.execute("BEGIN IMMEDIATE", [])?;
+        for freed in freed {
+            freed.write(&transaction)?;
+        }
+        for (job, outcome) in jobs.iter_mut().zip(outcomes) {
+            if outcome.is_err() {
+                continue;
+            }
+            if low && job.manner().grows {
+                let what = "the disk that the queue is on is full but for a reserve";
+                *outcome = Err(SpoolError::new(SpoolErrorKind::Full, what));
+                continue;
+            }
+            transaction.execute("SAVEPOINT request", [])?;
+            if let Err(error) = job.run(&transaction) {
+                if connection.is_autocommit() {
+                    return Err(error);
+                }
+                transaction.execute("ROLLBACK TO request", [])?;
+                *outcome = Err(error);
+            }
+            transaction.execute("RELEASE request", [])?;
+            fail::step();
+        }
+        transaction.execute("COMMIT", [])?;
+        Ok(())
+    }
+}
+
+/// What the last group was like.
+#[derive(Default)]
+struct Before {
+    size: usize,
+    took: Duration,
+}
+
+/// The writer at work; however it ends, the next request starts it again.
+struct Lead {
+    writer: Arc<Writer>,
+    ended: bool,
+}
+
+impl Lead {
+    fn run(mut self) {
+        let mut before = Before::default();
+        loop {
+            let jobs = self.writer.next(&before);
+            if jobs.is_empty() {
+                self.ended = true;
+                return;
+            }
+            let began = Instant::now();
+            before.size = jobs.len();
+            self.writer.group(jobs);
+            before.took = began.elapsed().min(2 * LAZY);
+        }
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let mut queue = lock(&self.writer.queue);
+        // It never ran, or panicked: those who wait hear of it.
+        queue.leading = false;
+        queue.urgent = 0;
+        let jobs = std::mem::take(&mut queue.jobs);
+        drop(queue);
+        drop(jobs);
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,4 @@
+//! What a queue promises.
+
+mod picking;
+mod support;
