@@ -236,16 +236,16 @@ fn the_lua_of_the_book_has_no_findings() {
 /// Lines of the engine's own tests that are wrong on purpose. A new one is marked
 /// `-- postrider: ignore` there.
 const MEANT: &[&str] = &[
-    r#"print(receipt.message_id, #receipt.recipients, receipt.recipients[2], receipt.queued)"#,
+    "print(receipt.message_id, #receipt.recipients, receipt.recipients[2], receipt.queued)",
     r#"other = pr.secret.credential "c", kept = pr.secret.vault "ops/x","#,
-    r#"print(pcall(function() return secret.value end))"#,
+    "print(pcall(function() return secret.value end))",
     r#"check(coroutine.resume(coroutine.create(function() pr.sleep "soon" end)))"#,
     r#"check(pcall(coroutine.wrap(function() pr.sleep "soon" end)))"#,
     r#"print("first", event.account, event.generation, event.gone)"#,
-    r#"shared = coroutine.create(function()"#,
+    "shared = coroutine.create(function()",
     r#"if message.subject == "typo" then message.subjct = "x" return message end"#,
     r#"print(loads, pcall(require, "circle"))"#,
-    r#"print(pcall(function() return hourly.nxt end))"#,
+    "print(pcall(function() return hourly.nxt end))",
     r#"function() pr.every("1m", print) end,"#,
     r#"function() pr.cron("* * * * *", print) end,"#,
     r#"function() pr.after("1m", print, { name = "late" }) end,"#,

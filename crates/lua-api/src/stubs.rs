@@ -32,6 +32,9 @@ pub fn stubs(settings: &[Setting]) -> String {
 }
 
 /// What `.luarc.json` has to say, for stubs that lie in `library`.
+///
+/// The last two are EmmyLua's, which reads this file too, and LuaLS passes over them: `list[1]` is
+/// not taken for `nil`, and neither `if err` nor a local that a loop sets is called superfluous.
 pub fn luarc(library: &str) -> String {
     let library = library.replace('\\', "\\\\").replace('"', "\\\"");
     format!(
@@ -40,7 +43,9 @@ pub fn luarc(library: &str) -> String {
   "runtime.version": "Lua 5.4",
   "runtime.builtin": {{ "io": "disable", "os": "disable", "debug": "disable" }},
   "workspace.library": ["{library}"],
-  "workspace.checkThirdParty": false
+  "workspace.checkThirdParty": false,
+  "diagnostics.disable": ["unnecessary-if"],
+  "strict.arrayIndex": false
 }}
 "#
     )
