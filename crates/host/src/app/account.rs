@@ -23,7 +23,6 @@ use tokio::sync::RwLock;
 use super::bridge::{CredentialAuthenticator, auth_error};
 use super::check::Freshness;
 use super::events::Events;
-use super::pace::Pace;
 use super::queue::Desk;
 use super::secrets::References;
 use super::{compose, failures, standing};
@@ -39,7 +38,6 @@ pub struct Account {
     credential: Arc<Credential>,
     secrets: Arc<References>,
     pub(super) pool: Pool,
-    pace: Pace,
     pub(super) around: Around,
     /// Its files of trust anchors, as they were when they were read.
     trust: Vec<Option<Stamp>>,
@@ -127,10 +125,6 @@ impl Account {
             },
         );
         Ok(Self {
-            pace: Pace::new(
-                settings.limits.messages_per_minute,
-                Arc::clone(&around.clock),
-            ),
             trust: trust(&settings),
             settings,
             credential,
@@ -291,7 +285,9 @@ impl Account {
         let envelope = outgoing.envelope();
         let sender: &str = envelope.reverse_path.as_ref().map_or("", AsRef::as_ref);
         let (message_id, recipients) = (outgoing.message_id(), envelope.recipients.len());
-        self.pace.turn(account, &self.around.activity).await;
+        let (queue, activity) = (&self.around.queue, &self.around.activity);
+        let limits = &self.settings.limits;
+        let ticket = queue.turn(account, limits, recipients, activity).await?;
         tracing::debug!(
             account,
             message_id,
@@ -300,7 +296,11 @@ impl Account {
             octets = outgoing.octets(),
             "sends"
         );
-        match self.pool.send(outgoing).await {
+        let sent = self.pool.send(outgoing).await;
+        if let Some(ticket) = ticket {
+            ticket.end(self.around.clock.now());
+        }
+        match sent {
             Ok(receipt) => {
                 let accepted = recipients - receipt.refused().count();
                 tracing::info!(account, message_id, recipients, accepted, reply = %receipt.reply, "sent");

@@ -12,7 +12,6 @@ mod generation;
 mod grant;
 mod keeper;
 mod orphans;
-mod pace;
 pub mod plugins;
 pub(crate) mod queue;
 pub mod sandbox;

@@ -2,6 +2,7 @@
 
 mod deliver;
 mod entry;
+mod pace;
 pub(crate) mod report;
 mod ways;
 
@@ -19,7 +20,7 @@ use postrider_spool::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::account::Account;
 use super::events::Events;
@@ -34,13 +35,11 @@ pub(crate) use ways::Ways;
 /// What the queue is kept in, in the state directory.
 pub(crate) const DIRECTORY: &str = "queue";
 
-/// The queue of this process, and its place among those at work on it.
+/// The queue that this process shares with others.
 #[derive(Clone)]
 pub struct Queue {
     /// What keeps it.
     pub store: Arc<dyn Store>,
-    /// This process, as the queue knows it.
-    pub holder: Holder,
 }
 
 /// A message that is safe in the queue.
@@ -95,6 +94,8 @@ impl App {
 /// Where a process gets at the queue: it is opened when it is first needed, and outlives a reload.
 pub(super) struct Desk {
     opened: OnceCell<Queue>,
+    /// This process among those that send in the queue's pace, from its first message on.
+    holder: Mutex<Option<Holder>>,
     settings: QueueSettings,
     /// `--state-dir`; a sandbox leaves nothing behind, and has none.
     place: Option<Option<PathBuf>>,
@@ -114,6 +115,7 @@ impl Desk {
     ) -> Self {
         Self {
             opened: OnceCell::new(),
+            holder: Mutex::default(),
             settings,
             place,
             clock,
@@ -186,11 +188,9 @@ impl Desk {
         let spool = opening
             .await
             .map_err(|_| Failure::new("internal", "opening the queue was interrupted"))??;
-        let store: Arc<dyn Store> = Arc::new(spool);
-        let name = format!("pid {}", std::process::id());
-        let joined = store.join(&name, self.clock.now()).await;
-        let holder = joined.map_err(|error| failure(&error))?;
-        Ok(Queue { store, holder })
+        Ok(Queue {
+            store: Arc::new(spool),
+        })
     }
 }
 
