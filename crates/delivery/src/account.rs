@@ -155,12 +155,17 @@ impl Account {
         }
     }
 
-    /// Ends a pause before its time; resolves when the store knows. `None`, if there is none.
-    pub(crate) fn resume(&self, shared: &Shared) -> Option<oneshot::Receiver<()>> {
+    /// Ends a pause before its time, because a token came or because somebody said so; resolves
+    /// when the store knows. `None`, if there is none.
+    pub(crate) fn resume(&self, shared: &Shared, token: bool) -> Option<oneshot::Receiver<()>> {
         let now = shared.now();
         let mut state = self.state();
         state.age(now);
-        state.throttle.resumed();
+        if token {
+            state.throttle.trusted();
+        } else {
+            state.throttle.resumed();
+        }
         let pause = state.pause.take().filter(|pause| pause.until > now)?;
         // When it was parked is remembered by the end of the pause, also after a restart.
         let back = (pause.kind == PauseKind::Park).then(|| {

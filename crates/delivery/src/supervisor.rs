@@ -32,8 +32,8 @@ use crate::throttle::{Pause, PauseKind, later};
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Between signs of life. The store takes a holder for dead after three times as long.
 const TICK: Duration = Duration::from_secs(20);
-/// Ticks between looks for what has expired.
-const EXPIRE_TICKS: u32 = 3;
+/// Ticks between looks for what dead processes left, and for what has expired.
+const SWEEP_TICKS: u32 = 3;
 /// Ticks between removals of what nobody needs any more: an hour.
 const TIDY_TICKS: u32 = 180;
 /// Changes that come closer together than this are looked at together.
@@ -376,7 +376,7 @@ impl Supervisor {
         match woken {
             Woken::Ready(name) => {
                 self.seat(&name).watch = None;
-                self.end_pause(&name);
+                self.end_pause(&name, true);
             }
             Woken::Resumed(name) => {
                 self.seat(&name).not_before = None;
@@ -387,9 +387,9 @@ impl Supervisor {
     }
 
     /// Ends a pause: in memory, in the store, then the account goes on.
-    fn end_pause(&mut self, name: &str) {
+    fn end_pause(&mut self, name: &str, token: bool) {
         let shared = Arc::clone(&self.shared);
-        if let Some(written) = self.seat(name).account.resume(&shared) {
+        if let Some(written) = self.seat(name).account.resume(&shared, token) {
             let name = name.to_owned();
             // The ledger ends after whoever waits for it.
             let resumed = written.map(|_| Woken::Resumed(name));
@@ -400,7 +400,7 @@ impl Supervisor {
     /// Somebody says that an account's pause is over.
     async fn resume(&mut self, name: &str) {
         self.read_pause(name).await;
-        self.end_pause(name);
+        self.end_pause(name, false);
     }
 
     /// Reads what holds an account back, unless it is still to be written.
@@ -451,11 +451,8 @@ impl Supervisor {
         if let Err(error) = self.show_life().await {
             shared.sink.trouble(&error);
         }
-        if let Err(error) = ledger::recover(&shared).await {
-            shared.sink.trouble(&error);
-        }
-        if self.ticks.is_multiple_of(EXPIRE_TICKS)
-            && let Err(error) = ledger::expire(&shared, &self.aged()).await
+        if self.ticks.is_multiple_of(SWEEP_TICKS)
+            && let Err(error) = self.sweep().await
         {
             shared.sink.trouble(&error);
         }
@@ -467,6 +464,16 @@ impl Supervisor {
                 Err(error) => shared.sink.trouble(&error),
             }
         }
+    }
+
+    /// What nobody else tells of.
+    async fn sweep(&mut self) -> Result<(), SpoolError> {
+        ledger::recover(&self.shared).await?;
+        let waits = |seat: &Seat| seat.running || seat.due.is_some();
+        if self.seats.values().any(waits) {
+            ledger::expire(&self.shared, &self.aged()).await?;
+        }
+        Ok(())
     }
 
     /// Says that this process lives; joins anew if others took it for dead.

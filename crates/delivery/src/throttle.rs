@@ -66,6 +66,10 @@ pub(crate) struct Throttle {
     slow: u32,
     away: u32,
     park: u32,
+    /// Pauses that a token ended which turned out to mend nothing.
+    useless: u32,
+    /// A token ended the last pause, and nothing has come of it yet.
+    trusting: bool,
     /// Until then further failures count as the same one.
     until: Timestamp,
 }
@@ -78,6 +82,8 @@ impl Default for Throttle {
             slow: 0,
             away: 0,
             park: 0,
+            useless: 0,
+            trusting: false,
             until: Timestamp::MIN,
         }
     }
@@ -113,6 +119,9 @@ impl Throttle {
             PauseKind::Park => (policy.park, &mut self.park),
         };
         *failures = failures.saturating_add(1);
+        if kind == PauseKind::Park && std::mem::take(&mut self.trusting) {
+            self.useless = self.useless.saturating_add(1);
+        }
         let until = later(now, steps.after(*failures, random).max(least));
         if until <= self.until {
             return None;
@@ -131,7 +140,7 @@ impl Throttle {
 
     /// The server took a message.
     pub(crate) fn accepted(&mut self, limit: u32) {
-        (self.away, self.park) = (0, 0);
+        (self.away, self.park, self.useless, self.trusting) = (0, 0, 0, false);
         if self.slow == 0 && self.sessions.is_none() {
             return;
         }
@@ -145,17 +154,22 @@ impl Throttle {
         self.sessions = Some(sessions + 1).filter(|more| *more < limit);
     }
 
-    /// The pause is over before its time: a person acted, or a token came.
-    pub(crate) fn resumed(&mut self) {
-        self.until = Timestamp::MIN;
+    /// The pause is over before its time: a token came.
+    pub(crate) fn trusted(&mut self) {
+        (self.until, self.trusting) = (Timestamp::MIN, true);
     }
 
-    /// How long a token that is there at once is not believed to mend what parked the account:
-    /// nothing the first time, then more and more.
+    /// The pause is over before its time: a person said so.
+    pub(crate) fn resumed(&mut self) {
+        (self.until, self.useless, self.trusting) = (Timestamp::MIN, 0, false);
+    }
+
+    /// How long a token that is there is not believed to mend what parked the account: nothing
+    /// the first time, then more and more.
     pub(crate) fn doubt(&self, policy: &Policy) -> Duration {
-        match self.park {
-            0 | 1 => Duration::ZERO,
-            useless => policy.park.after(useless - 1, 0.5),
+        match self.useless {
+            0 => Duration::ZERO,
+            useless => policy.park.after(useless, 0.5),
         }
     }
 }
@@ -231,10 +245,20 @@ mod tests {
         let mut doubts = Vec::new();
         for round in 0..4 {
             fail(&mut throttle, Consequence::Park, round * 100_000);
+            throttle.trusted();
             doubts.push(throttle.doubt(&policy).as_secs());
         }
         assert_eq!(doubts, [0, 300, 600, 1200]);
         throttle.accepted(3);
+        assert_eq!(throttle.doubt(&policy), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_token_that_comes_after_many_probes_is_believed_at_once() {
+        let (policy, mut throttle) = (Policy::default(), Throttle::default());
+        for round in 0..20 {
+            fail(&mut throttle, Consequence::Park, round * 100_000);
+        }
         assert_eq!(throttle.doubt(&policy), Duration::ZERO);
     }
 }

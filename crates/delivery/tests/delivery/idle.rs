@@ -19,9 +19,10 @@ async fn an_idle_hour_asks_the_store_for_signs_of_others_and_nothing_else() {
     assert!((1700..=1800).contains(&count("look")), "{calls:?}");
     assert!((170..=180).contains(&count("heartbeat")), "{calls:?}");
     let others: u64 = calls.values().sum::<u64>() - count("look") - count("heartbeat");
-    assert!(others <= 180 + 60 + 2, "{calls:?}");
+    // Once a minute what dead processes left, and whether that made something due.
+    assert!(others <= 60 + 60 + 2, "{calls:?}");
     assert_eq!(
-        (count("begin"), count("next_due"), server.connections()),
+        (count("begin"), count("slot"), server.connections()),
         (0, 0, 1)
     );
 }
@@ -45,7 +46,7 @@ async fn what_waits_for_its_time_or_for_the_pace_is_not_asked_for_again_and_agai
     for (name, most) in [
         ("begin", 90),
         ("slot", 60),
-        ("next_due", 130),
+        ("next_due", 150),
         ("account_state", 60),
     ] {
         let count = calls.get(name).copied().unwrap_or(0);
