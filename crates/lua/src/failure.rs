@@ -113,7 +113,8 @@ impl Failure {
             "queue" => match self.code.as_str() {
                 "queue.not_found" => exit::NOINPUT,
                 "queue.newer" => exit::CONFIG,
-                "queue.corrupt" | "queue.too_large" => exit::DATAERR,
+                "queue.too_large" => exit::DATAERR,
+                "queue.corrupt" => exit::SOFTWARE,
                 _ => exit::IOERR,
             },
             "schedule" if self.code == "schedule.unknown" => exit::NOINPUT,
