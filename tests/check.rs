@@ -101,7 +101,7 @@ const ACCOUNTS: &[(&str, &str)] = &[
     ),
     (
         "pr.account { name = \"a\", auth = { plugin = \"basic\", password = \"x\" } }",
-        "postrider.Secret",
+        "pr.secret.env",
     ),
     ("local s = alerts:status() print(s.usernam)", "'usernam'"),
     (

@@ -33,7 +33,7 @@ pub fn stubs(settings: &[Setting]) -> String {
 
 /// What `.luarc.json` has to say, for stubs that lie in `library`.
 ///
-/// The last two are EmmyLua's, which reads this file too, and LuaLS passes over them: `list[1]` is
+/// The last two are for `EmmyLua`, which reads this file too, and LuaLS passes over them: `list[1]` is
 /// not taken for `nil`, and neither `if err` nor a local that a loop sets is called superfluous.
 pub fn luarc(library: &str) -> String {
     let library = library.replace('\\', "\\\\").replace('"', "\\\"");

@@ -77,13 +77,22 @@ impl Walker<'_> {
         at: Position,
     ) {
         let place = format!("field '{}'", setting.key);
-        self.held(setting.what, true, value, at, &place);
         let section = format!("{}.", setting.key);
         let is_section = self
             .validators
             .settings
             .iter()
             .any(|below| below.key.starts_with(&section));
+        // A table whose keys are known, and something else instead: that is a secret.
+        let is_secret = is_section && !matches!(setting.what, Type::Table);
+        if is_secret && matches!(Literal::of(value), Literal::Text(_) | Literal::SomeText) {
+            let message = format!(
+                "{place} is no secret itself: pr.secret.env \"NAME\" and others say where it is"
+            );
+            self.report(at, "script.wrong_type", message, None);
+            return;
+        }
+        self.held(setting.what, true, value, at, &place);
         for choice in choices(value) {
             match Literal::of(choice) {
                 Literal::Text(token) => {
