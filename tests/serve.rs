@@ -845,6 +845,8 @@ fn an_account_whose_files_are_not_there_yet_is_tried_again_and_keeps_nobody_from
     fs::copy(sandbox.ca_file(), home.path().join("later.pem")).unwrap();
     let there = daemon.says("set up\"");
     assert_eq!(there["account"], "later", "{there}");
+    let needs = daemon.says("is set up, and needs a secret: client_secret: ");
+    assert_eq!(needs["account"], "later", "{needs}");
     assert_eq!(
         daemon.said("not set up, and tried again").len(),
         1,

@@ -299,13 +299,16 @@ async fn rotate_group(app: App, group: Vec<String>, force: bool) -> Vec<Report> 
     reports
 }
 
+/// The state of accounts that cannot send before somebody has signed in.
+pub(crate) const SIGN_IN_NEEDED: &str = "sign_in_needed";
+
 /// How many accounts there are in each state of their credential.
 pub(crate) async fn tokens_by_state(app: &App) -> BTreeMap<String, usize> {
     let mut states: BTreeMap<String, usize> = BTreeMap::new();
     for account in accounts(app).await {
         let state = match account.credential {
             ListedCredential::Known(standing) if standing.sign_in_needed => {
-                "sign_in_needed".to_owned()
+                SIGN_IN_NEEDED.to_owned()
             }
             ListedCredential::Known(standing) => standing.state.into_owned(),
             ListedCredential::Unknown { state, .. } => state.into_owned(),
@@ -313,15 +316,6 @@ pub(crate) async fn tokens_by_state(app: &App) -> BTreeMap<String, usize> {
         *states.entry(state).or_default() += 1;
     }
     states
-}
-
-/// How many accounts cannot send before somebody has signed in.
-pub(crate) async fn waiting_for_a_person(app: &App) -> usize {
-    let accounts = accounts(app).await;
-    let waiting = accounts.iter().filter(|account| {
-        matches!(&account.credential, ListedCredential::Known(standing) if standing.sign_in_needed)
-    });
-    waiting.count()
 }
 
 /// Of the accounts with a secret that is not there, why the first one is not.
@@ -337,9 +331,16 @@ pub(crate) async fn missing_secrets(app: &App) -> BTreeMap<String, Failure> {
     looking.await.unwrap_or_default()
 }
 
+/// Why the first secret of this account that is not there is not.
+pub(crate) async fn missing_secret_of(app: &App, name: &str) -> Option<Failure> {
+    let (app, settings) = (app.clone(), app.settings_of(name).ok()?.clone());
+    let looking = tokio::task::spawn_blocking(move || missing_secret(&app, &settings));
+    looking.await.ok()?
+}
+
 /// Why the first of the account's secrets that is not there is not. A program that prints one is
 /// not run only to see whether it does: it may cost money, or ask somebody.
-pub(crate) fn missing_secret(app: &App, account: &config::Account) -> Option<Failure> {
+fn missing_secret(app: &App, account: &config::Account) -> Option<Failure> {
     let base_dir = app.config().base_dir();
     account
         .auth

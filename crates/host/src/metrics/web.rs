@@ -4,6 +4,7 @@
 //! page must not: a browser that was led here by a name of the page's own says so in `Host`, and
 //! is refused (DNS rebinding).
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,12 +18,17 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
 
 use super::Metrics;
 use crate::control::Daemon;
 use crate::control::http::{self, Door};
 use crate::control::work;
+
+/// How old what is shown of accounts may be: whoever is on the machine may ask again and again, and
+/// each look reads as many files as there are accounts.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// How long the scheduler may take to give a sign of life.
 const PULSE: Duration = Duration::from_secs(5);
@@ -59,13 +65,45 @@ impl Door for Network {
     }
 }
 
-type Host = State<(Arc<dyn Daemon>, Metrics)>;
+type Host = State<Arc<Shown>>;
+
+/// What is shown.
+struct Shown {
+    daemon: Arc<dyn Daemon>,
+    metrics: Metrics,
+    /// How many accounts there are in each state, when that was last looked up.
+    accounts: Mutex<Option<(Instant, BTreeMap<String, usize>)>>,
+}
+
+impl Shown {
+    fn new(daemon: Arc<dyn Daemon>, metrics: Metrics) -> Self {
+        Self {
+            daemon,
+            metrics,
+            accounts: Mutex::default(),
+        }
+    }
+
+    /// How many accounts there are in each state of their credential, a moment ago at most. One
+    /// looks it up for all who ask.
+    async fn accounts(&self) -> BTreeMap<String, usize> {
+        let mut known = self.accounts.lock().await;
+        if let Some((at, accounts)) = &*known
+            && at.elapsed() < FRESH
+        {
+            return accounts.clone();
+        }
+        let accounts = work::tokens_by_state(&self.daemon.app()).await;
+        *known = Some((Instant::now(), accounts.clone()));
+        accounts
+    }
+}
 
 fn router(daemon: Arc<dyn Daemon>, metrics: Metrics, loopback: bool) -> Router {
     let router = Router::new()
         .route("/metrics", get(scrape))
         .route("/healthz", get(health))
-        .with_state((daemon, metrics));
+        .with_state(Arc::new(Shown::new(daemon, metrics)));
     if loopback {
         router.layer(middleware::from_fn(refuse_foreign_names))
     } else {
@@ -108,10 +146,9 @@ fn is_own_name(headers: &HeaderMap) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
-async fn scrape(State((daemon, metrics)): Host) -> Response {
-    let status = daemon.status();
-    let tokens = work::tokens_by_state(&daemon.app()).await;
-    let text = metrics.render(&status, &tokens);
+async fn scrape(State(shown): Host) -> Response {
+    let accounts = shown.accounts().await;
+    let text = shown.metrics.render(&shown.daemon.status(), &accounts);
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
 }
 
@@ -119,15 +156,16 @@ async fn scrape(State((daemon, metrics)): Host) -> Response {
 ///
 /// That this is answered shows that the event loop turns; the scheduler is asked itself. An account that waits for a person is
 /// told of, and is no reason for 503: restarting the daemon would not help it.
-async fn health(State((daemon, _)): Host) -> Response {
-    let status = daemon.status();
-    let app = daemon.app();
+async fn health(State(shown): Host) -> Response {
+    let status = shown.daemon.status();
+    let app = shown.daemon.app();
     let is_running = status.state != "stopping";
-    let (vault, waiting, schedules) = tokio::join!(
+    let (vault, accounts, schedules) = tokio::join!(
         work::vault_problem(&app),
-        work::waiting_for_a_person(&app),
+        shown.accounts(),
         timeout(PULSE, app.scheduler().answers()),
     );
+    let waiting = accounts.get(work::SIGN_IN_NEEDED).copied();
     let ok = is_running && vault.is_none() && schedules.is_ok();
     let code = if ok {
         StatusCode::OK
@@ -141,13 +179,15 @@ async fn health(State((daemon, _)): Host) -> Response {
             "scheduler": { "ok": schedules.is_ok() },
             "vault": { "ok": vault.is_none(), "code": vault.map(|failure| failure.code) },
         },
-        "accounts_waiting_for_a_person": waiting,
+        "accounts_waiting_for_a_person": waiting.unwrap_or_default(),
     });
     (code, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use axum::body::to_bytes;
     use futures_util::future::{BoxFuture, FutureExt as _, pending};
     use postrider_config::Config;
@@ -193,15 +233,48 @@ mod tests {
         }
     }
 
+    /// Counts how often its accounts are looked at.
+    struct Counting(Arc<AtomicUsize>);
+
+    impl Daemon for Counting {
+        fn app(&self) -> App {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            App::with_config(&AppSettings::default(), Config::default(), World::outside())
+        }
+
+        fn reload(&self) -> BoxFuture<'_, Result<Reloaded, Failure>> {
+            pending().boxed()
+        }
+
+        fn status(&self) -> Status {
+            unreachable!("nobody asks")
+        }
+    }
+
     async fn health_of(app: &App, state: &'static str) -> (u16, Value) {
         let daemon = Idle {
             app: app.clone(),
             state,
         };
-        let answer = health(State((Arc::new(daemon), Metrics::default()))).await;
+        let shown = Shown::new(Arc::new(daemon), Metrics::default());
+        let answer = health(State(Arc::new(shown))).await;
         let status = answer.status().as_u16();
         let body = to_bytes(answer.into_body(), 10_000).await.unwrap();
         (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_again_and_again_is_told_what_was_looked_up_a_moment_ago() {
+        let looks = Arc::new(AtomicUsize::new(0));
+        let shown = Shown::new(Arc::new(Counting(Arc::clone(&looks))), Metrics::default());
+        for _ in 0..50 {
+            shown.accounts().await;
+        }
+        assert_eq!(looks.load(Ordering::Relaxed), 1);
+
+        tokio::time::advance(FRESH).await;
+        shown.accounts().await;
+        assert_eq!(looks.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::app::App;
-use crate::control::AccountStatus;
+use crate::control::{AccountStatus, work};
 use crate::failure::Failure;
 
 /// Before the second attempt; each wait is twice the one before.
@@ -72,6 +72,11 @@ async fn set_up(app: App, missing: Arc<Mutex<Missing>>) {
             let app = app.clone();
             async move {
                 let outcome = app.account(&name).await;
+                if outcome.is_ok()
+                    && let Some(failure) = work::missing_secret_of(&app, &name).await
+                {
+                    say(&name, &failure, "is set up, and needs a secret");
+                }
                 (name, outcome)
             }
         });
@@ -104,12 +109,16 @@ fn complain(account: &str, failure: &Failure, before: Option<&Failure>) {
     if before.is_some_and(|before| before.message == failure.message) {
         return;
     }
+    say(account, failure, "not set up, and tried again");
+}
+
+fn say(account: &str, failure: &Failure, what: &str) {
     tracing::warn!(
         account,
         code = failure.code,
         at = failure.at,
         remedy = failure.remedy,
-        "not set up, and tried again: {}",
+        "{what}: {}",
         failure.message
     );
 }
