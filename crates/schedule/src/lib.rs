@@ -15,6 +15,10 @@
 //! kept in a [`Store`], and go on in the next generation, or after a restart, where they were. A
 //! plan that runs once does so once for its name.
 //!
+//! Nothing is asked of the store on a caller's thread, and schedules without a name do not wait
+//! for it. What is withdrawn while the store is asked for its run is given back: it was not begun.
+//! A name that no script has had for [`KEPT`] is forgotten.
+//!
 //! A store that fails stops nothing: schedules go on from memory, which is written when the
 //! store works again. Processes whose common store fails do not see each other meanwhile, and
 //! what a process that crashes then had done is unknown to the next one.
