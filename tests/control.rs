@@ -360,6 +360,12 @@ fn curl_asks_for_everything() {
     write_private(&large, vec![b'1'; 100_000]);
     let large = format!("@{}", large.display());
     curl.refused(&["--data-binary", &large], token, 413, "usage.too_large");
+    // Announced, and never sent; and longer than announced, of which the rest is no request.
+    let announced = ["--header", "Content-Length: 99999999999", "--data", "{}"];
+    curl.refused(&announced, token, 413, "usage.too_large");
+    let short = ["--header", "Content-Length: 1", "--data", "{}"];
+    curl.refused(&short, token, 400, "usage.request");
+    curl.refused(&post("{}"), "/v1/accounts/%ff/token", 400, "usage.request");
     let person = "/v1/accounts/sandbox-person/token";
     curl.refused(&post("{}"), person, 409, "auth.sign_in_needed");
     daemon.terminate().expect_status(0);

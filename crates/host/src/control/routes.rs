@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{Path, Request, State};
+use axum::extract::{FromRequestParts, Path, Request, State};
+use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::StreamExt as _;
+use hyper::body::Body as _;
 use postrider_schedule::HISTORY;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -102,6 +104,19 @@ pub(super) fn router(daemon: Arc<dyn Daemon>) -> Router {
 
 type Host = State<Arc<dyn Daemon>>;
 
+/// What a path names: an account, or a schedule.
+struct Name(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        path.map(|Path(name)| Self(name))
+            .map_err(|_| Failure::new("usage.request", "the name in the path is no text").into())
+    }
+}
+
 async fn hello(State(daemon): Host) -> Json<Hello> {
     let status = daemon.status();
     Json(Hello {
@@ -159,7 +174,7 @@ async fn accounts(State(daemon): Host) -> Answer {
     Ok(Json(listed).into_response())
 }
 
-async fn account(State(daemon): Host, Path(name): Path<String>) -> Answer {
+async fn account(State(daemon): Host, Name(name): Name) -> Answer {
     let app = daemon.app();
     Ok(Json(work::account(&app, &name)?).into_response())
 }
@@ -171,7 +186,7 @@ struct TokenRequest {
     min_lifetime: f64,
 }
 
-async fn token(State(daemon): Host, Path(name): Path<String>, request: Request) -> Answer {
+async fn token(State(daemon): Host, Name(name): Name, request: Request) -> Answer {
     let request: TokenRequest = read(request, CAP).await?;
     let at_least = Duration::try_from_secs_f64(request.min_lifetime)
         .map_err(|_| Failure::new("usage.request", "\"min_lifetime\" is a number of seconds"))?
@@ -187,7 +202,7 @@ struct RotateOneRequest {
     force: bool,
 }
 
-async fn rotate_one(State(daemon): Host, Path(name): Path<String>, request: Request) -> Answer {
+async fn rotate_one(State(daemon): Host, Name(name): Name, request: Request) -> Answer {
     let request: RotateOneRequest = read(request, CAP).await?;
     let app = daemon.app();
     let rotated = app.account(&name).await?.rotate(request.force).await?;
@@ -212,7 +227,7 @@ fn line(value: &impl Serialize) -> Bytes {
     Bytes::from(line)
 }
 
-async fn check(State(daemon): Host, Path(name): Path<String>, request: Request) -> Answer {
+async fn check(State(daemon): Host, Name(name): Name, request: Request) -> Answer {
     let request: CheckRequest = read(request, CAP).await?;
     let app = daemon.app();
     let found = work::check(&app, &name, &request).await?;
@@ -225,7 +240,7 @@ struct TestRequest {
     to: String,
 }
 
-async fn send_test(State(daemon): Host, Path(name): Path<String>, request: Request) -> Answer {
+async fn send_test(State(daemon): Host, Name(name): Name, request: Request) -> Answer {
     let request: TestRequest = read(request, CAP).await?;
     let app = daemon.app();
     let sent = finish(async move { work::send_test(&app, &name, &request.to).await }).await?;
@@ -258,7 +273,7 @@ struct RunRequest {
 }
 
 /// Runs it, and goes on with that though whoever asked may leave.
-async fn run_schedule(State(daemon): Host, Path(name): Path<String>, request: Request) -> Answer {
+async fn run_schedule(State(daemon): Host, Name(name): Name, request: Request) -> Answer {
     let request: RunRequest = read(request, CAP).await?;
     let app = daemon.app();
     if request.wait {
@@ -270,18 +285,18 @@ async fn run_schedule(State(daemon): Host, Path(name): Path<String>, request: Re
     Ok((StatusCode::ACCEPTED, begun).into_response())
 }
 
-async fn pause(State(daemon): Host, Path(name): Path<String>) -> Answer {
+async fn pause(State(daemon): Host, Name(name): Name) -> Answer {
     let standing = schedules::switch(daemon.app().scheduler(), &name, Switch::Pause).await?;
     Ok(Json(standing).into_response())
 }
 
-async fn resume(State(daemon): Host, Path(name): Path<String>) -> Answer {
+async fn resume(State(daemon): Host, Name(name): Name) -> Answer {
     let standing = schedules::switch(daemon.app().scheduler(), &name, Switch::Resume).await?;
     Ok(Json(standing).into_response())
 }
 
 /// `?limit=20`
-async fn history(State(daemon): Host, Path(name): Path<String>, uri: Uri) -> Answer {
+async fn history(State(daemon): Host, Name(name): Name, uri: Uri) -> Answer {
     let query = uri.query().unwrap_or_default().as_bytes();
     let mut limit = HISTORY;
     for (key, value) in url::form_urlencoded::parse(query) {
@@ -324,16 +339,21 @@ async fn wrong_method(method: Method, uri: Uri) -> Refused {
 
 /// The body as JSON; without one, nothing is said.
 async fn read<T: DeserializeOwned>(request: Request, cap: usize) -> Result<T, Failure> {
+    let too_large = || {
+        let message = format!("the request has more than {cap} octets");
+        Failure::new("usage.too_large", message)
+    };
+    // What is announced is not waited for.
+    if request.body().size_hint().lower() > cap as u64 {
+        return Err(too_large());
+    }
     let body = tokio::time::timeout(ARRIVAL, to_bytes(request.into_body(), cap))
         .await
         .map_err(|_| Failure::new("usage.too_slow", "the request did not arrive in time"))?
         .map_err(|problem| {
             let text = crate::failure::with_sources(&problem);
             if text.contains("length limit") {
-                Failure::new(
-                    "usage.too_large",
-                    format!("the request has more than {cap} octets"),
-                )
+                too_large()
             } else {
                 Failure::new("usage.request", "the request broke off")
             }
