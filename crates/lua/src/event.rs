@@ -338,16 +338,18 @@ impl Listener for Ear {
             Some(handlers) if event.name != BEFORE_SEND => handlers.of(&event.name),
             _ => Vec::new(),
         };
+        // However many hear it, and however long they wait for their turn.
+        let event = Arc::new(event);
         let tasks: Vec<_> = handlers
             .into_iter()
-            .map(|handler| tell(self.invoker.clone(), handler, event.clone()))
+            .map(|handler| tell(self.invoker.clone(), handler, Arc::clone(&event)))
             .collect();
         async move { future::join_all(tasks).await.contains(&true) }.boxed()
     }
 }
 
 /// Calls one handler with a payload of its own: true if it ran to its end.
-async fn tell(invoker: Invoker, handler: Arc<Handler>, event: HostEvent) -> bool {
+async fn tell(invoker: Invoker, handler: Arc<Handler>, event: Arc<HostEvent>) -> bool {
     let call = Call {
         what: format!("the handler of {}", handler.event),
         function: handler.function.clone(),

@@ -93,15 +93,20 @@ pub(crate) fn path(args: &mut Args) -> Result<PathBuf, Fault> {
     Ok(Path::new(OsStr::from_bytes(&octets)).to_owned())
 }
 
-/// Runs `work` where it may block, when it is its turn.
+/// Runs `work` where it may block, when it is its turn. Once begun it goes on to its end, whether
+/// anybody waits for it or not, and its turn lasts as long.
 pub(crate) fn apart(
     turns: &Arc<Semaphore>,
     work: impl FnOnce() -> Result<Reply, Failure> + Send + 'static,
 ) -> Work {
     let turns = Arc::clone(turns);
     async move {
-        let _turn = turns.acquire_owned().await;
-        let done = tokio::task::spawn_blocking(work).await;
+        let turn = turns.acquire_owned().await;
+        let done = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            work()
+        });
+        let done = done.await;
         let done = done.unwrap_or_else(|_| Err(Failure::new("internal", "a thread broke down")));
         done.map_err(Fault::failed)
     }
@@ -341,5 +346,32 @@ impl Drop for Unfinished<'_> {
             // Nothing is lost if it stays: no name ends like this one.
             let _left_behind = unlinkat(self.folder, name, AtFlags::empty());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_any_more_still_takes_its_turn() {
+        let turns = Arc::new(Semaphore::new(1));
+        let (begun, is_begun) = tokio::sync::oneshot::channel();
+        let (end, is_to_end) = mpsc::channel();
+        let work = apart(&turns, move || {
+            let _ = begun.send(());
+            let _ = is_to_end.recv();
+            Ok(Reply::value(true))
+        });
+        tokio::select! {
+            _ = work => panic!("it has not ended"),
+            begun = is_begun => begun.unwrap(),
+        }
+
+        assert_eq!(turns.available_permits(), 0);
+        end.send(()).unwrap();
+        assert!(turns.acquire().await.is_ok());
     }
 }
