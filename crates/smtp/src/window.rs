@@ -264,9 +264,11 @@ impl<'a> Carriage<'a, '_> {
 
     fn heard(&mut self, reply: Reply) -> Result<(), Cause> {
         events::reply(&reply);
-        let (Some((number, owed, _)), Some((_, transaction))) =
-            (self.owed.pop_front(), self.underway.front_mut())
-        else {
+        let Some((number, owed, _)) = self.owed.pop_front() else {
+            return Err(Cause::Lost(surplus()));
+        };
+        let mut underway = self.underway.iter_mut();
+        let Some((_, transaction)) = underway.find(|(of, _)| *of == number) else {
             return Err(Cause::Lost(surplus()));
         };
         let cut = matches!(owed, Owed::Chunk | Owed::Message) && self.flight.holds(number);

@@ -7,6 +7,7 @@ mod delivery;
 mod events;
 mod many;
 mod pooling;
+mod postfix;
 mod python;
 mod queue;
 mod round_trips;

@@ -347,6 +347,28 @@ async fn a_waiting_session_that_is_over_is_replaced_for_all_that_had_not_left() 
 }
 
 #[tokio::test]
+async fn a_421_that_stops_only_one_message_is_reported_for_that_one() {
+    let server = Dialogue::new(
+        &(session(BDAT)
+            + FIRST
+            + &ok(3)
+            + FIRST
+            + FURTHER
+            + "S: 421 4.3.0 not this one\nS: 503 no mail\nS: 503 no mail\n"
+            + &ok(4)),
+    );
+    let pool = server.pool(TlsMode::DangerPlaintext);
+    pool.send(&message()).await.unwrap();
+    let mut queue = Queue::of((0..2).map(|_| message()));
+
+    pool.send_all(&mut queue, 10).await.unwrap();
+
+    assert_eq!(queue.words(), ["0 refused MAIL FROM 421", "1 sent"]);
+    drop(pool);
+    server.finish().await;
+}
+
+#[tokio::test]
 async fn without_a_session_nothing_is_taken_or_nothing_has_left() {
     let server = Dialogue::new(
         &(session(BDAT) + FIRST + &ok(3) + FIRST + FURTHER + "S: 421 4.4.1 idle\nX:"),

@@ -234,14 +234,14 @@ impl Connector for Tcp {
 }
 
 /// The client's end, counting how often it writes.
-struct Counted {
-    inner: DuplexStream,
-    writes: Arc<AtomicUsize>,
+pub(crate) struct Counted<S> {
+    pub(crate) inner: S,
+    pub(crate) writes: Arc<AtomicUsize>,
 }
 
-impl Stream for Counted {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for Counted<S> {}
 
-impl Counted {
+impl<S> Counted<S> {
     fn count(&self, written: &Poll<io::Result<usize>>) {
         if written.is_ready() {
             self.writes.fetch_add(1, Ordering::Relaxed);
@@ -249,7 +249,7 @@ impl Counted {
     }
 }
 
-impl AsyncWrite for Counted {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -284,7 +284,7 @@ impl AsyncWrite for Counted {
     }
 }
 
-impl AsyncRead for Counted {
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
