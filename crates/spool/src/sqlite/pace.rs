@@ -24,7 +24,7 @@ const RECIPIENTS_WIDTH: i64 = 60_000_000;
 const APART: i64 = 5_000_000;
 
 /// How far what is known of an account's time may lag behind.
-const LAG: i64 = 60_000_000;
+const LAG: i64 = 500_000;
 
 /// What may start now.
 #[derive(Clone, Copy, Debug)]

@@ -224,10 +224,7 @@ pub(crate) fn give_up(
         let to = match (to, why) {
             // What the server said last is what a person wants to know.
             (State::Failed { why: now }, Some(before)) => State::Failed {
-                why: format!("{now}; before: {before}")
-                    .chars()
-                    .take(WHY)
-                    .collect(),
+                why: format!("{now}: {before}").chars().take(WHY).collect(),
             },
             (to, _) => to.clone(),
         };

@@ -1,4 +1,11 @@
 //! What a queue promises.
 
+mod bodies;
+mod crash;
+mod disk;
+mod holders;
+mod keys;
+mod pace;
+mod people;
 mod picking;
 mod support;

@@ -66,7 +66,7 @@ async fn nothing_starts_before_its_time() {
     let id = spool.accept(later, at(0)).await.unwrap().id;
     let began = spool.begin(ask(me.id(), at(99))).await.unwrap();
     assert_eq!((began.claims.len(), began.next), (0, Some(at(100))));
-    let due = spool.next_due(at(0)).await.unwrap();
+    let due = spool.next_due(at(99)).await.unwrap();
     assert_eq!((due[0].account.as_str(), due[0].at), ("a", at(100)));
 
     let began = spool.begin(ask(me.id(), at(100))).await.unwrap();
