@@ -3,6 +3,7 @@
 //! The queue is a directory that processes share, so these work on it themselves; a daemon sees
 //! what they change.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use postrider_delivery::Flush;
-use postrider_spool::{Filter, QueueId, Select, StateKind, Store};
+use postrider_spool::{Filter, Listed, QueueId, Select, StateKind, Store};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
@@ -23,16 +24,26 @@ use crate::app::{App, Moment};
 use crate::failure::{Failure, exit};
 use crate::when;
 
+/// What waits, for its turn or for a person.
+const UNDONE: [StateKind; 5] = [
+    StateKind::Queued,
+    StateKind::Sending,
+    StateKind::Deferred,
+    StateKind::Held,
+    StateKind::Unknown,
+];
+
 /// Messages that a list shows where nobody says how many.
 const PAGE: usize = 100;
 
 /// What to do with queued mail.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// List messages, the oldest first
+    /// List what is not done, the oldest first
     #[command(after_help = "\
 Examples:
   postrider queue list
+  postrider queue list --all
   postrider queue list --state unknown
   postrider queue list --account alerts --older-than 1h --json | jq -r '.[].id'")]
     List {
@@ -41,6 +52,9 @@ Examples:
         /// How many, at most
         #[arg(long, short = 'n', value_name = "COUNT", default_value_t = PAGE)]
         limit: usize,
+        /// Also what was delivered, or failed
+        #[arg(long, conflicts_with = "state")]
+        all: bool,
     },
     /// Show one message: each recipient, and what the server said
     #[command(after_help = "\
@@ -155,7 +169,13 @@ pub(super) async fn run(command: Command, app: App, output: &Output) -> Result<E
     let store = &*app.queue().await?.store;
     let now = app.clock().now();
     match command {
-        Command::List { filter, limit } => list(store, filter.filter(now), limit, output).await,
+        Command::List { filter, limit, all } => {
+            let states = match filter.state {
+                None if !all => UNDONE.map(Some).to_vec(),
+                state => vec![state],
+            };
+            list(store, &filter.filter(now), &states, limit, output).await
+        }
         Command::Show { id } => show(store, id, output).await,
         Command::Retry(chosen) => {
             let changed = store.retry(chosen.select(now)?, now).await;
@@ -185,26 +205,25 @@ pub(super) async fn run(command: Command, app: App, output: &Output) -> Result<E
 
 async fn list(
     store: &dyn Store,
-    mut filter: Filter,
+    filter: &Filter,
+    states: &[Option<StateKind>],
     limit: usize,
     output: &Output,
 ) -> Result<ExitCode, Failure> {
     // One more than is shown tells that there are more.
-    let mut found: Vec<report::Listed> = Vec::new();
-    while found.len() <= limit {
-        let wanted = (limit + 1 - found.len()).min(Filter::PAGE);
-        filter.limit = Some(wanted);
-        let page = store.list(filter.clone()).await;
-        let page = page.map_err(|error| failure(&error))?;
-        filter.after = page.last().map(|last| last.id);
-        let is_last = page.len() < wanted;
-        found.extend(page.into_iter().map(report::Listed::from));
-        if is_last {
-            break;
-        }
+    let at_most = limit.saturating_add(1);
+    let mut found = BTreeMap::new();
+    for state in states {
+        let filter = Filter {
+            state: *state,
+            ..filter.clone()
+        };
+        let listed = first(store, filter, at_most).await?;
+        found.extend(listed.into_iter().map(|message| (message.id, message)));
     }
     let more = found.len() > limit;
-    found.truncate(limit);
+    let found = found.into_values().take(limit);
+    let found: Vec<report::Listed> = found.map(report::Listed::from).collect();
     output.json(&found);
     let now = SystemTime::now();
     let rows: Vec<Vec<String>> = found.iter().map(|message| row(message, now)).collect();
@@ -217,11 +236,33 @@ async fn list(
         "RECIPIENT",
         "WHY",
     ];
-    output.table(&head, &rows, "nothing is queued");
+    output.table(&head, &rows, "nothing waits; --all shows what is done, too");
     if more {
         output.note("there are more: --limit shows them, and --account, --state and others choose");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// So many of what matches, page by page.
+async fn first(
+    store: &dyn Store,
+    mut filter: Filter,
+    at_most: usize,
+) -> Result<Vec<Listed>, Failure> {
+    let mut found = Vec::new();
+    while found.len() < at_most {
+        let wanted = (at_most - found.len()).min(Filter::PAGE);
+        filter.limit = Some(wanted);
+        let page = store.list(filter.clone()).await;
+        let page = page.map_err(|error| failure(&error))?;
+        filter.after = page.last().map(|last| last.id);
+        let is_last = page.len() < wanted;
+        found.extend(page);
+        if is_last {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 fn row(message: &report::Listed, now: SystemTime) -> Vec<String> {
