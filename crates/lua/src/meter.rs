@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -371,6 +371,7 @@ impl Budget {
             budget: Arc::clone(self),
             id,
             slot,
+            waker: None,
         }
     }
 
@@ -397,12 +398,14 @@ pub(crate) struct Wait {
     budget: Arc<Budget>,
     id: u64,
     slot: Arc<Slot>,
+    /// Who is to be told.
+    waker: Option<Waker>,
 }
 
 impl Future for Wait {
     type Output = Result<Reply, Fault>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let answer = match &mut *self.slot.lock() {
             Some(future) => future.as_mut().poll(context),
             // A coroutine that another call resumes.
@@ -412,8 +415,24 @@ impl Future for Wait {
         };
         if answer.is_ready() {
             self.budget.waits().remove(&self.id);
+            self.waker = None;
+        } else {
+            self.waker = Some(context.waker().clone());
         }
         answer
+    }
+}
+
+/// The coroutine that waited is gone, closed by another one: nobody wants the answer, and whoever
+/// waits for the coroutine is to look after it.
+impl Drop for Wait {
+    fn drop(&mut self) {
+        let slot = self.budget.waits().remove(&self.id);
+        // Not before the lock is released: what it holds may be waiting too.
+        drop(slot);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
     }
 }
 
@@ -474,7 +493,6 @@ impl<F: Future + Unpin> Future for Counted<F> {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::task::Waker;
 
     use super::*;
 

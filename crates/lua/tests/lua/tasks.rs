@@ -250,3 +250,31 @@ async fn a_message_that_only_some_got_answers_a_receipt_and_an_error() {
 
     assert_eq!(run.lines(), ["<s@contoso.com>\tsmtp.partial"]);
 }
+
+/// Sending takes 50 ms.
+#[tokio::test(start_paused = true)]
+async fn a_coroutine_that_is_closed_while_it_waits_gives_up_what_it_waits_for() {
+    let run = run(r#"
+        local pr = require "postrider"
+        local alerts = pr.account "alerts"
+        local co = coroutine.create(function() alerts:send { to = "a@example.org", subject = "x" } end)
+        pr.join(
+          function() print(coroutine.resume(co)) end,
+          function()
+            pr.sleep(0.01)
+            print(coroutine.close(co))
+            co = nil
+            collectgarbage()
+            pr.sleep "1s"
+          end
+        )
+    "#)
+    .await;
+
+    let lines = run.lines();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_eq!(lines[0], "true");
+    assert!(lines[1].starts_with("false"), "{lines:?}");
+    assert_eq!(run.host.sent.lock().unwrap().len(), 0);
+    assert_eq!(run.host.sending(), 0);
+}
