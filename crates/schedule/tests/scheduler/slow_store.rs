@@ -241,7 +241,8 @@ fn what_begins_after_the_store_took_long_began_then() {
     // Longer than a run counts as under way without a word from its process.
     world.clock.set(world.now() + seconds(90));
     slow.release();
-    host.settle();
+    // Recorded, too, which is done beside.
+    until(&host, || host.log.outcomes().len() == 2);
 
     let began = |name| host.history(name, 1).unwrap()[0].started_at;
     assert_eq!(began("first"), time("2026-03-02T00:01:00Z"));
