@@ -6,12 +6,13 @@ use crate::{Outgoing, Receipt, SendError};
 
 /// What one session sends, one message after another.
 ///
-/// Messages count from 0 in the order they are given. Each ends once, in that order or before
-/// those ahead of it if it never left; only when [`Pool::send_all`](crate::Pool::send_all)
-/// returns an error, or is dropped, some may not have.
+/// Messages count from 0 in the order they are given. Each ends once, in that order unless it
+/// never left. Some may not end if [`Pool::send_all`](crate::Pool::send_all) returns an error,
+/// and then have not left; or if its future is dropped, and then may have.
 pub trait Source: Send {
     /// Up to `room` more messages, those there are now; none ends the session's work, once what
-    /// is in flight has been answered. Called when a session is there to take them. Dropping
+    /// is in flight has been answered. Asked when a session is there to take them, and again
+    /// when half of its window is free; nothing is written or read until it has answered. Dropping
     /// the future loses nothing.
     fn next(&mut self, room: usize) -> BoxFuture<'_, Vec<Outgoing>>;
 

@@ -1,5 +1,5 @@
-//! Delivery against peers on one server: warm TLS sessions against lettre's pooled transport,
-//! then one-shot `postrider send` against msmtp.
+//! Delivery against peers on one server: warm TLS sessions against lettre's pooled transport, one
+//! message after another and with many waiting, then one-shot `postrider send` against msmtp.
 //!
 //! The server answers after an adjustable delay, once for everything it has heard by then, and
 //! counts those answers: they are the round trips. It runs on a thread of its own, so that the
@@ -11,6 +11,7 @@ mod one_shot;
 mod server;
 
 use std::{
+    future::ready,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -28,8 +29,8 @@ use lettre::{
     },
 };
 use postrider_smtp::{
-    Authenticator, EhloName, Envelope, Outgoing, Pool, PoolLimits, SaslError, SaslExchange,
-    ServerSettings, Timeouts, TlsMode, tls,
+    Authenticator, EhloName, Envelope, Outgoing, Pool, PoolLimits, Receipt, SaslError,
+    SaslExchange, SendError, ServerSettings, Source, Timeouts, TlsMode, tls,
 };
 use server::{Offer, Server};
 
@@ -37,23 +38,35 @@ const MESSAGE_OCTETS: usize = 2_000;
 const RECIPIENT: &str = "b@example.net";
 const SENDER: &str = "a@example.org";
 /// Delay of each answer in milliseconds, and sessions at a time.
-const SITUATIONS: [(u64, usize); 5] = [(0, 1), (0, 10), (20, 1), (20, 10), (100, 10)];
+const SITUATIONS: [(u64, usize); 6] = [(0, 1), (0, 10), (20, 1), (20, 10), (100, 1), (100, 10)];
+/// Messages in flight on a session, where many wait.
+const WINDOW: usize = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Sender {
     Lettre,
     OursData,
     OursChunks,
+    ManyData,
+    ManyChunks,
 }
 
 impl Sender {
-    const ALL: [Self; 3] = [Self::Lettre, Self::OursData, Self::OursChunks];
+    const ALL: [Self; 5] = [
+        Self::Lettre,
+        Self::OursData,
+        Self::OursChunks,
+        Self::ManyData,
+        Self::ManyChunks,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::Lettre => "lettre, pooled",
             Self::OursData => "postrider, DATA",
             Self::OursChunks => "postrider, BDAT",
+            Self::ManyData => "many, DATA",
+            Self::ManyChunks => "many, BDAT",
         }
     }
 }
@@ -82,7 +95,7 @@ fn main() {
     let mut rows = Vec::new();
     for (delay, sessions) in SITUATIONS {
         server.delay(Duration::from_millis(delay));
-        let mut runs: [Vec<Run>; 3] = Default::default();
+        let mut runs: [Vec<Run>; 5] = Default::default();
         for _ in 0..options.rounds {
             for (sender, runs) in Sender::ALL.into_iter().zip(&mut runs) {
                 runs.push(client.block_on(measure(&server, sender, sessions, options.seconds)));
@@ -145,7 +158,7 @@ fn options() -> Options {
     options
 }
 
-fn print_situation(delay: u64, sessions: usize, runs: &[Run; 3]) {
+fn print_situation(delay: u64, sessions: usize, runs: &[Run; 5]) {
     println!(
         "\n{delay} ms per answer, {sessions} session{}",
         if sessions == 1 { "" } else { "s" }
@@ -177,17 +190,24 @@ fn median(runs: &[Run]) -> Run {
 /// Sends on `sessions` warm sessions until the time is over.
 #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
 async fn measure(server: &Server, sender: Sender, sessions: usize, seconds: f64) -> Run {
-    server.offer(if sender == Sender::OursChunks {
-        Offer::Chunking
-    } else {
-        Offer::Pipelining
-    });
+    server.offer(
+        if matches!(sender, Sender::OursChunks | Sender::ManyChunks) {
+            Offer::Chunking
+        } else {
+            Offer::Pipelining
+        },
+    );
     let client = Client::new(server, sender, sessions);
     join_all((0..sessions).map(|_| client.send())).await;
     let sent = AtomicU64::new(0);
     let (trips, cpu, start) = (server.answers(), cpu_time(), Instant::now());
     let deadline = start + Duration::from_secs_f64(seconds);
     join_all((0..sessions).map(|_| async {
+        if matches!(sender, Sender::ManyData | Sender::ManyChunks) {
+            let many = client.send_many(deadline).await;
+            sent.fetch_add(many, Ordering::Relaxed);
+            return;
+        }
         while Instant::now() < deadline {
             client.send().await;
             sent.fetch_add(1, Ordering::Relaxed);
@@ -277,6 +297,16 @@ impl Client {
         )
     }
 
+    /// On one session, as long as there is time.
+    async fn send_many(&self, deadline: Instant) -> u64 {
+        let Self::Ours(pool, outgoing) = self else {
+            return 0;
+        };
+        let mut source = Endless { outgoing, deadline };
+        let sent = pool.send_all(&mut source, WINDOW).await;
+        sent.expect("the server is there").messages
+    }
+
     async fn send(&self) {
         match self {
             Self::Ours(pool, outgoing) => {
@@ -291,6 +321,24 @@ impl Client {
                     .expect("the server takes everything");
             }
         }
+    }
+}
+
+/// The same message until the time is over.
+struct Endless<'a> {
+    outgoing: &'a Outgoing,
+    deadline: Instant,
+}
+
+impl Source for Endless<'_> {
+    fn next(&mut self, room: usize) -> BoxFuture<'_, Vec<Outgoing>> {
+        let over = Instant::now() >= self.deadline;
+        let room = if over { 0 } else { room };
+        ready(vec![self.outgoing.clone(); room]).boxed()
+    }
+
+    fn ended(&mut self, _: u64, outcome: Result<Receipt, SendError>) {
+        outcome.expect("the server takes everything");
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use postrider_smtp::TlsMode;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::{
@@ -154,6 +155,10 @@ async fn converse(
         match stream.read(&mut octets).await {
             Ok(n) if n > 0 => said = peer.hear(&octets[..n]),
             _ => return None,
+        }
+        // The rest of a flight, which TLS gives in records.
+        while let Some(Ok(n @ 1..)) = stream.read(&mut octets).now_or_never() {
+            said.extend(peer.hear(&octets[..n]));
         }
     }
 }
