@@ -282,6 +282,11 @@ pub(crate) fn write_private(path: &Path, text: impl AsRef<[u8]>) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
+/// A file's text; octets that are no UTF-8 are replaced.
+pub(crate) fn read_to_string(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned()
+}
+
 /// Parses a message with Python's `email` package: subject, addresses, text and the SHA-256
 /// of each attachment.
 pub(crate) fn parse_with_python(message: &Path) -> Option<Value> {

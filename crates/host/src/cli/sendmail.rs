@@ -9,12 +9,14 @@ use std::process::ExitCode;
 
 use clap::Args;
 use postrider_config::QueueSettings;
+use postrider_delivery::Flush;
 use postrider_spool::{Filter, Select, StateKind};
 
 use super::output::{Output, complain};
 use crate::app::{App, AppSettings, queue};
+use crate::control::Client;
 use crate::failure::{Failure, exit};
-use crate::sendmail::client::submit;
+use crate::sendmail::client::{Manner, submit};
 use crate::sendmail::gather::Gathered;
 use crate::sendmail::options::{Options, Task};
 use crate::sendmail::{mailq, smtp, unique};
@@ -44,6 +46,7 @@ Usage: postrider sendmail [OPTIONS] [--] [RECIPIENT]...
   -bs               SMTP on standard input and output
   -bp               list the queue, as mailq does
   -q                try what waits now
+  -odi              where no daemon runs, deliver before it ends
   --account NAME    the account to send through
   --config FILE     the configuration (also -C)
 
@@ -115,6 +118,10 @@ async fn carry_out(
     if let Some(file) = options.config.take() {
         settings.config = Some(file);
     }
+    let manner = Manner {
+        alone,
+        deliver: options.deliver,
+    };
     match options.task {
         Task::Help => {
             output.line(USAGE);
@@ -122,12 +129,12 @@ async fn carry_out(
         }
         Task::Nothing => Ok(()),
         Task::List => mailq::list(&App::open(&settings)?, output).await,
-        Task::Flush => flush(&App::open(&settings)?).await,
+        Task::Flush => flush(&settings, alone).await,
         Task::Smtp => {
             let max_message = QueueSettings::default().max_message_octets;
             let streams = standard_streams().map_err(|problem| interrupted(&problem))?;
             let account = options.account;
-            smtp::speak(streams, settings, alone, account, max_message)
+            smtp::speak(streams, settings, manner, account, max_message)
                 .await
                 .map_err(|problem| interrupted(&problem))
         }
@@ -141,23 +148,34 @@ async fn carry_out(
                 .map_err(|_| Failure::new("internal", "reading the message was interrupted"))??;
             let mut request = crate::sendmail::plan::Request::from(options);
             request.key = Some(unique()?);
-            submit(&settings, alone, &request, &message).await.map(drop)
+            submit(&settings, manner, &request, &message)
+                .await
+                .map(drop)
         }
     }
 }
 
-/// Makes what was put off due now. A daemon sees that and sends it.
-async fn flush(app: &App) -> Result<(), Failure> {
-    let store = &app.queue().await?.store;
-    let deferred = Filter {
-        state: Some(StateKind::Deferred),
-        ..Filter::default()
+/// Tries now what was put off: the daemon does, and is not waited for; else this process.
+async fn flush(settings: &AppSettings, alone: bool) -> Result<(), Failure> {
+    let has_daemon = !alone && Client::find(settings).await.is_some();
+    let app = App::open(settings)?;
+    let flushed = if has_daemon {
+        let deferred = Filter {
+            state: Some(StateKind::Deferred),
+            ..Filter::default()
+        };
+        let store = &app.queue().await?.store;
+        let again = store.retry(Select::Matching(deferred), app.clock().now());
+        again.await.map(drop)
+    } else {
+        let all = Flush {
+            account: None,
+            now: true,
+        };
+        app.delivery().await?.flush(all).await.map(drop)
     };
-    let again = store.retry(Select::Matching(deferred), app.clock().now());
-    again
-        .await
-        .map(drop)
-        .map_err(|error| queue::failure(&error))
+    app.close().await;
+    flushed.map_err(|error| queue::failure(&error))
 }
 
 /// Standard input and output as one stream.
@@ -176,18 +194,18 @@ fn interrupted(problem: &io::Error) -> Failure {
 
 /// What programs show or log is one line.
 fn in_one_line(failure: &Failure) -> String {
-    let mut line = String::from("sendmail: ");
-    if let Some(account) = &failure.account {
-        line += &format!("account \"{account}\": ");
-    }
-    line += &failure.message;
-    if let Some(at) = &failure.at {
-        line += &format!(" ({at})");
-    }
-    if let Some(remedy) = &failure.remedy {
-        line += &format!("; try: {remedy}");
-    }
-    line.replace(|c: char| c.is_control(), " ")
+    let account = failure.account.as_ref();
+    let parts = [
+        account.map(|account| format!("account \"{account}\": ")),
+        Some(failure.message.clone()),
+        failure.at.as_ref().map(|at| format!(" ({at})")),
+        failure
+            .remedy
+            .as_ref()
+            .map(|remedy| format!("; try: {remedy}")),
+    ];
+    let line: String = parts.into_iter().flatten().collect();
+    format!("sendmail: {line}").replace(|c: char| c.is_control(), " ")
 }
 
 /// As `sysexits.h` has it for a mail program.

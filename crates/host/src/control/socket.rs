@@ -165,14 +165,22 @@ impl Purpose {
 
     /// The directory, made if it is not there, and writable to nobody else.
     fn prepare(self, directory: &Path) -> Result<(), Failure> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(self.directory_mode)
-            .create(directory)
-            .map_err(|problem| {
-                let why = format!("its directory cannot be made: {problem}");
-                self.unusable(directory, &why)
-            })?;
+        let made = || {
+            if directory.exists() {
+                return Ok(());
+            }
+            DirBuilder::new()
+                .recursive(true)
+                .mode(self.directory_mode)
+                .create(directory)?;
+            // Others may go through it, whatever the process's own umask keeps from them.
+            let mode = fs::Permissions::from_mode(self.directory_mode);
+            fs::set_permissions(directory, mode)
+        };
+        made().map_err(|problem| {
+            let why = format!("its directory cannot be made: {problem}");
+            self.unusable(directory, &why)
+        })?;
         let found = fs::metadata(directory)
             .map_err(|problem| self.unusable(directory, &format!("its directory: {problem}")))?;
         let own = geteuid().as_raw();
@@ -239,10 +247,10 @@ fn make(path: &Path, mode: u32) -> io::Result<UnixListener> {
         Err(problem) if problem.kind() != io::ErrorKind::NotFound => return Err(problem),
         _ => DirBuilder::new().mode(0o700).create(&workshop)?,
     }
-    let made = workshop.join("s");
-    let listener = UnixListener::bind(&made)?;
-    fs::set_permissions(&made, fs::Permissions::from_mode(mode))?;
-    fs::rename(&made, path)?;
+    let inside = workshop.join("s");
+    let listener = UnixListener::bind(&inside)?;
+    fs::set_permissions(&inside, fs::Permissions::from_mode(mode))?;
+    fs::rename(&inside, path)?;
     fs::remove_dir(&workshop)?;
     Ok(listener)
 }

@@ -16,6 +16,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Request as HttpRequest, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use postrider_config::{self as config, Surroundings};
+use postrider_delivery::Flush;
 use rustix::process::geteuid;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
@@ -26,7 +27,7 @@ use super::door::{Hello, PATH};
 use super::gather::{Gathered, too_large};
 use super::peer::Peer;
 use super::plan::Request;
-use crate::app::{App, AppSettings, Queued};
+use crate::app::{App, AppSettings, Queued, queue};
 use crate::control::{API, Client, Refusal, socket_path};
 use crate::failure::Failure;
 
@@ -52,6 +53,15 @@ const PAUSES: [Duration; 7] = [
     Duration::from_millis(3200),
 ];
 
+/// How a message is handed in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    /// Past any daemon.
+    pub(crate) alone: bool,
+    /// Where no daemon delivers it, this process does.
+    pub(crate) deliver: bool,
+}
+
 /// Where a message is handed in.
 pub(crate) enum Way {
     /// At a daemon's socket.
@@ -74,13 +84,13 @@ enum Trouble {
 /// It is not queued; or, where that is what the failure says, nobody knows.
 pub(crate) async fn submit(
     settings: &AppSettings,
-    alone: bool,
+    manner: Manner,
     request: &Request,
     message: &Gathered,
 ) -> Result<Queued, Failure> {
     let mut pauses = PAUSES.iter();
     loop {
-        let trouble = match Way::find(settings, alone).await? {
+        let trouble = match Way::find(settings, manner.alone).await? {
             Way::Daemon(socket) => match hand_over(&socket, request, message).await {
                 Ok(queued) => return Ok(queued),
                 Err(Trouble::Lasting(failure)) => return Err(*failure),
@@ -90,6 +100,9 @@ pub(crate) async fn submit(
                 let octets = message.octets();
                 let octets = octets.map_err(|problem| unreadable(&problem));
                 let queued = accept(&app, request, &Peer::own(), octets).await;
+                if let Ok(queued) = &queued {
+                    follow(&app, queued, manner.deliver).await;
+                }
                 app.close().await;
                 return queued;
             }
@@ -105,6 +118,32 @@ pub(crate) async fn submit(
                 .retryable());
             }
         }
+    }
+}
+
+/// Delivers what was queued past the daemon, or says that somebody has to. It is safe in any case.
+async fn follow(app: &App, queued: &Queued, deliver: bool) {
+    if !deliver {
+        tracing::warn!(
+            id = queued.id,
+            "queued, and no daemon delivers it: start `postrider serve`, or run `postrider queue flush`"
+        );
+        return;
+    }
+    let flushed = async {
+        let delivery = app.delivery().await?;
+        let account = Some(queued.account.clone());
+        let flush = Flush {
+            account,
+            now: false,
+        };
+        delivery
+            .flush(flush)
+            .await
+            .map_err(|error| queue::failure(&error))
+    };
+    if let Err(failure) = flushed.await {
+        tracing::warn!(id = queued.id, "it stays in the queue: {}", failure.message);
     }
 }
 

@@ -81,14 +81,13 @@ impl Field {
                 // Some text must stand before it on its line, or nothing is won.
                 let text = rest.iter().position(|octet| !is_blank(octet));
                 let blank = rest[..=MAX_LINE_OCTETS].iter().rposition(is_blank);
-                let later =
-                    match blank.filter(|&at| at > text.unwrap_or(0).max(self.name.len() + 1)) {
-                        Some(blank) => rest.split_off(blank),
-                        None => {
-                            let later = rest.split_off(room_for_whole_characters(&rest));
-                            [b" ", &later[..]].concat()
-                        }
-                    };
+                let blank = blank.filter(|&at| at > text.unwrap_or(0).max(self.name.len() + 1));
+                let later = if let Some(blank) = blank {
+                    rest.split_off(blank)
+                } else {
+                    let later = rest.split_off(room_for_whole_characters(&rest));
+                    [b" ", &later[..]].concat()
+                };
                 out.extend_from_slice(rest.trim_ascii_end());
                 out.extend_from_slice(b"\r\n");
                 rest = later;

@@ -48,6 +48,8 @@ pub(crate) struct Options {
     pub(crate) ret: Option<String>,
     /// `-V`: an identifier that comes back.
     pub(crate) envelope_id: Option<String>,
+    /// `-odi`: where no daemon delivers, this process does before it ends.
+    pub(crate) deliver: bool,
     /// `--account`.
     pub(crate) account: Option<String>,
     /// `-C`, `--config`.
@@ -72,6 +74,7 @@ impl Options {
             notify: None,
             ret: None,
             envelope_id: None,
+            deliver: false,
             account: None,
             config: None,
             recipients: Vec::new(),
@@ -186,7 +189,8 @@ impl Options {
             'V' => self.envelope_id = owned(),
             'b' => self.mode(value)?,
             'o' if value == "i" || value == "itrue" => self.dot_ends = false,
-            'O' if is_ignore_dots(value) => self.dot_ends = false,
+            'o' if value == "di" => self.deliver = true,
+            'O' => self.named(value),
             'B' if !["7BIT", "8BITMIME"].contains(&value.to_ascii_uppercase().as_str()) => {
                 return Err(wrong("-B is followed by 7BIT or 8BITMIME"));
             }
@@ -198,6 +202,17 @@ impl Options {
             _ => {}
         }
         Ok(())
+    }
+
+    /// `-O IgnoreDots=true`, as sendmail spells `-i`; others have no meaning here.
+    fn named(&mut self, option: &str) {
+        let (name, value) = option.split_once('=').unwrap_or((option, "true"));
+        let (name, value) = (name.trim(), value.trim());
+        if name.eq_ignore_ascii_case("IgnoreDots") {
+            self.dot_ends &= !value.starts_with(['t', 'T', 'y', 'Y', '1']);
+        } else if name.eq_ignore_ascii_case("DeliveryMode") {
+            self.deliver = value.starts_with('i');
+        }
     }
 
     fn mode(&mut self, mode: &str) -> Result<(), Failure> {
@@ -252,22 +267,13 @@ impl Options {
     }
 }
 
-/// `-O IgnoreDots=true`, as sendmail spells `-i`.
-fn is_ignore_dots(option: &str) -> bool {
-    let Some((name, value)) = option.split_once('=') else {
-        return option.eq_ignore_ascii_case("IgnoreDots");
-    };
-    name.trim().eq_ignore_ascii_case("IgnoreDots")
-        && ["true", "t", "yes", "y", "1"].contains(&value.trim().to_ascii_lowercase().as_str())
-}
-
 fn is_sendmails(file: &Path) -> bool {
     file.extension().is_some_and(|extension| extension == "cf")
 }
 
 fn text(argument: &OsStr) -> Result<&str, Failure> {
     argument.to_str().ok_or_else(|| {
-        wrong(format!("an argument is not UTF-8: {argument:?}")).with_remedy("convert it")
+        wrong(format!("an argument is not UTF-8: {}", argument.display())).with_remedy("convert it")
     })
 }
 
@@ -406,6 +412,19 @@ mod tests {
             let failure = parse(line).unwrap_err();
             assert!(failure.to_string().contains(words), "{line}: {failure}");
             assert_eq!(failure.exit_code(), 64);
+        }
+    }
+
+    #[test]
+    fn delivery_is_waited_for_where_that_is_asked_for() {
+        for (line, expected) in [
+            ("a@b", false),
+            ("-odi a@b", true),
+            ("-O DeliveryMode=i a@b", true),
+            ("-odb a@b", false),
+            ("-odq a@b", false),
+        ] {
+            assert_eq!(parse(line).unwrap().deliver, expected, "{line}");
         }
     }
 

@@ -130,15 +130,13 @@ pub(super) fn rewrite(header: &mut Header, account: &Account, host: &str) {
 
 /// The name that stands with one address, as it is written: before `<`, or in a comment behind.
 fn display_name(from: &str) -> Option<String> {
-    let name = match from.split_once('<') {
-        Some((name, _)) => name.trim(),
-        None => {
-            let (_, comment) = from.split_once('(')?;
-            let comment = comment.strip_suffix(')')?.trim();
-            let is_plain = !comment.contains(['(', ')', '"', '\\']) && !comment.is_empty();
-            return is_plain.then(|| quoted(comment));
-        }
+    let Some((name, _)) = from.split_once('<') else {
+        let (_, comment) = from.split_once('(')?;
+        let comment = comment.strip_suffix(')')?.trim();
+        let is_plain = !comment.contains(['(', ')', '"', '\\']) && !comment.is_empty();
+        return is_plain.then(|| quoted(comment));
     };
+    let name = name.trim();
     let quoted_string = name
         .strip_prefix('"')
         .and_then(|name| name.strip_suffix('"'));

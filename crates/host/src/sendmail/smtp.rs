@@ -9,7 +9,7 @@ use postrider_smtp::server::{
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::accept::unique;
-use super::client::submit;
+use super::client::{Manner, submit};
 use super::gather::Gathered;
 use super::plan::Request;
 use crate::app::AppSettings;
@@ -22,7 +22,7 @@ use crate::failure::{Failure, exit};
 pub(crate) async fn speak(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     settings: AppSettings,
-    alone: bool,
+    manner: Manner,
     account: Option<String>,
     max_message: usize,
 ) -> io::Result<()> {
@@ -32,7 +32,7 @@ pub(crate) async fn speak(
     };
     let counter = Counter {
         settings,
-        alone,
+        manner,
         account,
         max_message,
     };
@@ -42,7 +42,7 @@ pub(crate) async fn speak(
 
 struct Counter {
     settings: AppSettings,
-    alone: bool,
+    manner: Manner,
     account: Option<String>,
     max_message: usize,
 }
@@ -92,7 +92,7 @@ impl Handler for Counter {
         let queued = async {
             let request = self.request(&submission)?;
             let message = Gathered::Memory(submission.octets.into());
-            submit(&self.settings, self.alone, &request, &message).await
+            submit(&self.settings, self.manner, &request, &message).await
         };
         match queued.await {
             Ok(queued) => ServerReply::new(250, format!("2.0.0 queued as {}", queued.id)),

@@ -1,10 +1,11 @@
 //! Queued mail as it is shown: the same for people and for programs.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use postrider_spool::{self as spool, AccountStats, StateKind};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Moment;
 
@@ -21,7 +22,7 @@ pub(crate) struct Listed {
     /// The `Message-ID`.
     pub message_id: String,
     /// How many recipients are in each state.
-    pub states: BTreeMap<&'static str, u64>,
+    pub states: BTreeMap<Cow<'static, str>, u64>,
     /// The first recipient that is not done, or the first.
     pub recipient: String,
     /// Why that one stands where it stands.
@@ -57,8 +58,24 @@ pub(crate) struct Shown {
     /// The key it was queued under.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
+    /// The notifications asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dsn: Option<Dsn>,
     /// Each recipient.
     pub recipients: Vec<Recipient>,
+}
+
+/// Delivery status notifications (RFC 3461).
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Dsn {
+    /// `success`, `failure`, `delay`; none is never.
+    pub notify: Vec<&'static str>,
+    /// `full` or `headers`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ret: Option<&'static str>,
+    /// What comes back in each notice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub envid: Option<String>,
 }
 
 /// A recipient of a queued message.
@@ -81,7 +98,7 @@ pub(crate) struct Recipient {
 }
 
 /// How much is where.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Stats {
     /// Messages, those that are done included.
     pub messages: u64,
@@ -94,19 +111,22 @@ pub(crate) struct Stats {
 }
 
 /// One account's part of the queue.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Account {
     /// Recipients in each state.
-    pub states: BTreeMap<&'static str, u64>,
+    pub states: BTreeMap<Cow<'static, str>, u64>,
     /// When the oldest message was queued that is not done.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<Moment>,
     /// Nothing of it is sent before then.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_until: Option<Moment>,
     /// Why not.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_why: Option<String>,
+    /// When a server last took one of its messages from this process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_delivered: Option<Moment>,
     /// Messages of the last minute.
     pub messages_in_minute: u64,
     /// Recipients of the last 24 hours.
@@ -141,7 +161,27 @@ impl From<spool::Shown> for Shown {
             listed: shown.listed.into(),
             send_at: shown.send_at.map(moment),
             idempotency_key: shown.idempotency_key,
+            dsn: shown.dsn.map(Dsn::from),
             recipients,
+        }
+    }
+}
+
+impl From<spool::Dsn> for Dsn {
+    fn from(dsn: spool::Dsn) -> Self {
+        let events = [
+            (dsn.on_success, "success"),
+            (dsn.on_failure, "failure"),
+            (dsn.on_delay, "delay"),
+        ];
+        let asked = events.into_iter().filter(|(is_asked, _)| *is_asked);
+        Self {
+            notify: asked.map(|(_, name)| name).collect(),
+            ret: dsn.ret.map(|ret| match ret {
+                spool::Return::Full => "full",
+                spool::Return::Headers => "headers",
+            }),
+            envid: dsn.envid,
         }
     }
 }
@@ -164,7 +204,11 @@ impl From<spool::ShownRecipient> for Recipient {
 
 impl Account {
     /// What is counted, with what holds the account back.
-    pub(super) fn new(stats: &AccountStats, state: spool::AccountState) -> Self {
+    pub(super) fn new(
+        stats: &AccountStats,
+        state: spool::AccountState,
+        last_delivered: Option<Moment>,
+    ) -> Self {
         let (until, why) = match state.back_off {
             Some(back) => (Some(moment(back.until)), Some(back.why)),
             None => (None, None),
@@ -174,16 +218,30 @@ impl Account {
             oldest: stats.oldest.map(moment),
             paused_until: until,
             paused_why: why,
+            last_delivered,
             messages_in_minute: state.in_minute,
             recipients_in_day: state.recipients_in_day,
         }
     }
 }
 
-fn by_name(states: &BTreeMap<StateKind, u64>) -> BTreeMap<&'static str, u64> {
+impl Account {
+    /// How many recipients are in this state.
+    pub(crate) fn count(&self, state: StateKind) -> u64 {
+        self.states.get(state.name()).copied().unwrap_or(0)
+    }
+
+    /// How many wait for their turn.
+    pub(crate) fn waiting(&self) -> u64 {
+        let kinds = [StateKind::Queued, StateKind::Sending, StateKind::Deferred];
+        kinds.into_iter().map(|kind| self.count(kind)).sum()
+    }
+}
+
+fn by_name(states: &BTreeMap<StateKind, u64>) -> BTreeMap<Cow<'static, str>, u64> {
     states
         .iter()
-        .map(|(kind, count)| (kind.name(), *count))
+        .map(|(kind, count)| (Cow::Borrowed(kind.name()), *count))
         .collect()
 }
 
