@@ -22,8 +22,10 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use postrider_auth::{CallOutcome, Tally};
+use postrider_spool::StateKind;
 
-use crate::app::SendOutcome;
+use crate::app::queue::report::Stats;
+use crate::app::{Moment, SendOutcome};
 use crate::control::Status;
 use crate::failure::Failure;
 use crate::lua::Usage;
@@ -66,6 +68,11 @@ fn word(ok: bool) -> &'static str {
 struct SendLabels {
     account: String,
     verdict: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AccountLabel {
+    account: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -266,11 +273,18 @@ impl Metrics {
     }
 
     /// All of it as `OpenMetrics` text, with how the daemon stands at this moment.
-    pub(crate) fn render(&self, status: &Status, accounts: &BTreeMap<String, usize>) -> String {
+    pub(crate) fn render(
+        &self,
+        status: &Status,
+        accounts: &BTreeMap<String, usize>,
+        queue: &Stats,
+    ) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = encode_registry(&mut text, &self.0.registry);
-        let _ = encode_registry(&mut text, &self.at_this_moment(status, accounts));
+        let mut now = self.at_this_moment(status, accounts);
+        self.what_waits(&mut now, queue);
+        let _ = encode_registry(&mut text, &now);
         let _ = encode_eof(&mut text);
         text
     }
@@ -325,6 +339,59 @@ impl Metrics {
         }
         script_usage(&mut registry, &self.0.scripts);
         registry
+    }
+}
+
+impl Metrics {
+    /// Mail by account and state, and how long the oldest of it has waited.
+    fn what_waits(&self, registry: &mut Registry, queue: &Stats) {
+        let recipients = Family::<QueueLabels, Gauge<f64, AtomicU64>>::default();
+        let oldest = Family::<AccountLabel, Gauge<f64, AtomicU64>>::default();
+        let paused = Family::<AccountLabel, Gauge<f64, AtomicU64>>::default();
+        for (account, waits) in &queue.accounts {
+            let account = self.0.accounts.bounded(account);
+            for kind in StateKind::ALL {
+                let labels = QueueLabels {
+                    account: account.clone(),
+                    state: kind.name(),
+                };
+                recipients
+                    .get_or_create(&labels)
+                    .set(count(waits.count(kind)));
+            }
+            let label = AccountLabel { account };
+            let since_1970 = |at: Moment| at.0.duration_since(UNIX_EPOCH).unwrap_or_default();
+            if let Some(at) = waits.oldest {
+                oldest
+                    .get_or_create(&label)
+                    .set(since_1970(at).as_secs_f64());
+            }
+            let is_paused = waits.paused_until.is_some();
+            paused
+                .get_or_create(&label)
+                .set(f64::from(u8::from(is_paused)));
+        }
+        registry.register(
+            "queue_recipients",
+            "Recipients of queued messages by where they stand",
+            recipients,
+        );
+        registry.register_with_unit(
+            "queue_oldest_timestamp",
+            "When the oldest message was queued that waits, since 1970",
+            Unit::Seconds,
+            oldest,
+        );
+        registry.register(
+            "queue_paused",
+            "Whether nothing of an account's queue is sent for a while",
+            paused,
+        );
+        registry.register(
+            "queue_bytes",
+            "What the queue takes on the disk",
+            gauge(count(queue.on_disk)),
+        );
     }
 }
 
@@ -398,6 +465,7 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::queue::report::Account;
     use crate::app::Moment;
     use crate::control::ScheduleCounts;
 
@@ -425,7 +493,16 @@ mod tests {
             accounts: Vec::new(),
             schedules: ScheduleCounts::default(),
         };
-        metrics.render(&status, &[("fresh".to_owned(), 1)].into())
+        metrics.queued("a", "delivered");
+        let waits = Account {
+            oldest: Some(Moment(UNIX_EPOCH)),
+            ..Account::default()
+        };
+        let queue = Stats {
+            accounts: [("a".to_owned(), waits)].into(),
+            ..Stats::default()
+        };
+        metrics.render(&status, &[("fresh".to_owned(), 1)].into(), &queue)
     }
 
     /// Its samples' names and labels, as `name{label,label}`.

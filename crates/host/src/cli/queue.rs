@@ -390,20 +390,20 @@ async fn stats(app: &App, output: &Output) -> Result<ExitCode, Failure> {
     let now = SystemTime::now();
     let rows: Vec<Vec<String>> = (stats.accounts.iter())
         .map(|(name, account)| {
-            let count = |state| account.states.get(state).copied().unwrap_or(0).to_string();
+            let count = |state| account.count(state).to_string();
             let paused = match (&account.paused_why, account.paused_until) {
                 (Some(why), Some(until)) => format!("until {}: {why}", when::relative(until, now)),
                 _ => String::new(),
             };
             vec![
                 name.clone(),
-                count("queued"),
-                count("sending"),
-                count("deferred"),
-                count("held"),
-                count("unknown"),
-                count("failed"),
-                count("delivered"),
+                count(StateKind::Queued),
+                count(StateKind::Sending),
+                count(StateKind::Deferred),
+                count(StateKind::Held),
+                count(StateKind::Unknown),
+                count(StateKind::Failed),
+                count(StateKind::Delivered),
                 account
                     .oldest
                     .map_or_else(String::new, |at| when::relative(at, now)),

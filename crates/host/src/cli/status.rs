@@ -5,11 +5,13 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use clap::Args;
+use postrider_spool::StateKind;
 use serde_json::json;
 
 use super::output::Output;
 use crate::app::AppSettings;
-use crate::control::{Client, LastReload, Standing, Status, Trouble, socket_path};
+use crate::app::queue::report::Account;
+use crate::control::{Client, LastReload, QueueStanding, Standing, Status, Trouble, socket_path};
 use crate::failure::{Failure, exit};
 use crate::state;
 use crate::when;
@@ -101,6 +103,7 @@ fn show(standing: &Standing, output: &Output) {
         status,
         tokens,
         next_runs,
+        queue,
     } = standing;
     let now = SystemTime::now();
     let lived = now.duration_since(status.started_at.0).unwrap_or_default();
@@ -127,6 +130,7 @@ fn show(standing: &Standing, output: &Output) {
         output.line(format!("restart      needed: {key} has changed"));
     }
     output.line(format!("accounts     {}", accounts(status, tokens)));
+    show_queue(queue, now, output);
     output.line(format!("schedules    {}", schedules(status)));
     for (run, label) in next_runs.iter().zip(["next", "", "", "", ""]) {
         output.line(format!(
@@ -144,6 +148,54 @@ fn show(standing: &Standing, output: &Output) {
         if let Some(remedy) = &account.remedy {
             output.line(format!("  try: {remedy}"));
         }
+    }
+}
+
+/// Whether mail flows, what waits, and what a person has to look at.
+fn show_queue(queue: &QueueStanding, now: SystemTime, output: &Output) {
+    if let Some(problem) = &queue.problem {
+        let bad = output.bad("cannot be read");
+        output.line(format!("mail         the queue {bad}: {}", problem.message));
+        return;
+    }
+    let accounts = &queue.stats.accounts;
+    let sum = |count: fn(&Account) -> u64| accounts.values().map(count).sum::<u64>();
+    let mut parts = Vec::new();
+    match sum(Account::waiting) {
+        0 => parts.push("nothing waits".to_owned()),
+        waiting => {
+            let oldest = accounts.values().filter_map(|account| account.oldest).min();
+            let since = oldest.map_or_else(String::new, |at| when::relative(at, now));
+            parts.push(format!("{waiting} wait, the oldest queued {since}"));
+        }
+    }
+    let held = sum(|account| account.count(StateKind::Held));
+    let unknown = sum(|account| account.count(StateKind::Unknown));
+    for (count, what) in [(held, "held"), (unknown, "unknown")] {
+        if count > 0 {
+            parts.push(output.bad(&format!("{count} {what}")));
+        }
+    }
+    let last = accounts
+        .values()
+        .filter_map(|account| account.last_delivered)
+        .max();
+    if let Some(last) = last {
+        parts.push(format!("last delivered {}", when::relative(last, now)));
+    }
+    output.line(format!("mail         {}", parts.join(", ")));
+    for (name, account) in accounts {
+        if let (Some(until), Some(why)) = (account.paused_until, &account.paused_why) {
+            let waiting = account.waiting();
+            let until = when::relative(until, now);
+            let paused = output.bad("paused");
+            output.line(format!(
+                "             {name}: {paused} until {until}, {waiting} wait: {why}"
+            ));
+        }
+    }
+    if held + unknown > 0 {
+        output.line("             `postrider queue list` shows them".to_owned());
     }
 }
 

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::app::Moment;
+use crate::app::queue::report::Stats;
 use crate::failure::Failure;
 
 pub(crate) use client::{Client, Trouble, socket_path};
@@ -65,6 +66,20 @@ pub(crate) struct Standing {
     /// The schedules that run next, the soonest first.
     #[serde(default)]
     pub(crate) next_runs: Vec<NextRun>,
+    /// Mail that waits, or why nobody knows.
+    #[serde(default)]
+    pub(crate) queue: QueueStanding,
+}
+
+/// How the queue stands.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct QueueStanding {
+    /// How much is where.
+    #[serde(flatten)]
+    pub(crate) stats: Stats,
+    /// Why it cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) problem: Option<Box<Failure>>,
 }
 
 /// A schedule, and when it runs next.

@@ -20,7 +20,10 @@ use serde_json::json;
 use super::message::{self, MessageRequest};
 use super::schedules::{self, ScheduleStatus, Switch};
 use super::work::{self, CheckRequest, RotateRequest};
-use super::{API, AccountStatus, Daemon, Hello, NextRun, Refusal, Standing, canonical};
+use super::{
+    API, AccountStatus, Daemon, Hello, NextRun, QueueStanding, Refusal, Standing, canonical,
+};
+use crate::app::queue::report::Stats;
 use crate::failure::{Failure, exit};
 use crate::sendmail::door;
 
@@ -130,7 +133,11 @@ async fn hello(State(daemon): Host) -> Json<Hello> {
 
 async fn standing(State(daemon): Host) -> Json<Standing> {
     let app = daemon.app();
-    let (tokens, missing) = tokio::join!(work::tokens_by_state(&app), work::missing_secrets(&app));
+    let (tokens, missing, queue) = tokio::join!(
+        work::tokens_by_state(&app),
+        work::missing_secrets(&app),
+        app.queue_stats()
+    );
     let mut status = daemon.status();
     for account in &mut status.accounts {
         let secret = missing.get(&account.name);
@@ -142,6 +149,16 @@ async fn standing(State(daemon): Host) -> Json<Standing> {
         status,
         tokens,
         next_runs: next_runs(schedules::list(app.scheduler())),
+        queue: match queue {
+            Ok(stats) => QueueStanding {
+                stats,
+                problem: None,
+            },
+            Err(failure) => QueueStanding {
+                stats: Stats::default(),
+                problem: Some(Box::new(failure)),
+            },
+        },
     })
 }
 

@@ -22,6 +22,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use super::Metrics;
+use crate::app::queue::report::Stats;
 use crate::control::Daemon;
 use crate::control::http::{self, Door};
 use crate::control::work;
@@ -29,6 +30,9 @@ use crate::control::work;
 /// How old what is shown of accounts may be: whoever is on the machine may ask again and again, and
 /// each look reads as many files as there are accounts.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// The same of what waits: it is counted message by message.
+const COUNTED: Duration = Duration::from_secs(10);
 
 /// How long the scheduler may take to give a sign of life.
 const PULSE: Duration = Duration::from_secs(5);
@@ -73,6 +77,8 @@ struct Shown {
     metrics: Metrics,
     /// How many accounts there are in each state, when that was last looked up.
     accounts: Mutex<Option<(Instant, BTreeMap<String, usize>)>>,
+    /// What waits, when that was last looked up.
+    queue: Mutex<Option<(Instant, Stats)>>,
 }
 
 impl Shown {
@@ -81,7 +87,21 @@ impl Shown {
             daemon,
             metrics,
             accounts: Mutex::default(),
+            queue: Mutex::default(),
         }
+    }
+
+    /// What waits, a few moments ago at most; nothing where the queue cannot be read.
+    async fn queue(&self) -> Stats {
+        let mut known = self.queue.lock().await;
+        if let Some((at, stats)) = &*known
+            && at.elapsed() < COUNTED
+        {
+            return stats.clone();
+        }
+        let stats = self.daemon.app().queue_stats().await.unwrap_or_default();
+        *known = Some((Instant::now(), stats.clone()));
+        stats
     }
 
     /// How many accounts there are in each state of their credential, a moment ago at most. One
@@ -147,8 +167,9 @@ fn is_own_name(headers: &HeaderMap) -> bool {
 }
 
 async fn scrape(State(shown): Host) -> Response {
-    let accounts = shown.accounts().await;
-    let text = shown.metrics.render(&shown.daemon.status(), &accounts);
+    let (accounts, queue) = tokio::join!(shown.accounts(), shown.queue());
+    let status = shown.daemon.status();
+    let text = shown.metrics.render(&status, &accounts, &queue);
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
 }
 

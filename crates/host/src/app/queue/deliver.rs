@@ -108,6 +108,11 @@ impl Sink for Herald {
                 tracing::warn!(account, id, message_id, recipient, attempts, why, "{state}");
             }
         }
+        if kind == StateKind::Delivered
+            && let Some(lasting) = self.lasting.upgrade()
+        {
+            lasting.queue.note_delivery(account, transition.at);
+        }
         if kind == StateKind::Failed {
             self.post(event, &payload);
         }

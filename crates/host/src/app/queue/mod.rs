@@ -6,9 +6,9 @@ mod pace;
 pub(crate) mod report;
 mod ways;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use jiff::Timestamp;
 use postrider_config::{self as config, QueueSettings};
@@ -80,7 +80,8 @@ impl App {
         for (name, account) in &stats.accounts {
             let state = store.account_state(name, self.clock().now()).await;
             let state = state.map_err(|error| failure(&error))?;
-            accounts.insert(name.clone(), report::Account::new(account, state));
+            let last = self.0.lasting.queue.last_delivered(name);
+            accounts.insert(name.clone(), report::Account::new(account, state, last));
         }
         Ok(report::Stats {
             messages: stats.messages,
@@ -96,6 +97,8 @@ pub(super) struct Desk {
     opened: OnceCell<Queue>,
     /// This process among those that send in the queue's pace, from its first message on.
     holder: Mutex<Option<Holder>>,
+    /// When mail of each account was last delivered here.
+    delivered: std::sync::Mutex<HashMap<String, Timestamp>>,
     settings: QueueSettings,
     /// `--state-dir`; a sandbox leaves nothing behind, and has none.
     place: Option<Option<PathBuf>>,
@@ -116,6 +119,7 @@ impl Desk {
         Self {
             opened: OnceCell::new(),
             holder: Mutex::default(),
+            delivered: std::sync::Mutex::default(),
             settings,
             place,
             clock,
@@ -137,6 +141,23 @@ impl Desk {
         let message = "only a script knows this account, and whoever delivers later has to know it";
         Err(Failure::new("queue.account", message)
             .with_remedy("put the account into postrider.toml, or send without wait = \"queued\""))
+    }
+
+    /// Mail of this account was delivered.
+    fn note_delivery(&self, account: &str, at: Timestamp) {
+        let mut delivered = self
+            .delivered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        delivered.insert(account.to_owned(), at);
+    }
+
+    fn last_delivered(&self, account: &str) -> Option<Moment> {
+        let delivered = self
+            .delivered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        delivered.get(account).map(|at| Moment((*at).into()))
     }
 
     /// Keeps a message; it is safe when this returns.
