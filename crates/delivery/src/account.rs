@@ -1,7 +1,7 @@
 //! What a run knows of one account.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -17,6 +17,8 @@ pub(crate) struct Account {
     pub(crate) name: String,
     /// There is more to send than the sessions there are can take.
     pub(crate) more: Notify,
+    /// Sessions that run, or are about to.
+    open: AtomicUsize,
     /// Messages begun so far.
     begun: AtomicU64,
     state: Mutex<State>,
@@ -71,14 +73,35 @@ impl State {
     }
 }
 
+/// One session of an account.
+pub(crate) struct Open(Arc<Account>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Account {
     pub(crate) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
             more: Notify::new(),
+            open: AtomicUsize::new(0),
             begun: AtomicU64::new(0),
             state: Mutex::default(),
         }
+    }
+
+    /// Counts a session until it is dropped.
+    pub(crate) fn open(self: &Arc<Self>) -> Open {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Open(Arc::clone(self))
+    }
+
+    /// Whether another session runs beside the one that asks.
+    pub(crate) fn has_others_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed) > 1
     }
 
     /// Messages begun so far.
@@ -137,14 +160,13 @@ impl Account {
     pub(crate) fn take_over(&self, back: Option<&Back>, now: Timestamp) {
         let mut state = self.state();
         state.age(now);
-        let Some(back) = back else {
-            if state.pause.take().is_some() {
-                state.throttle.resumed();
-            }
-            return;
-        };
+        let holds = back.is_some_and(|back| back.until > now);
+        if !holds && state.pause.take().is_some() {
+            state.throttle.resumed();
+        }
+        let Some(back) = back else { return };
         let (kind, why) = PauseKind::read(&back.why);
-        if back.until > now {
+        if holds {
             state.pause = Some(Pause {
                 kind,
                 until: back.until,

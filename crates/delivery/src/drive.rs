@@ -76,7 +76,10 @@ async fn place(shared: &Shared, account: &Account, at_most: u32) -> Option<Slot>
         return Some(slot);
     }
     let holder = shared.holder();
-    let slot = shared.store.slot(&account.name, holder, at_most, now).await;
+    let slot = shared
+        .store
+        .slot(&account.name, holder, at_most.max(1), now)
+        .await;
     let slot = slot.unwrap_or_else(|error| {
         shared.sink.trouble(&error);
         None

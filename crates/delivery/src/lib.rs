@@ -20,6 +20,7 @@ mod ledger;
 mod policy;
 mod report;
 mod route;
+mod seat;
 mod session;
 mod shared;
 mod sink;

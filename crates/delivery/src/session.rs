@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use postrider_smtp::{Address, Outgoing, Receipt, SendError, SendErrorKind, Source, Stage};
@@ -32,6 +33,7 @@ pub(crate) enum End {
 
 /// Runs one session to its end.
 pub(crate) async fn run(shared: &Arc<Shared>, account: &Arc<Account>, route: &dyn Route) -> End {
+    let _open = account.open();
     let mut work = Work::new(shared, account, route.limits());
     let result = tokio::select! {
         result = route.run(&mut work) => Some(result),
@@ -339,6 +341,13 @@ impl Work {
                 let away = Some(Consequence::Away).filter(|_| !closed);
                 (consequence.or(away), explain(error))
             }
+        };
+        // A server that serves other sessions at this moment is not away: it has enough of them.
+        let consequence = match consequence {
+            Some(Consequence::Away) if self.account.has_others_open() => {
+                Some(Consequence::SlowDown(Duration::ZERO))
+            }
+            other => other,
         };
         if let Some(consequence) = consequence {
             let limit = self.limits.sessions;

@@ -10,19 +10,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use futures_util::future::{AbortHandle, Aborted, BoxFuture, FutureExt as _, abortable, pending};
+use futures_util::future::{Aborted, BoxFuture, FutureExt as _, abortable, pending};
 use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
-use postrider_spool::{
-    Aged, Changes, Filter, PaceLimit, Select, SpoolError, SpoolErrorKind, StateKind,
-};
+use postrider_spool::{Aged, Changes, Filter, Select, SpoolError, SpoolErrorKind, StateKind};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
-use crate::account::{Account, Answer};
+use crate::account::Answer;
 use crate::delivery::{DeliverySettings, Flush, Flushed};
 use crate::drive::drive;
 use crate::ledger::{self, Entry};
+use crate::seat::Seat;
 use crate::shared::{Shared, Stage};
 use crate::sink::Sink;
 use crate::tally::Tally;
@@ -55,20 +54,6 @@ enum Woken {
     Resumed(String),
     /// It is waited for otherwise.
     Replaced,
-}
-
-/// An account's place at the table.
-struct Seat {
-    account: Arc<Account>,
-    running: bool,
-    /// When its next message is due.
-    due: Option<Timestamp>,
-    /// In vain before this time.
-    not_before: Option<Timestamp>,
-    /// Waits for a token beside the pause.
-    watch: Option<AbortHandle>,
-    /// What it had begun when its task was started.
-    begun: u64,
 }
 
 pub(crate) struct Supervisor {
@@ -243,14 +228,9 @@ impl Supervisor {
 
     fn seat(&mut self, account: &str) -> &mut Seat {
         let seats = &mut self.seats;
-        seats.entry(account.to_owned()).or_insert_with(|| Seat {
-            account: Arc::new(Account::new(account)),
-            running: false,
-            due: None,
-            not_before: None,
-            watch: None,
-            begun: 0,
-        })
+        seats
+            .entry(account.to_owned())
+            .or_insert_with(|| Seat::new(account))
     }
 
     /// Asks what is due when.
@@ -261,8 +241,15 @@ impl Supervisor {
             seat.due = None;
         }
         for due in dues {
-            if self.is_wanted(&due.account) {
-                self.seat(&due.account).due = Some(due.at);
+            if !self.is_wanted(&due.account) {
+                continue;
+            }
+            let known = self.seats.contains_key(&due.account);
+            self.seat(&due.account).due = Some(due.at);
+            if !known {
+                // Until when it pauses, and since when its mail grows old.
+                self.read_pause(&due.account).await;
+                self.heed_pause(&due.account);
             }
         }
         Ok(())
@@ -273,12 +260,10 @@ impl Supervisor {
         if self.gather.is_some() {
             return;
         }
-        let clock = &self.shared.clock;
-        let now = clock.now();
-        let again = later(self.looked_at, GATHER);
+        let since = self.shared.now().duration_since(self.looked_at);
         // A clock that was set back is no reason to wait.
-        let wait = now < again && self.looked_at <= now;
-        self.gather = Some(clock.sleep_until(if wait { again } else { now }));
+        let since = Duration::try_from(since).unwrap_or(GATHER);
+        self.gather = Some(self.shared.clock.sleep(GATHER.saturating_sub(since)));
     }
 
     /// A look failed: the next one is due later, unless somebody waits for the answer.
@@ -335,15 +320,22 @@ impl Supervisor {
         if seat.not_before.is_none() && seat.account.begun() == seat.begun {
             seat.not_before = Answer::failed(now).next;
         }
-        if let Some(pause) = seat.account.paused(now) {
-            seat.not_before = seat.not_before.max(Some(pause.until));
-            self.watch(&name, &pause);
-        }
+        self.heed_pause(&name);
         if let Some(error) = broken {
             tracing::error!(account = name, %error, "delivery of an account broke down");
             self.seat(&name).not_before = Some(later(now, AFTER_PANIC));
         }
         self.look_soon();
+    }
+
+    /// Leaves an account alone while it pauses.
+    fn heed_pause(&mut self, name: &str) {
+        let now = self.shared.now();
+        let seat = self.seat(name);
+        if let Some(pause) = seat.account.paused(now) {
+            seat.not_before = seat.not_before.max(Some(pause.until));
+            self.watch(name, &pause);
+        }
     }
 
     /// Waits for a token beside the pause that the lack of one made.
@@ -425,13 +417,9 @@ impl Supervisor {
             Err(error) => return self.shared.sink.trouble(&error),
         }
         let now = self.shared.now();
-        let paused = |seat: &Seat| seat.account.paused(now).is_some();
-        let seats = self.seats.iter();
-        let paused: Vec<_> = seats
-            .filter(|(_, seat)| paused(seat))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in paused {
+        let held = self.seats.iter().filter(|(_, seat)| seat.is_held_back(now));
+        let held: Vec<_> = held.map(|(name, _)| name.clone()).collect();
+        for name in held {
             self.read_pause(&name).await;
             let seat = self.seat(&name);
             if seat.account.paused(now).is_none() {
@@ -491,24 +479,32 @@ impl Supervisor {
 
     /// What is too old, of the accounts that have something waiting.
     fn aged(&self) -> Vec<Aged> {
-        let days = self.shared.policy.max_age.as_secs().div_ceil(24 * 3600);
+        let hours = self.shared.policy.max_age.as_secs().div_ceil(3600);
+        let (count, unit) = if hours.is_multiple_of(24) {
+            (hours / 24, "d")
+        } else {
+            (hours, "h")
+        };
         let aged = |(name, seat): (&String, &Seat)| {
             Some(Aged {
                 account: name.clone(),
                 accepted_before: seat.account.too_old(&self.shared)?,
-                why: format!("not delivered within {days} days"),
+                why: format!("not delivered within {count} {unit}"),
             })
         };
         let waiting = |(_, seat): &(_, &Seat)| seat.due.is_some();
         self.seats.iter().filter(waiting).filter_map(aged).collect()
     }
 
-    /// The clock was set back: times that were named by the old one mean nothing.
+    /// The clock was set back: times that were named by the old one mean nothing, and each account
+    /// is tried anew.
     fn set_back(&mut self) {
-        for seat in self.seats.values_mut() {
-            seat.not_before = None;
+        let names: Vec<_> = self.seats.keys().cloned().collect();
+        for name in names {
+            self.seat(&name).not_before = None;
+            self.end_pause(&name, false);
         }
-        self.looked_at = Timestamp::MIN;
+        self.gather = None;
         self.look_soon();
     }
 
@@ -527,16 +523,7 @@ impl Supervisor {
     /// The accounts whose mail is due and waits, and for what.
     fn waiting(&self) -> BTreeMap<String, (Timestamp, String)> {
         let now = self.shared.now();
-        let waits = |(name, seat): (&String, &Seat)| {
-            let until = seat.not_before.filter(|until| *until > now)?;
-            seat.due.filter(|due| *due <= now)?;
-            let why = match (seat.account.paused(now), seat.account.answer().limit) {
-                (Some(pause), _) => format!("{}: {}", pause.kind.name(), pause.why),
-                (None, Some(limit)) => limit.name().to_owned(),
-                (None, None) => "other processes use all of its sessions".to_owned(),
-            };
-            Some((name.clone(), (until, why)))
-        };
+        let waits = |(name, seat): (&String, &Seat)| Some((name.clone(), seat.waits(now)?));
         self.seats.iter().filter_map(waits).collect()
     }
 
@@ -571,29 +558,5 @@ impl Supervisor {
         if let Err(error) = shared.store.leave(holder).await {
             shared.sink.trouble(&error);
         }
-    }
-}
-
-impl Seat {
-    /// When it is to be started, if it is not running.
-    fn time(&self) -> Option<Timestamp> {
-        let due = self.due.filter(|_| !self.running)?;
-        Some(
-            self.not_before
-                .map_or(due, |not_before| not_before.max(due)),
-        )
-    }
-
-    /// Whether a flush waits for it: its mail is due, and what holds it back soon passes.
-    fn is_worth_waiting_for(&self, now: Timestamp) -> bool {
-        if self.due.is_none_or(|due| due > now) {
-            return false;
-        }
-        let held = self.not_before.is_some_and(|until| until > now);
-        let passes = matches!(
-            self.account.answer().limit,
-            None | Some(PaceLimit::PerMinute)
-        );
-        !held || (passes && self.account.paused(now).is_none())
     }
 }

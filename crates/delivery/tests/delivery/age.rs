@@ -21,7 +21,7 @@ async fn what_is_refused_for_now_is_tried_with_longer_and_longer_waits_until_it_
     let (state, why) = world.ends(id).await.remove(0);
     assert_eq!(state, StateKind::Failed);
     assert!(why.contains("451 4.3.2 Temporary server error"), "{why}");
-    assert!(why.contains("not delivered within 5 days"), "{why}");
+    assert!(why.contains("not delivered within 5 d"), "{why}");
     let times: Vec<_> = server.arrivals().iter().map(|arrival| arrival.at).collect();
     let minutes: Vec<_> = times
         .windows(2)

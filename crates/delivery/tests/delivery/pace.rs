@@ -192,3 +192,23 @@ async fn recipients_that_the_server_did_not_take_in_one_envelope_follow_in_the_n
         .collect();
     assert_eq!(sizes, [100, 100, 50]);
 }
+
+#[tokio::test]
+async fn a_server_that_serves_two_sessions_and_turns_the_third_away_is_not_away() {
+    let mut world = World::new();
+    let server = world.server("alerts");
+    server.has_room_for(2);
+    for number in 0..200 {
+        world.queue("alerts", &format!("m{number}")).await;
+    }
+    world.run();
+    let took = world.until_done(Duration::from_hours(1)).await;
+    assert!(took < Duration::from_mins(6), "{took:?}");
+    let notes = world.heard.notes();
+    assert!(
+        notes
+            .iter()
+            .all(|note| note.starts_with("paused alerts slow ")),
+        "{notes:?}"
+    );
+}

@@ -9,7 +9,7 @@ use crate::support::{Say, World, message};
 
 const HOUR: Duration = Duration::from_hours(1);
 
-async fn world() -> World {
+fn world() -> World {
     let mut world = World::new();
     world.policy.report = Report::Sender;
     world
@@ -24,7 +24,7 @@ async fn world() -> World {
 
 #[tokio::test]
 async fn a_failure_is_reported_to_the_envelopes_sender_by_the_same_account() {
-    let world = world().await;
+    let world = world();
     let id = world.queue("alerts", "m").await;
     world.until_done(HOUR).await;
     let listed = world.listed().await;
@@ -55,7 +55,7 @@ async fn a_failure_is_reported_to_the_envelopes_sender_by_the_same_account() {
 
 #[tokio::test]
 async fn one_report_tells_of_all_that_failed_at_once() {
-    let world = world().await;
+    let world = world();
     let mut message = message("alerts", "m");
     message.recipients.push("n@example.net".to_owned());
     world.queue_message(message).await;
@@ -65,7 +65,7 @@ async fn one_report_tells_of_all_that_failed_at_once() {
 
 #[tokio::test]
 async fn there_is_no_report_on_a_report_nor_where_none_is_wanted() {
-    let world = world().await;
+    let world = world();
     world.server("alerts").say(|_| Say::No("550 5.7.1 No"));
     world.queue("alerts", "reported").await;
     let mut null = message("alerts", "null");

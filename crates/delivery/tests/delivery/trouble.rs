@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use postrider_delivery::Flush;
-use postrider_spool::StateKind;
+use postrider_spool::{SpoolSettings, SqliteSpool, StateKind, Store as _};
 
-use crate::support::World;
+use crate::support::{Closed, World};
 
 #[tokio::test]
 async fn verdicts_wait_for_a_disk_that_is_full_and_nothing_is_begun_meanwhile() {
@@ -78,6 +78,37 @@ async fn two_processes_share_the_sessions_and_the_work() {
     flush.await.unwrap().unwrap();
     assert_eq!(server.taken().len(), 60);
     assert_eq!(server.most_open(), 2);
+}
+
+#[tokio::test]
+async fn a_pause_that_another_process_ends_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = World::on_disk(dir.path());
+    let server = world.server("alerts");
+    server.close(Closed::NoToken);
+    world.queue("alerts", "m").await;
+    world.run();
+    world.pass(Duration::from_mins(2)).await;
+    server.open();
+    let other = SqliteSpool::open(dir.path(), SpoolSettings::default()).unwrap();
+    other.back_off("alerts", None, world.now()).await.unwrap();
+    let took = world.until_done(Duration::from_mins(1)).await;
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_process_that_others_took_for_dead_joins_anew() {
+    let mut world = World::new();
+    let server = world.server("alerts");
+    world.run();
+    world.store.fail(&["heartbeat"]);
+    world.pass(Duration::from_mins(10)).await;
+    world.store.fail(&[]);
+    world.pass(Duration::from_mins(1)).await;
+    world.queue("alerts", "m").await;
+    world.until_done(Duration::from_mins(1)).await;
+    assert_eq!(server.taken().len(), 1);
+    assert!(world.store.take_calls()["join"] >= 2);
 }
 
 #[tokio::test]

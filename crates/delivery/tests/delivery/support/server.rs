@@ -69,6 +69,8 @@ struct Book {
     most_open: usize,
     connections: u64,
     arrivals: Vec<Arrival>,
+    /// Connections beyond these are turned away.
+    room: usize,
     /// What a session ends after, unless it is drained first.
     session_messages: usize,
     envelopes: Vec<usize>,
@@ -102,6 +104,7 @@ impl Server {
                 most_open: 0,
                 connections: 0,
                 arrivals: Vec::new(),
+                room: usize::MAX,
                 session_messages: usize::MAX,
                 envelopes: Vec::new(),
             }),
@@ -146,6 +149,11 @@ impl Server {
     pub(crate) fn sign_in(&self) {
         self.open();
         self.token.send_replace(true);
+    }
+
+    /// Turns connections away beyond so many.
+    pub(crate) fn has_room_for(&self, connections: usize) {
+        self.book().room = connections;
     }
 
     pub(crate) fn takes(&self, span: Duration) {
@@ -194,8 +202,8 @@ impl Server {
 
     /// One message's dialogue; whether the connection is still there.
     async fn take(&self, outgoing: &Outgoing) -> (Result<Receipt, SendError>, bool) {
-        let takes = self.book().takes;
-        self.clock.sleep(takes).await;
+        let span = self.book().takes;
+        self.clock.sleep(span).await;
         let mut book = self.book();
         let said = (book.script)(outgoing);
         let recipients = outgoing.envelope().recipients.clone();
@@ -204,20 +212,19 @@ impl Server {
         let mut taken = Vec::new();
         let ok = reply("250 2.0.0 OK queued");
         for recipient in recipients {
-            match (book.per_recipient)(outgoing, recipient.as_ref()) {
-                Say::No(line) => verdicts.push((recipient, refused(line))),
-                _ => {
-                    taken.push(recipient.to_string());
-                    verdicts.push((recipient, Verdict::Accepted(ok.clone())));
-                }
+            if let Say::No(line) = (book.per_recipient)(outgoing, recipient.as_ref()) {
+                verdicts.push((recipient, refused(line)));
+            } else {
+                taken.push(recipient.to_string());
+                verdicts.push((recipient, Verdict::Accepted(ok.clone())));
             }
         }
         let nobody = taken.is_empty();
-        let takes = matches!(said, Say::Yes | Say::TakeAndLose) && !nobody;
+        let has_it = matches!(said, Say::Yes | Say::TakeAndLose) && !nobody;
         book.arrivals.push(Arrival {
             at: self.clock.now(),
             message_id: outgoing.message_id().to_owned(),
-            recipients: if takes { taken } else { Vec::new() },
+            recipients: if has_it { taken } else { Vec::new() },
             said: said.clone(),
         });
         let refusals = |verdicts: Vec<(Address, Verdict)>| {
@@ -281,7 +288,11 @@ impl Route for Server {
     fn run<'a>(&'a self, source: &'a mut dyn Source) -> BoxFuture<'a, Result<(), RouteFailure>> {
         async move {
             let _open = Open::new(self);
-            let closed = self.book().closed.clone();
+            let closed = {
+                let book = self.book();
+                let full = (book.open > book.room).then_some(Closed::Away);
+                book.closed.clone().or(full)
+            };
             if let Some(closed) = closed {
                 let wait = self.book().fails_after;
                 self.clock.sleep(wait).await;
