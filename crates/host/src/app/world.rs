@@ -15,7 +15,7 @@ use super::AppSettings;
 use super::account::Leaving;
 use super::events::Events;
 use super::keeper::{self, Tending};
-use super::queue::{Desk, Ways};
+use super::queue::{Desk, Place, Ways};
 use super::sandbox::Embedded;
 use super::vault::SharedVault;
 use crate::http;
@@ -116,7 +116,10 @@ impl Lasting {
             (vault, keeper, http::Reach::Anywhere)
         };
         // A sandbox leaves nothing behind, and finds nothing.
-        let place = (world.confined_to.is_none()).then(|| settings.state_dir.clone());
+        let place = match &world.confined_to {
+            Some(_) => Place::Memory,
+            None => Place::StateDirectory(settings.state_dir.clone()),
+        };
         let queue = Desk::new(
             config.queue.clone(),
             place,

@@ -195,7 +195,7 @@ fn show_queue(queue: &QueueStanding, now: SystemTime, output: &Output) {
         }
     }
     if held + unknown > 0 {
-        output.line("             `postrider queue list` shows them".to_owned());
+        output.line("             `postrider queue list` shows them");
     }
 }
 

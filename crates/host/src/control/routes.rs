@@ -150,8 +150,8 @@ async fn standing(State(daemon): Host) -> Json<Standing> {
         tokens,
         next_runs: next_runs(schedules::list(app.scheduler())),
         queue: match queue {
-            Ok(stats) => QueueStanding {
-                stats,
+            Ok(counted) => QueueStanding {
+                stats: counted,
                 problem: None,
             },
             Err(failure) => QueueStanding {

@@ -78,10 +78,10 @@ impl App {
         let stats = store.stats().await.map_err(|error| failure(&error))?;
         let mut accounts = BTreeMap::new();
         for (name, account) in &stats.accounts {
-            let state = store.account_state(name, self.clock().now()).await;
-            let state = state.map_err(|error| failure(&error))?;
+            let held_back = store.account_state(name, self.clock().now()).await;
+            let held_back = held_back.map_err(|error| failure(&error))?;
             let last = self.0.lasting.queue.last_delivered(name);
-            accounts.insert(name.clone(), report::Account::new(account, state, last));
+            accounts.insert(name.clone(), report::Account::new(account, held_back, last));
         }
         Ok(report::Stats {
             messages: stats.messages,
@@ -92,6 +92,15 @@ impl App {
     }
 }
 
+/// Where a queue is kept.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    /// In the state directory: `--state-dir`, or the platform's.
+    StateDirectory(Option<PathBuf>),
+    /// In memory: a sandbox leaves nothing behind.
+    Memory,
+}
+
 /// Where a process gets at the queue: it is opened when it is first needed, and outlives a reload.
 pub(super) struct Desk {
     opened: OnceCell<Queue>,
@@ -100,8 +109,7 @@ pub(super) struct Desk {
     /// When mail of each account was last delivered here.
     delivered: std::sync::Mutex<HashMap<String, Timestamp>>,
     settings: QueueSettings,
-    /// `--state-dir`; a sandbox leaves nothing behind, and has none.
-    place: Option<Option<PathBuf>>,
+    place: Place,
     clock: Arc<dyn Clock>,
     events: Arc<Events>,
     ways: Arc<Ways>,
@@ -111,7 +119,7 @@ impl Desk {
     /// A queue in the state directory, or in memory.
     pub(super) fn new(
         settings: QueueSettings,
-        place: Option<Option<PathBuf>>,
+        place: Place,
         clock: Arc<dyn Clock>,
         events: Arc<Events>,
         ways: Arc<Ways>,
@@ -135,7 +143,7 @@ impl Desk {
 
     /// Whether whoever delivers will know the account.
     fn check(&self, settings: &config::Account) -> Result<(), Failure> {
-        if self.place.is_none() || self.ways.is_configured(settings) {
+        if matches!(self.place, Place::Memory) || self.ways.is_configured(settings) {
             return Ok(());
         }
         let message = "only a script knows this account, and whoever delivers later has to know it";
@@ -199,7 +207,7 @@ impl Desk {
         };
         let place = self.place.clone();
         let opening = tokio::task::spawn_blocking(move || {
-            let Some(given) = place else {
+            let Place::StateDirectory(given) = place else {
                 return SqliteSpool::in_memory(settings).map_err(|error| failure(&error));
             };
             let directory = state::directory(given.as_deref())?;

@@ -206,10 +206,10 @@ impl Account {
     /// What is counted, with what holds the account back.
     pub(super) fn new(
         stats: &AccountStats,
-        state: spool::AccountState,
+        held_back: spool::AccountState,
         last_delivered: Option<Moment>,
     ) -> Self {
-        let (until, why) = match state.back_off {
+        let (until, why) = match held_back.back_off {
             Some(back) => (Some(moment(back.until)), Some(back.why)),
             None => (None, None),
         };
@@ -219,8 +219,8 @@ impl Account {
             paused_until: until,
             paused_why: why,
             last_delivered,
-            messages_in_minute: state.in_minute,
-            recipients_in_day: state.recipients_in_day,
+            messages_in_minute: held_back.in_minute,
+            recipients_in_day: held_back.recipients_in_day,
         }
     }
 }

@@ -136,7 +136,7 @@ impl Route for Way {
         changes.mark_unchanged();
         async move {
             if changes.changed().await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
         .boxed()
