@@ -305,6 +305,10 @@ impl App {
     /// Waits for refreshes under way, for a new refresh token must not be lost, and takes leave
     /// of every server. Accounts that somebody still holds keep their sessions.
     pub async fn close(&self) {
+        if let Some(scheduler) = self.0.lasting.scheduler.get() {
+            // What the store could not be told yet, it is told now.
+            scheduler.drain(Duration::ZERO).await;
+        }
         drop(self.0.lasting.tending().take());
         self.0.lasting.keeper.settle(SETTLING).await;
         self.retire().await;

@@ -117,7 +117,7 @@ impl Lasting {
         };
         // A sandbox leaves nothing behind, and finds nothing.
         let place = match &world.confined_to {
-            Some(_) => Place::Memory,
+            Some(_) => Place::Memory(world.activity.clone()),
             None => Place::StateDirectory(settings.state_dir.clone()),
         };
         let queue = Desk::new(

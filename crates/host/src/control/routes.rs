@@ -16,6 +16,7 @@ use postrider_schedule::HISTORY;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::message::{self, MessageRequest};
 use super::schedules::{self, ScheduleStatus, Switch};
@@ -264,7 +265,22 @@ async fn send_test(State(daemon): Host, Name(name): Name, request: Request) -> A
     Ok(Json(sent).into_response())
 }
 
+/// What messages on their way in may hold of the memory together, in KiB: the longest one, or
+/// many of the usual kind. Further ones wait.
+static ROOM: Semaphore = Semaphore::const_new(ROOM_KIB as usize);
+const ROOM_KIB: u32 = (message::CAP / 1024) as u32;
+
+/// Room for a message of this length, if it is known.
+async fn room(announced: Option<u64>) -> Option<SemaphorePermit<'static>> {
+    let kib = announced.map_or(ROOM_KIB, |octets| {
+        u32::try_from(octets / 1024 + 1).unwrap_or(ROOM_KIB)
+    });
+    // Nobody closes it.
+    ROOM.acquire_many(kib.min(ROOM_KIB)).await.ok()
+}
+
 async fn send(State(daemon): Host, request: Request) -> Answer {
+    let _room = room(request.body().size_hint().exact()).await;
     let request: MessageRequest = read(request, message::CAP).await?;
     let account = request.account.clone();
     let message = request.into_request()?;

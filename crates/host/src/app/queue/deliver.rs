@@ -6,9 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use postrider_config::{QueueSettings, Unknown};
 use postrider_delivery::{
-    Delivery, DeliverySettings, OnUnknown, Pause, PauseKind, Policy, Report, Sink, Transition,
-    random,
+    Delivery, DeliverySettings, OnUnknown, Pause, PauseKind, Policy, Random, Report, Sink,
+    Transition, random,
 };
+use postrider_schedule::Clock;
 use postrider_spool::{SpoolError, State, StateKind};
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -33,13 +34,22 @@ impl App {
     /// # Errors
     /// The queue cannot be opened.
     pub async fn delivery(&self) -> Result<Delivery, Failure> {
+        self.delivery_by(Arc::clone(self.clock()), random()).await
+    }
+
+    /// The same by another clock, and with other numbers that spread attempts.
+    pub(crate) async fn delivery_by(
+        &self,
+        clock: Arc<dyn Clock>,
+        random: Random,
+    ) -> Result<Delivery, Failure> {
         let lasting = &self.0.lasting;
         let queue = self.queue().await?;
         let settings = &self.0.config.queue;
         Ok(Delivery::new(DeliverySettings {
             name: format!("pid {}", std::process::id()),
             store: Arc::clone(&queue.store),
-            clock: Arc::clone(self.clock()),
+            clock,
             routes: Arc::clone(&lasting.ways) as Arc<_>,
             sink: Arc::new(Herald {
                 events: Arc::clone(&lasting.events),
@@ -48,7 +58,7 @@ impl App {
                 lasting: Arc::downgrade(lasting),
             }),
             policy: policy(settings),
-            random: random(),
+            random,
         }))
     }
 }

@@ -1,5 +1,6 @@
 //! Mail that waits: how it gets into the queue. What becomes of it there is the delivery crate's.
 
+mod counted;
 mod deliver;
 mod entry;
 mod pace;
@@ -20,13 +21,14 @@ use postrider_spool::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::{Mutex, OnceCell, watch};
 
+use self::counted::Counted;
 use super::account::Account;
 use super::events::Events;
 use super::{App, Moment};
 use crate::failure::Failure;
-use crate::lua::{Priority, Queueing, SendRequest};
+use crate::lua::{Activity, Priority, Queueing, SendRequest};
 use crate::state;
 
 pub use entry::Entry;
@@ -93,12 +95,12 @@ impl App {
 }
 
 /// Where a queue is kept.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) enum Place {
     /// In the state directory: `--state-dir`, or the platform's.
     StateDirectory(Option<PathBuf>),
-    /// In memory: a sandbox leaves nothing behind.
-    Memory,
+    /// In memory: a sandbox leaves nothing behind. What is asked of it counts as work.
+    Memory(Activity),
 }
 
 /// Where a process gets at the queue: it is opened when it is first needed, and outlives a reload.
@@ -108,6 +110,8 @@ pub(super) struct Desk {
     holder: Mutex<Option<Holder>>,
     /// When mail of each account was last delivered here.
     delivered: std::sync::Mutex<HashMap<String, Timestamp>>,
+    /// Messages that were queued here.
+    queued: watch::Sender<u64>,
     settings: QueueSettings,
     place: Place,
     clock: Arc<dyn Clock>,
@@ -128,6 +132,7 @@ impl Desk {
             opened: OnceCell::new(),
             holder: Mutex::default(),
             delivered: std::sync::Mutex::default(),
+            queued: watch::Sender::new(0),
             settings,
             place,
             clock,
@@ -143,7 +148,7 @@ impl Desk {
 
     /// Whether whoever delivers will know the account.
     fn check(&self, settings: &config::Account) -> Result<(), Failure> {
-        if matches!(self.place, Place::Memory) || self.ways.is_configured(settings) {
+        if matches!(self.place, Place::Memory(_)) || self.ways.is_configured(settings) {
             return Ok(());
         }
         let message = "only a script knows this account, and whoever delivers later has to know it";
@@ -184,6 +189,7 @@ impl Desk {
             queued_at: Moment(accepted.accepted_at.into()),
         };
         if !queued.duplicate {
+            self.queued.send_modify(|count| *count += 1);
             let Queued { id, message_id, .. } = &queued;
             tracing::info!(account, id, message_id, recipients, origin, "queued");
             let payload = json!({
@@ -206,20 +212,24 @@ impl Desk {
             ..SpoolSettings::default()
         };
         let place = self.place.clone();
-        let opening = tokio::task::spawn_blocking(move || {
-            let Place::StateDirectory(given) = place else {
-                return SqliteSpool::in_memory(settings).map_err(|error| failure(&error));
+        let opening = tokio::task::spawn_blocking(move || -> Result<Arc<dyn Store>, Failure> {
+            let given = match place {
+                Place::StateDirectory(given) => given,
+                Place::Memory(activity) => {
+                    let spool = SqliteSpool::in_memory(settings);
+                    let spool = Arc::new(spool.map_err(|error| failure(&error))?);
+                    return Ok(Arc::new(Counted::new(spool, activity)));
+                }
             };
             let directory = state::directory(given.as_deref())?;
             state::prepare(&directory)?;
-            SqliteSpool::open(&directory.join(DIRECTORY), settings).map_err(|error| failure(&error))
+            let spool = SqliteSpool::open(&directory.join(DIRECTORY), settings);
+            Ok(Arc::new(spool.map_err(|error| failure(&error))?))
         });
-        let spool = opening
+        let store = opening
             .await
             .map_err(|_| Failure::new("internal", "opening the queue was interrupted"))??;
-        Ok(Queue {
-            store: Arc::new(spool),
-        })
+        Ok(Queue { store })
     }
 }
 
@@ -230,6 +240,22 @@ impl App {
     /// It cannot be opened: `queue.…`.
     pub async fn queue(&self) -> Result<&Queue, Failure> {
         self.0.lasting.queue.queue().await
+    }
+
+    /// How many messages this process queued.
+    pub(crate) fn queued_here(&self) -> u64 {
+        *self.0.lasting.queue.queued.borrow()
+    }
+
+    /// Waits until this process has queued a message.
+    pub(crate) fn has_queued(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut queued = self.0.lasting.queue.queued.subscribe();
+        async move {
+            // Whoever could queue something is gone.
+            if queued.wait_for(|count| *count > 0).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Queues a message of this account; it is safe when this returns.

@@ -114,6 +114,7 @@ impl Route for Way {
 
     fn run<'a>(&'a self, source: &'a mut dyn Source) -> BoxFuture<'a, Result<(), RouteFailure>> {
         async move {
+            let _busy = self.activity.begin();
             let account = match &self.to {
                 To::Scripted(account) => Arc::clone(account),
                 To::Configured(app, name) => app
@@ -121,7 +122,6 @@ impl Route for Way {
                     .await
                     .map_err(|failure| RouteFailure::Unusable(failure.message))?,
             };
-            let _busy = account.around.activity.begin();
             match account.pool.send_all(source, WINDOW).await {
                 Ok(_) => Ok(()),
                 Err(error) => Err(route_failure(&account, error)),
