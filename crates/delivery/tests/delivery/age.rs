@@ -14,7 +14,9 @@ async fn what_is_refused_for_now_is_tried_with_longer_and_longer_waits_until_it_
     let id = world.queue("alerts", "m").await;
     world.run();
     world.stride = Duration::from_secs(20);
-    let took = world.until_done(Duration::from_hours(6 * 24)).await;
+    world.pass(Duration::from_hours(9)).await;
+    world.stride = Duration::from_mins(5);
+    let took = Duration::from_hours(9) + world.until_done(Duration::from_hours(6 * 24)).await;
 
     assert!(took >= Duration::from_hours(5 * 24), "{took:?}");
     assert!(took < Duration::from_hours(5 * 24 + 1), "{took:?}");
@@ -28,7 +30,7 @@ async fn what_is_refused_for_now_is_tried_with_longer_and_longer_waits_until_it_
         .map(|pair| (pair[1].duration_since(pair[0]).as_secs() + 30) / 60)
         .collect();
     assert_eq!(minutes[..9], [1, 2, 4, 8, 16, 32, 64, 128, 240]);
-    assert!(minutes[9..].iter().all(|wait| *wait == 240), "{minutes:?}");
+    assert!(minutes[9..].iter().all(|wait| (238..=252).contains(wait)), "{minutes:?}");
 }
 
 #[tokio::test]
@@ -38,7 +40,7 @@ async fn mail_for_a_server_that_never_comes_back_fails_in_the_end() {
     server.close(Closed::Away);
     world.queue("alerts", "m").await;
     world.run();
-    world.stride = Duration::from_mins(1);
+    world.stride = Duration::from_mins(5);
     let took = world.until_done(Duration::from_hours(6 * 24)).await;
     assert!(took >= Duration::from_hours(5 * 24), "{took:?}");
     assert_eq!(world.states().await[&StateKind::Failed], 1);
@@ -55,8 +57,10 @@ async fn mail_for_later_is_sent_then_and_grows_old_from_then_on() {
     later.send_at = Some(begun + Duration::from_hours(10));
     world.queue_message(later).await;
     world.run();
+    world.stride = Duration::from_mins(1);
+    world.pass(Duration::from_mins(9 * 60 + 58)).await;
     world.stride = Duration::from_secs(10);
-    world.until_done(Duration::from_hours(12)).await;
+    world.until_done(Duration::from_hours(2)).await;
     let taken = server.taken();
     assert_eq!(taken.len(), 1);
     assert!(taken[0].at >= begun + Duration::from_hours(10));

@@ -25,7 +25,7 @@ async fn after_36_hours_away_all_arrives_by_priority_and_within_the_limits() {
             message.priority = priority;
             world.queue_message(message).await;
         }
-        world.stride = Duration::from_secs(20);
+        world.stride = Duration::from_mins(2);
         world.pass(Duration::from_hours(1)).await;
     }
     assert_eq!(
@@ -78,7 +78,7 @@ async fn a_connection_that_breaks_at_once_is_the_servers_trouble_and_later_the_m
     world
         .until(Duration::from_mins(5), |_| server.taken().len() == 20)
         .await;
-    world.stride = Duration::from_mins(1);
+    world.stride = Duration::from_mins(2);
     world.pass(Duration::from_hours(24)).await;
     let deferred = world.heard.moved_to(StateKind::Deferred);
     assert!((8..20).contains(&deferred.len()), "{}", deferred.len());

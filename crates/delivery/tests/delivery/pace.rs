@@ -61,7 +61,7 @@ async fn the_days_recipients_are_the_bound_over_all() {
     world.run();
     world.pass(Duration::from_hours(1)).await;
     assert_eq!(server.taken().len(), 20);
-    world.stride = Duration::from_mins(1);
+    world.stride = Duration::from_mins(5);
     world.until_done(Duration::from_hours(26)).await;
     assert_eq!(server.taken().len(), 30);
 }

@@ -87,7 +87,7 @@ async fn play(case: Case) {
     } else {
         OnUnknown::Hold
     };
-    world.stride = Duration::from_secs(5);
+    world.stride = Duration::from_secs(30);
     let server = world.server("alerts");
     server.limit(|limits| {
         limits.window = case.window;
@@ -152,7 +152,7 @@ async fn play(case: Case) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn each_recipient_ends_once_and_nothing_is_sent_twice_unasked(case in case()) {

@@ -16,7 +16,7 @@ async fn a_token_that_is_lost_for_three_days_bounces_nothing() {
         world.queue("alerts", &format!("m{number}")).await;
     }
     world.run();
-    world.stride = Duration::from_mins(1);
+    world.stride = Duration::from_mins(5);
     world.pass(Duration::from_hours(72)).await;
     assert_eq!(world.states().await[&StateKind::Queued], 20);
     assert!(server.connections() < 40, "{}", server.connections());
@@ -45,7 +45,7 @@ async fn mail_that_waited_for_a_token_is_not_too_old_when_it_is_first_refused_fo
     server.close(Closed::NoToken);
     world.queue("alerts", "patient").await;
     world.run();
-    world.stride = Duration::from_mins(1);
+    world.stride = Duration::from_mins(5);
     world.pass(Duration::from_hours(72)).await;
     server.say_once([Say::No("451 4.3.2 Temporary server error")]);
     server.sign_in();
