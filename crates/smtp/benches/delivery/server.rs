@@ -1,12 +1,12 @@
-//! A server that takes every message, after an adjustable delay.
+//! A server that takes every message, after an adjustable delay, and keeps nothing of it.
 
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::FutureExt;
@@ -41,6 +41,16 @@ struct State {
     delay_ms: AtomicU64,
     chunking: AtomicBool,
     answers: AtomicU64,
+    shut: AtomicBool,
+    taken: Mutex<Taken>,
+}
+
+/// Messages that were taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Taken {
+    pub(crate) messages: u64,
+    pub(crate) first: Option<Instant>,
+    pub(crate) last: Option<Instant>,
 }
 
 impl Server {
@@ -103,6 +113,40 @@ impl Server {
     pub(crate) fn answers(&self) -> u64 {
         self.state.answers.load(Ordering::Relaxed)
     }
+
+    /// Greets nobody until it is opened again.
+    #[allow(dead_code, reason = "one of two benches wants it")]
+    pub(crate) fn shut(&self, shut: bool) {
+        self.state.shut.store(shut, Ordering::Relaxed);
+    }
+
+    /// What it has taken since it was last asked to forget.
+    #[allow(dead_code, reason = "one of two benches wants it")]
+    pub(crate) fn taken(&self) -> Taken {
+        *self.state.taken()
+    }
+
+    #[allow(dead_code, reason = "one of two benches wants it")]
+    pub(crate) fn forget(&self) {
+        *self.state.taken() = Taken::default();
+    }
+}
+
+impl State {
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, messages: u64) {
+        if messages == 0 {
+            return;
+        }
+        let now = Instant::now();
+        let mut taken = self.taken();
+        taken.messages += messages;
+        taken.first.get_or_insert(now);
+        taken.last = Some(now);
+    }
 }
 
 /// `None` when the client has left.
@@ -139,6 +183,9 @@ async fn converse(
 ) -> Option<()> {
     let mut said = first.to_vec();
     let mut octets = vec![0; 64 * 1024];
+    while state.shut.load(Ordering::Relaxed) {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
     loop {
         if !said.is_empty() {
             state.answers.fetch_add(1, Ordering::Relaxed);
@@ -146,6 +193,7 @@ async fn converse(
             if delay > 0 {
                 tokio::time::sleep(Duration::from_millis(delay)).await;
             }
+            state.take(std::mem::take(&mut peer.taken));
             stream.write_all(&said).await.ok()?;
             stream.flush().await.ok()?;
         }
@@ -166,75 +214,107 @@ async fn converse(
 /// The server's half of one session.
 struct Peer {
     offer: Offer,
+    place: Place,
+    /// The beginning of what is not complete.
     unread: Vec<u8>,
-    in_data: bool,
     starts_tls: bool,
+    /// Messages taken, not yet counted.
+    taken: u64,
+}
+
+/// What comes next from the client.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Command,
+    Data,
+    Chunk { left: usize, last: bool },
 }
 
 impl Peer {
     fn new(offer: Offer) -> Self {
         Self {
             offer,
+            place: Place::Command,
             unread: Vec::new(),
-            in_data: false,
             starts_tls: false,
+            taken: 0,
         }
     }
 
     /// The answers to all that is complete.
     fn hear(&mut self, octets: &[u8]) -> Vec<u8> {
-        self.unread.extend_from_slice(octets);
+        let mut unread = std::mem::take(&mut self.unread);
+        unread.extend_from_slice(octets);
+        let mut rest = &unread[..];
         let mut said = Vec::new();
-        let mut used = 0;
         loop {
-            let rest = &self.unread[used..];
-            if self.in_data {
-                let Some(end) = rest.windows(5).position(|octets| octets == b"\r\n.\r\n") else {
-                    break;
-                };
-                used += end + 5;
-                self.in_data = false;
-                said.extend_from_slice(b"250 taken\r\n");
-                continue;
-            }
-            let Some(end) = rest.iter().position(|&octet| octet == b'\n') else {
-                break;
-            };
-            let line = rest[..end].to_ascii_uppercase();
-            if let Some(size) = line.strip_prefix(b"BDAT ") {
-                let digits = size.iter().take_while(|octet| octet.is_ascii_digit());
-                let size = digits.fold(0, |size, digit| size * 10 + usize::from(digit - b'0'));
-                if rest.len() < end + 1 + size {
-                    break;
-                }
-                used += size;
-            }
-            used += end + 1;
-            let answer: &[u8] = match &line[..4.min(line.len())] {
-                b"EHLO" => match self.offer {
-                    Offer::Starttls => b"250-bench\r\n250-PIPELINING\r\n250 STARTTLS\r\n",
-                    Offer::Pipelining => {
-                        b"250-bench\r\n250-PIPELINING\r\n250 AUTH PLAIN XOAUTH2\r\n"
+            match self.place {
+                Place::Chunk { left, last } => {
+                    let here = left.min(rest.len());
+                    rest = &rest[here..];
+                    let left = left - here;
+                    self.place = Place::Chunk { left, last };
+                    if left > 0 {
+                        break;
                     }
-                    Offer::Chunking => {
-                        b"250-bench\r\n250-PIPELINING\r\n250-CHUNKING\r\n250 AUTH PLAIN XOAUTH2\r\n"
-                    }
-                },
-                b"STAR" => {
-                    self.starts_tls = true;
-                    b"220 go on\r\n"
+                    self.taken += u64::from(last);
+                    self.place = Place::Command;
+                    said.extend_from_slice(b"250 taken\r\n");
                 }
-                b"QUIT" => b"221 bye\r\n",
-                b"AUTH" => b"235 ok\r\n",
-                b"DATA" => {
-                    self.in_data = true;
-                    b"354 go on\r\n"
+                Place::Data => {
+                    let end = rest.windows(5).position(|octets| octets == b"\r\n.\r\n");
+                    let Some(end) = end else {
+                        rest = &rest[rest.len().saturating_sub(4)..];
+                        break;
+                    };
+                    rest = &rest[end + 5..];
+                    self.taken += 1;
+                    self.place = Place::Command;
+                    said.extend_from_slice(b"250 taken\r\n");
                 }
-                _ => b"250 ok\r\n",
-            };
-            said.extend_from_slice(answer);
+                Place::Command => {
+                    let Some(end) = rest.iter().position(|&octet| octet == b'\n') else {
+                        break;
+                    };
+                    let line = rest[..end].to_ascii_uppercase();
+                    rest = &rest[end + 1..];
+                    said.extend_from_slice(self.answer(&line));
+                }
+            }
         }
-        self.unread.drain(..used);
+        self.unread = rest.to_vec();
         said
+    }
+
+    fn answer(&mut self, line: &[u8]) -> &'static [u8] {
+        match &line[..4.min(line.len())] {
+            b"EHLO" => match self.offer {
+                Offer::Starttls => b"250-bench\r\n250-PIPELINING\r\n250 STARTTLS\r\n",
+                Offer::Pipelining => b"250-bench\r\n250-PIPELINING\r\n250 AUTH PLAIN XOAUTH2\r\n",
+                Offer::Chunking => {
+                    b"250-bench\r\n250-PIPELINING\r\n250-CHUNKING\r\n250 AUTH PLAIN XOAUTH2\r\n"
+                }
+            },
+            b"STAR" => {
+                self.starts_tls = true;
+                b"220 go on\r\n"
+            }
+            b"QUIT" => b"221 bye\r\n",
+            b"AUTH" => b"235 ok\r\n",
+            b"DATA" => {
+                self.place = Place::Data;
+                b"354 go on\r\n"
+            }
+            b"BDAT" => {
+                let digits = line[4..].trim_ascii_start().iter();
+                let digits = digits.take_while(|octet| octet.is_ascii_digit());
+                self.place = Place::Chunk {
+                    left: digits.fold(0, |size, digit| size * 10 + usize::from(digit - b'0')),
+                    last: line.trim_ascii_end().ends_with(b"LAST"),
+                };
+                b""
+            }
+            _ => b"250 ok\r\n",
+        }
     }
 }

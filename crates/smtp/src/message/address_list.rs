@@ -1,5 +1,8 @@
 //! The addresses in a header field, whatever stands around them (RFC 5322 §3.4).
 
+use lettre::message::header::{From, Headers};
+use lettre::message::{self, Mailboxes};
+
 use super::fields;
 use crate::{Address, address::is_safe_path};
 
@@ -48,6 +51,15 @@ pub fn address(text: &str) -> Option<Address> {
     fields::ascii_domain(&address).filter(is_safe_path)
 }
 
+/// A mailbox as a header field has it: its name encoded where it must be, folded where it is long.
+pub fn written(mailbox: &message::Mailbox) -> String {
+    let mut headers = Headers::new();
+    headers.set(From::from(Mailboxes::from(mailbox.clone())));
+    let field = headers.to_string();
+    let value = field.strip_prefix("From:").unwrap_or(&field);
+    value.trim().to_owned()
+}
+
 #[derive(Default)]
 struct Mailbox {
     plain: String,
@@ -74,7 +86,7 @@ impl Mailbox {
 
 #[cfg(test)]
 mod tests {
-    use super::addresses;
+    use super::{addresses, written};
 
     #[test]
     fn only_addresses_are_left() {
@@ -101,6 +113,21 @@ mod tests {
         ] {
             assert_eq!(addresses(list), wanted, "{list}");
         }
+    }
+
+    #[test]
+    fn a_mailbox_is_written_so_that_every_server_takes_it() {
+        for (text, field) in [
+            ("a@b.example", "a@b.example"),
+            ("Ops <a@b.example>", "Ops <a@b.example>"),
+            ("Jörg <a@b.example>", "=?utf-8?b?SsO2cmc=?= <a@b.example>"),
+        ] {
+            assert_eq!(written(&text.parse().unwrap()), field);
+        }
+        let long = format!("{} <a@b.example>", "ö".repeat(200));
+        let field = written(&long.parse().unwrap());
+        assert!(field.is_ascii() && field.lines().all(|line| line.len() < 80));
+        assert_eq!(addresses(&field.replace("\r\n", "")), ["a@b.example"]);
     }
 
     proptest::proptest! {

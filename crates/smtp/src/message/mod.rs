@@ -13,7 +13,7 @@ mod raw;
 
 use std::{fmt, path::PathBuf, time::SystemTime};
 
-pub use address_list::{address, addresses};
+pub use address_list::{address, addresses, written};
 pub use raw::from_rfc5322;
 
 /// A message to be built, in the words of whoever wants it sent.

@@ -4,6 +4,7 @@
 mod authentication;
 mod certificates;
 mod delivery;
+mod dovecot;
 mod events;
 mod many;
 mod pooling;
