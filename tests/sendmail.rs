@@ -4,11 +4,14 @@
 mod support;
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -60,7 +63,7 @@ impl Machine {
                 Instant::now() < deadline,
                 "{subject:?} did not arrive at {mailbox}"
             );
-            std::thread::yield_now();
+            thread::yield_now();
         }
     }
 }
@@ -473,6 +476,74 @@ fn without_a_daemon_it_is_queued_and_listed() {
     }
     let mut aliases = home.program(Path::new("newaliases"));
     silent(run(&mut aliases));
+}
+
+#[test]
+fn a_message_whose_answer_was_lost_is_queued_once() {
+    let home = queue_only("");
+    let daemon = Daemon::start(&home);
+    let (between, control) = (
+        home.path().join("between.sock"),
+        home.state().join("control.sock"),
+    );
+    let listener = UnixListener::bind(&between).unwrap();
+    let relay = thread::spawn(move || {
+        let mut queued = Vec::new();
+        // Of the first connection only the greeting is answered; the second is whole.
+        for answers in [1, 2] {
+            let (client, _) = listener.accept().unwrap();
+            let server = UnixStream::connect(&control).unwrap();
+            let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            let forth = thread::spawn(move || drop(io::copy(&mut from, &mut to)));
+            for number in 1..=2 {
+                let answer = http_answer(&server);
+                if number <= answers {
+                    (&client).write_all(answer.as_bytes()).unwrap();
+                }
+                if number == 2 {
+                    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+                    queued.push(serde_json::from_str::<Value>(body).unwrap());
+                }
+            }
+            for stream in [client, server] {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+            forth.join().unwrap();
+        }
+        queued
+    });
+
+    let mut command = home.program(Path::new("sendmail"));
+    command
+        .env("POSTRIDER_SUBMIT_SOCKET", &between)
+        .arg("ops@example.org");
+    silent(run_with(&mut command, "Subject: once\n\nhi\n"));
+
+    let queued = relay.join().unwrap();
+    assert_eq!(queued[0]["duplicate"], false, "{queued:?}");
+    assert_eq!(queued[1]["duplicate"], true, "{queued:?}");
+    assert_eq!(queued[0]["id"], queued[1]["id"]);
+    assert_eq!(home.json(["queue", "list"]).as_array().unwrap().len(), 1);
+    drop(daemon);
+}
+
+/// The next answer: head and body.
+fn http_answer(mut stream: &UnixStream) -> String {
+    let mut answer = String::new();
+    let mut octets = [0; 4096];
+    loop {
+        if let Some((head, body)) = answer.split_once("\r\n\r\n") {
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "));
+            if body.len() == length.unwrap().parse::<usize>().unwrap() {
+                return answer;
+            }
+        }
+        let count = stream.read(&mut octets).unwrap();
+        assert_ne!(count, 0, "{answer}");
+        answer += std::str::from_utf8(&octets[..count]).unwrap();
+    }
 }
 
 #[test]

@@ -13,11 +13,13 @@ use std::os::unix::fs::{
 use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use axum::{Extension, Router};
 use rustix::process::geteuid;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::http::Door;
 use crate::failure::Failure;
+use crate::sendmail::door::Visitor;
 
 /// A daemon's own socket. It is removed when this is dropped.
 #[derive(Debug)]
@@ -62,6 +64,10 @@ impl Door for ControlListener {
             "another user was turned away at the control socket"
         );
         Ok(None)
+    }
+
+    fn router(&self, router: &Router, stream: &UnixStream) -> io::Result<Router> {
+        Visitor::of(stream, None).map(|visitor| router.clone().layer(Extension(visitor)))
     }
 }
 

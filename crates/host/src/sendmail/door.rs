@@ -49,13 +49,26 @@ const MAX_LINE_OCTETS: usize = 1024 * 1024;
 /// How much of a refused message is read, for its answer to be read.
 const DISCARDED_OCTETS: usize = 256 * 1024 * 1024;
 
-/// Who is at the other end of a connection. Without one it is the daemon's own user, at the
-/// control socket.
+/// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
-pub(super) struct Visitor {
-    pub(super) peer: Peer,
+pub(crate) struct Visitor {
+    peer: Peer,
     /// `None` where they have too many already.
-    pub(super) place: Option<Arc<Place>>,
+    place: Option<Arc<Place>>,
+}
+
+impl Visitor {
+    /// As the kernel says. Others than root and the daemon's user need a place.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub(crate) fn of(stream: &UnixStream, ledger: Option<&Ledger>) -> io::Result<Self> {
+        let credentials = stream.peer_cred()?;
+        let peer = Peer::new(credentials.uid(), credentials.gid());
+        let place = ledger.and_then(|ledger| ledger.place(peer.uid()));
+        let place = place.map(Arc::new);
+        Ok(Self { peer, place })
+    }
 }
 
 /// The answer to `GET`.
@@ -76,9 +89,9 @@ pub(crate) fn routes(daemon: Arc<dyn Daemon>) -> Router {
 
 async fn hello(
     State(daemon): State<Arc<dyn Daemon>>,
-    visitor: Option<Extension<Visitor>>,
+    Extension(visitor): Extension<Visitor>,
 ) -> Response {
-    match admit(&daemon, visitor.as_ref()) {
+    match admit(&daemon, &visitor) {
         Ok(_) => {
             let at_most = daemon.app().config().queue.max_message_octets;
             Json(Hello {
@@ -93,15 +106,12 @@ async fn hello(
 
 async fn submit(
     State(daemon): State<Arc<dyn Daemon>>,
-    visitor: Option<Extension<Visitor>>,
+    Extension(visitor): Extension<Visitor>,
     request: HttpRequest,
 ) -> Response {
     let mut arriving = Arriving::new(request.into_body());
-    let taken = match admit(&daemon, visitor.as_ref()) {
-        Ok(peer) => {
-            let place = visitor.and_then(|Extension(visitor)| visitor.place);
-            take(&daemon, &peer, place.as_deref(), &mut arriving).await
-        }
+    let taken = match admit(&daemon, &visitor) {
+        Ok(peer) => take(&daemon, &peer, visitor.place.as_deref(), &mut arriving).await,
         Err(failure) => Err(failure),
     };
     match taken {
@@ -115,23 +125,24 @@ async fn submit(
 }
 
 /// Whoever may hand in mail.
-fn admit(daemon: &Arc<dyn Daemon>, visitor: Option<&Extension<Visitor>>) -> Result<Peer, Failure> {
-    let Some(Extension(visitor)) = visitor else {
-        return Ok(Peer::own());
-    };
+fn admit(daemon: &Arc<dyn Daemon>, visitor: &Visitor) -> Result<Peer, Failure> {
+    let peer = &visitor.peer;
+    if peer.is_trusted() {
+        return Ok(peer.clone());
+    }
     let app = daemon.app();
-    if !visitor.peer.is_welcome(&app.config().sendmail) {
-        tracing::warn!(origin = %visitor.peer, "a user who may not hand in mail was turned away");
-        return Err(denied(&visitor.peer));
+    if !peer.is_welcome(&app.config().sendmail) {
+        let place = visitor.place.as_ref();
+        if place.is_some_and(|place| place.is_first_refusal()) {
+            tracing::warn!(origin = %peer, "a user who may not hand in mail was turned away");
+        }
+        return Err(denied(peer));
     }
     if visitor.place.is_none() {
-        return Err(Failure::new(
-            "sendmail.busy",
-            "the daemon is busy with other mail of this user",
-        )
-        .retryable());
+        let why = "the daemon is busy with other mail of this user";
+        return Err(Failure::new("sendmail.busy", why).retryable());
     }
-    Ok(visitor.peer.clone())
+    Ok(peer.clone())
 }
 
 fn denied(peer: &Peer) -> Failure {
@@ -223,11 +234,8 @@ impl Door for SubmitDoor {
     }
 
     fn router(&self, router: &Router, stream: &UnixStream) -> io::Result<Router> {
-        let credentials = stream.peer_cred()?;
-        let peer = Peer::new(credentials.uid(), credentials.gid());
-        // Free again with the connection, which owns its router.
-        let place = self.ledger.place(peer.uid()).map(Arc::new);
-        let visitor = Visitor { peer, place };
+        // The place is free again with the connection, which owns its router.
+        let visitor = Visitor::of(stream, Some(&self.ledger))?;
         Ok(router.clone().layer(Extension(visitor)))
     }
 }

@@ -32,7 +32,7 @@ fn name(line: &[u8]) -> Option<(&str, usize)> {
 }
 
 impl Field {
-    /// A field of our own. `value` holds neither CR nor LF.
+    /// A field of our own. `value` holds neither CR nor LF, but for folds.
     pub(super) fn new(name: &str, value: &str) -> Self {
         Self {
             name: name.to_owned(),

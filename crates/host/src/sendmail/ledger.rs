@@ -28,6 +28,7 @@ struct Account {
     since: Instant,
     messages: u32,
     octets: u64,
+    was_refused: bool,
 }
 
 /// A connection of a user; free again when this is dropped.
@@ -49,6 +50,7 @@ impl Ledger {
             since: now,
             messages: 0,
             octets: 0,
+            was_refused: false,
         });
         if user.connections == AT_ONCE {
             return None;
@@ -82,6 +84,14 @@ impl Place {
         self.count(0, octets as u64)
     }
 
+    /// Whether they are turned away for the first time in a while: the log is no place to fill
+    /// either.
+    pub(crate) fn is_first_refusal(&self) -> bool {
+        let mut users = self.ledger.lock();
+        let user = users.get_mut(&self.uid);
+        user.is_some_and(|user| !std::mem::replace(&mut user.was_refused, true))
+    }
+
     fn count(&self, messages: u32, octets: u64) -> Result<(), Failure> {
         let now = Instant::now();
         let mut users = self.ledger.lock();
@@ -92,6 +102,7 @@ impl Place {
             user.since = now;
             user.messages = 0;
             user.octets = 0;
+            user.was_refused = false;
         }
         let messages = user.messages.saturating_add(messages);
         let octets = user.octets.saturating_add(octets);
@@ -145,6 +156,7 @@ mod tests {
         }
         let failure = place.begin_message().unwrap_err();
         assert_eq!(failure.exit_code(), 75);
+        assert!(place.is_first_refusal() && !place.is_first_refusal());
         // A new connection is none the better.
         assert!(ledger.place(33).unwrap().begin_message().is_err());
         assert!(ledger.place(34).unwrap().begin_message().is_ok());

@@ -176,7 +176,7 @@ fn complete(
             let name: String = name.chars().filter(|c| !c.is_control()).collect();
             from.name = Some(name).filter(|name| !name.trim().is_empty());
         }
-        header.put_first(Field::new("From", &from.to_string()));
+        header.put_first(Field::new("From", &message::written(&from)));
     }
     message_id
 }

@@ -112,7 +112,7 @@ pub(super) fn rewrite(header: &mut Header, account: &Account, host: &str) {
     }
     let ours = match display_name(&from.text()) {
         Some(name) => format!("{name} <{}>", account.sender.email),
-        None => account.sender.to_string(),
+        None => message::written(&account.sender),
     };
     let answers: Vec<&str> = addresses
         .iter()
