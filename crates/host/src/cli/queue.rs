@@ -282,7 +282,11 @@ fn row(message: &report::Listed, now: SystemTime) -> Vec<String> {
         when::relative(message.queued_at, now),
         message.account.clone(),
         states.join(", "),
-        (message.due_at).map_or_else(String::new, |at| when::relative(at, now)),
+        match message.due_at {
+            Some(at) if at.0 > now => when::relative(at, now),
+            Some(_) => "now".to_owned(),
+            None => String::new(),
+        },
         format!("{}{others}", message.recipient),
         message.why.clone().unwrap_or_default(),
     ]
@@ -392,7 +396,9 @@ async fn stats(app: &App, output: &Output) -> Result<ExitCode, Failure> {
         .map(|(name, account)| {
             let count = |state| account.count(state).to_string();
             let paused = match (&account.paused_why, account.paused_until) {
-                (Some(why), Some(until)) => format!("until {}: {why}", when::relative(until, now)),
+                (Some(why), Some(until)) => {
+                    format!("tried again {}: {why}", when::relative(until, now))
+                }
                 _ => String::new(),
             };
             vec![

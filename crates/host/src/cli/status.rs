@@ -190,7 +190,7 @@ fn show_queue(queue: &QueueStanding, now: SystemTime, output: &Output) {
             let until = when::relative(until, now);
             let paused = output.bad("paused");
             output.line(format!(
-                "             {name}: {paused} until {until}, {waiting} wait: {why}"
+                "             {name}: {paused}, {waiting} wait, tried again {until}: {why}"
             ));
         }
     }
