@@ -39,7 +39,7 @@ use change::Change;
 use freed::Freed;
 use holders::Holders;
 use segment::{Placed, Segments};
-use stored::{INLINE, SqliteBody, blocking, check_len};
+use stored::{DAMAGED, INLINE, SqliteBody, blocking, check_len};
 use writer::{Manner, Transaction, Writer, lock};
 
 use crate::body::{Body, BodyWriter, StoredBody};
@@ -270,6 +270,50 @@ impl SqliteSpool {
         accepted
     }
 
+    async fn begun(&self, begin: Begin) -> Result<Began, SpoolError> {
+        let began = self.try_begin(&begin).await;
+        if began.as_ref().err().map(|error| error.kind) != Some(SpoolErrorKind::Corrupt) {
+            return began;
+        }
+        // A damaged page costs what is on it: a person sees to that, and the rest goes on.
+        let (segments, asked) = (self.segments(), begin.clone());
+        let damaged = self
+            .read(move |connection| begin::damaged(connection, segments.as_ref(), &asked))
+            .await?;
+        if damaged.is_empty() {
+            return began;
+        }
+        let now = begin.now;
+        let mut given_up = self
+            .write(Manner::default(), move |transaction| {
+                let why = State::Held {
+                    why: DAMAGED.to_owned(),
+                };
+                let ids = damaged.iter();
+                ids.map(|id| settle::give_up(transaction, *id, &why, now))
+                    .collect::<Result<Vec<_>, _>>()
+            })
+            .await?;
+        // What was held is told even if the rest cannot be begun now.
+        let mut began = self.try_begin(&begin).await.unwrap_or_else(|_| Began {
+            claims: Vec::new(),
+            given_up: Vec::new(),
+            next: Some(now),
+            held_back_by: None,
+        });
+        given_up.append(&mut began.given_up);
+        began.given_up = given_up;
+        Ok(began)
+    }
+
+    async fn try_begin(&self, begin: &Begin) -> Result<Began, SpoolError> {
+        let (segments, begin) = (self.segments(), begin.clone());
+        self.write(Manner::default(), move |transaction| {
+            begin::begin(transaction, segments.as_ref(), &begin)
+        })
+        .await
+    }
+
     /// Makes a change to all that are selected, some at a time.
     async fn change(&self, select: Select, change: Change) -> Result<u64, SpoolError> {
         let mut changed = 0;
@@ -473,11 +517,7 @@ impl Store for SqliteSpool {
     }
 
     fn begin(&self, begin: Begin) -> Answer<'_, Began> {
-        let segments = self.segments();
-        self.write(Manner::default(), move |transaction| {
-            begin::begin(transaction, segments.as_ref(), &begin)
-        })
-        .boxed()
+        self.begun(begin).boxed()
     }
 
     fn settle(&self, settlements: Vec<Settlement>, now: Timestamp) -> Answer<'_, Vec<Settled>> {

@@ -14,7 +14,7 @@ use super::row::{
 use super::schema::code;
 use super::segment::{Segments, sum};
 use super::settle;
-use super::stored::SegmentBody;
+use super::stored::{DAMAGED, SegmentBody};
 use super::writer::Transaction;
 use crate::body::StoredBody;
 use crate::claim::{AT_ONCE, Began, Begin, Claim, Lease, PaceLimit};
@@ -115,6 +115,36 @@ pub(crate) fn begin(
         (began.next, began.held_back_by) = held_back(transaction, account, begin, &allowance, now)?;
     }
     Ok(began)
+}
+
+/// Which messages that are due cannot be read. Not in a transaction that writes: SQLite writes
+/// nothing after it met a damaged page.
+pub(crate) fn damaged(
+    connection: &Connection,
+    segments: Option<&Arc<Segments>>,
+    begin: &Begin,
+) -> Result<Vec<i64>, SpoolError> {
+    let due: Vec<(i64, Place)> = connection
+        .prepare_cached(
+            "SELECT octets, sum, segment, coalesce(place, 0), message.id FROM message
+                JOIN account ON account.id = message.account
+                WHERE account.name = ? AND due_at <= ? ORDER BY priority, due_at, message.id
+                LIMIT ?",
+        )?
+        .query_map(
+            params![begin.account, stamp(begin.now), integer(AT_ONCE)],
+            |row| Ok((row.get(4)?, Place::of(row)?)),
+        )?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut damaged = Vec::new();
+    for (id, place) in due {
+        match place.body(connection, segments, id) {
+            Err(error) if error.kind == SpoolErrorKind::Corrupt => damaged.push(id),
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+    }
+    Ok(damaged)
 }
 
 /// More is due: when it may start, and what it waits for.
@@ -371,10 +401,7 @@ impl Place {
         segments: Option<&Arc<Segments>>,
         id: i64,
     ) -> Result<StoredBody, SpoolError> {
-        let damaged = || {
-            let what = "the message's octets on the disk are damaged";
-            SpoolError::new(SpoolErrorKind::Corrupt, what)
-        };
+        let damaged = || SpoolError::new(SpoolErrorKind::Corrupt, DAMAGED);
         if let (Some(segment), Some(segments)) = (&self.segment, segments) {
             let file = segments.reader(segment)?;
             let body = SegmentBody::new(file, self.place, self.octets, self.sum)?;

@@ -183,7 +183,7 @@ impl SegmentBody {
     }
 }
 
-const DAMAGED: &str = "the message's octets on the disk are damaged";
+pub(crate) const DAMAGED: &str = "the message's octets on the disk are damaged";
 
 impl Inner {
     fn read<T>(

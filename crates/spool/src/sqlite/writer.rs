@@ -273,8 +273,9 @@ impl Writer {
     fn group(&self, mut jobs: Vec<Box<dyn Job>>) {
         let outcomes = match self.attempt(&mut jobs) {
             Ok(outcomes) => outcomes,
-            // The whole is too large for the disk; a part may not be.
-            Err(error) if error.kind == SpoolErrorKind::Full && jobs.len() > 1 => jobs
+            // The whole is too large for the disk, and a part may not be; or one of them met a
+            // damaged page, after which SQLite writes nothing in the same transaction.
+            Err(error) if is_of_one(error.kind) && jobs.len() > 1 => jobs
                 .iter_mut()
                 .map(|job| {
                     let outcomes = self.attempt(std::slice::from_mut(job))?;
@@ -284,13 +285,13 @@ impl Writer {
             Err(error) => jobs.iter().map(|_| Err(error.clone())).collect(),
         };
         fail::step();
-        let mut tells = false;
-        for (job, outcome) in jobs.into_iter().zip(outcomes) {
-            tells |= job.manner().tells && outcome.is_ok();
-            job.answer(outcome);
-        }
-        if tells {
+        // Before the answers: whoever has one may rely on it that others were told.
+        let mut done = jobs.iter().zip(&outcomes);
+        if done.any(|(job, outcome)| job.manner().tells && outcome.is_ok()) {
             self.tell();
+        }
+        for (job, outcome) in jobs.into_iter().zip(outcomes) {
+            job.answer(outcome);
         }
     }
 
@@ -354,7 +355,9 @@ impl Writer {
                 if connection.is_autocommit() {
                     return Err(error);
                 }
-                transaction.execute("ROLLBACK TO request", [])?;
+                if transaction.execute("ROLLBACK TO request", []).is_err() {
+                    return Err(error);
+                }
                 *outcome = Err(error);
             }
             transaction.execute("RELEASE request", [])?;
@@ -363,6 +366,11 @@ impl Writer {
         transaction.execute("COMMIT", [])?;
         Ok(())
     }
+}
+
+/// Whether the trouble may be one request's only.
+fn is_of_one(kind: SpoolErrorKind) -> bool {
+    matches!(kind, SpoolErrorKind::Full | SpoolErrorKind::Corrupt)
 }
 
 /// What the last group was like.

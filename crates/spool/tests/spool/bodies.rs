@@ -10,6 +10,7 @@ use postrider_spool::{
 
 use crate::support::{
     ask, at, delivered, directory, kinds, message, octets, open, seconds, settings, settle,
+    written_back,
 };
 
 fn pattern(len: usize) -> Vec<u8> {
@@ -153,11 +154,10 @@ async fn octets_in_the_database_that_were_damaged_are_not_sent_either() {
         let spool = open(&dir);
         spool.accept(of(&marked[..]), at(0)).await.unwrap().id
     };
-    // The last handle has written the log back.
     let mut file = fs::OpenOptions::new()
         .read(true)
         .write(true)
-        .open(dir.path().join("spool.db"))
+        .open(written_back(&dir))
         .unwrap();
     let mut all = Vec::new();
     file.read_to_end(&mut all).unwrap();

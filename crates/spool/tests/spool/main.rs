@@ -5,6 +5,7 @@ mod crash;
 mod disk;
 mod holders;
 mod keys;
+mod model;
 mod pace;
 mod people;
 mod picking;

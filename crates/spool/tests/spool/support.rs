@@ -134,3 +134,14 @@ pub(crate) async fn octets(body: &postrider_spool::StoredBody) -> std::io::Resul
         all.extend_from_slice(&buffer[..count]);
     }
 }
+
+/// The database, with all that was in its log.
+pub(crate) fn written_back(dir: &TempDir) -> std::path::PathBuf {
+    let path = dir.path().join("spool.db");
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let done = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+        row.get::<_, i64>(0)
+    });
+    assert_eq!(done.unwrap(), 0);
+    path
+}
