@@ -13,7 +13,10 @@ cargo xtask CHORE
   demo           build in release, send through the offline Microsoft 365, show what arrived
   check-header   the C header against the Rust side of the plugin ABI
   docs           write the generated reference pages under docs/
-  bench [--json] round trips, messages per second and CPU against other senders
+  bench [--json] round trips, messages per second and CPU against other senders; then the queue
+  bench queue [--json] [--rounds N] [PART…]
+                 the queue against Postfix and this machine's disk: accept deliver relay sendmail
+                 one-shot large
   bench keeper   what 100,000 grants cost; another number if it follows
   bench scripts  what scripts cost: a daemon with 1 and with 100, a hook, calls into Lua";
 
@@ -28,7 +31,8 @@ fn main() -> ExitCode {
         "bench" => match rest.split_first() {
             Some((what, rest)) if what == "keeper" => bench_keeper(rest),
             Some((what, _)) if what == "scripts" => bench_scripts(),
-            _ => bench(&rest),
+            Some((what, rest)) if what == "queue" => bench_smtp("queue", rest),
+            _ => bench_smtp("delivery", &rest).and_then(|()| bench_smtp("queue", &rest)),
         },
         "help" | "--help" | "-h" => {
             println!("{HELP}");
@@ -71,7 +75,8 @@ fn docs() -> Result<(), String> {
         .env("POSTRIDER_WRITE_DOCS", "1"))
 }
 
-fn bench(arguments: &[String]) -> Result<(), String> {
+/// A bench of what is sent, with the host as it ships.
+fn bench_smtp(bench: &str, arguments: &[String]) -> Result<(), String> {
     build_release()?;
     run(cargo()
         .args([
@@ -79,7 +84,7 @@ fn bench(arguments: &[String]) -> Result<(), String> {
             "--package",
             "postrider-smtp",
             "--bench",
-            "delivery",
+            bench,
             "--",
         ])
         .args(arguments)

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::{
-    Options, daemon::Daemon, limit, median, number,
+    Options,
+    daemon::Daemon,
+    limit, median, number,
     postfix::{self, Postfix, Then},
     server::Server,
     submit,

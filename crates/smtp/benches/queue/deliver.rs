@@ -21,7 +21,9 @@ use postrider_smtp::TlsMode;
 use serde_json::{Value, json};
 
 use crate::{
-    Options, RECIPIENT, SENDER, daemon::Daemon, median, message, number,
+    Options, RECIPIENT, SENDER,
+    daemon::Daemon,
+    median, message, number,
     postfix::{self, Postfix, Then},
     server::{Offer, Server},
     submit, wait_until,
@@ -164,7 +166,10 @@ fn run(
         }
     }
     let taken = server.taken();
-    let took = taken.first.zip(taken.last).map(|(first, last)| last - first);
+    let took = taken
+        .first
+        .zip(taken.last)
+        .map(|(first, last)| last - first);
     Run {
         per_second: number(messages - 1) / took.expect("all were taken").as_secs_f64(),
         round_trips: number(server.answers() - answers) / number(messages),

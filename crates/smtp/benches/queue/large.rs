@@ -41,7 +41,9 @@ fn many(options: &Options, server: &Server) -> Value {
     let full = mib(process::peak_kib(daemon.pid()));
     let began = Instant::now();
     server.shut(false);
-    wait_until("the long queue is empty", || server.taken().messages >= MANY);
+    wait_until("the long queue is empty", || {
+        server.taken().messages >= MANY
+    });
     let delivering = began.elapsed();
     // The last verdicts are written down.
     std::thread::sleep(Duration::from_secs(1));

@@ -72,7 +72,10 @@ fn main() {
     part("one-shot", &one_shot::compare);
     part("large", &large::measure);
     if options.json {
-        println!("{}", json!({"message_octets": MESSAGE_OCTETS, "parts": all}));
+        println!(
+            "{}",
+            json!({"message_octets": MESSAGE_OCTETS, "parts": all})
+        );
     }
 }
 
@@ -91,9 +94,7 @@ fn options() -> Options {
             "--json" => options.json = true,
             "--rounds" => {
                 let number = arguments.next().and_then(|text| text.parse().ok());
-                options.rounds = number
-                    .filter(|n| *n > 0)
-                    .expect("--rounds takes a number");
+                options.rounds = number.filter(|n| *n > 0).expect("--rounds takes a number");
             }
             // cargo's own
             "--bench" => {}
@@ -102,24 +103,6 @@ fn options() -> Options {
         }
     }
     options
-}
-
-/// Whose queue.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Whose {
-    Postrider,
-    Postfix,
-}
-
-impl Whose {
-    const BOTH: [Self; 2] = [Self::Postfix, Self::Postrider];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Postrider => "postrider",
-            Self::Postfix => "Postfix",
-        }
-    }
 }
 
 fn message() -> Vec<u8> {

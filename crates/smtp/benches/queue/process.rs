@@ -30,7 +30,12 @@ pub(crate) fn family(pid: u32) -> Vec<u32> {
     let mut next = 0;
     while next < family.len() {
         let of = family[next];
-        family.extend(parents.iter().filter(|(_, parent)| **parent == of).map(|(pid, _)| *pid));
+        family.extend(
+            parents
+                .iter()
+                .filter(|(_, parent)| **parent == of)
+                .map(|(pid, _)| *pid),
+        );
         next += 1;
     }
     family

@@ -9,7 +9,7 @@ use postrider_smtp::TlsMode;
 use serde_json::{Value, json};
 
 use crate::{
-    Options, Whose,
+    Options,
     daemon::Daemon,
     median, number,
     postfix::{self, Postfix, Then},
@@ -67,13 +67,15 @@ pub(crate) fn compare(options: &Options) -> Value {
         for submitters in SUBMITTERS {
             let mut runs: [Vec<Run>; 3] = Default::default();
             for _ in 0..options.rounds {
-                let offers = [Offer::Pipelining, Offer::Pipelining, Offer::Chunking];
-                let senders = [Whose::Postfix, Whose::Postrider, Whose::Postrider];
-                for ((runs, offer), whose) in runs.iter_mut().zip(offers).zip(senders) {
-                    if whose == Whose::Postrider || postfix::missing().is_none() {
-                        server.offer(offer);
-                        runs.push(run(options, &server, whose, submitters, path));
-                    }
+                if postfix::missing().is_none() {
+                    runs[0].push(postfix(&server, submitters, path));
+                }
+                for (runs, offer) in runs[1..]
+                    .iter_mut()
+                    .zip([Offer::Pipelining, Offer::Chunking])
+                {
+                    server.offer(offer);
+                    runs.push(postrider(options, &server, submitters, path));
                 }
             }
             for (name, runs) in ["Postfix", "DATA", "BDAT"].into_iter().zip(runs) {
@@ -101,28 +103,18 @@ fn medians(runs: &[Run]) -> Option<[f64; 5]> {
     Some([nth(0), nth(1), nth(2), nth(3), nth(4)])
 }
 
-fn run(
-    options: &Options,
-    server: &Server,
-    whose: Whose,
-    submitters: usize,
-    disk: Option<&Path>,
-) -> Run {
+fn postfix(server: &Server, submitters: usize, disk: Option<&Path>) -> Run {
     server.forget();
-    match whose {
-        Whose::Postfix => {
-            let then = Then::Relay(server, CONNECTIONS);
-            let postfix = Postfix::start_in(disk, &then);
-            let submit = |messages| submit::to_postfix(postfix.smtpd, submitters, messages);
-            observe(server, postfix.pid(), postfix.started_in, 3_000, &submit)
-        }
-        Whose::Postrider => {
-            let daemon = Daemon::start_in(disk, &options.postrider, server, CONNECTIONS);
-            let submit =
-                |messages| submit::to_postrider(&daemon.socket(), submitters, messages);
-            observe(server, daemon.pid(), daemon.started_in, 10_000, &submit)
-        }
-    }
+    let postfix = Postfix::start_in(disk, &Then::Relay(server, CONNECTIONS));
+    let submit = |messages| submit::to_postfix(postfix.smtpd, submitters, messages);
+    observe(server, postfix.pid(), postfix.started_in, 3_000, &submit)
+}
+
+fn postrider(options: &Options, server: &Server, submitters: usize, disk: Option<&Path>) -> Run {
+    server.forget();
+    let daemon = Daemon::start_in(disk, &options.postrider, server, CONNECTIONS);
+    let submit = |messages| submit::to_postrider(&daemon.socket(), submitters, messages);
+    observe(server, daemon.pid(), daemon.started_in, 10_000, &submit)
 }
 
 fn observe(

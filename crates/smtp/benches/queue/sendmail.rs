@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 use crate::{
-    Options, RECIPIENT, SENDER, Whose,
+    Options, RECIPIENT, SENDER,
     daemon::Daemon,
     median, message,
     postfix::{self, Postfix, Then},
@@ -50,8 +50,8 @@ pub(crate) fn compare(options: &Options) -> Value {
     let [ours, theirs, nothing] = [ours, theirs, nothing].map(median);
     options.say("\nsendmail: a process until the message is safe in the daemon's queue, ms");
     for (name, figure) in [
-        (Whose::Postfix.name(), theirs),
-        (Whose::Postrider.name(), ours),
+        ("Postfix", theirs),
+        ("postrider", ours),
         ("postrider --version", nothing),
     ] {
         options.say(&format!(
