@@ -30,7 +30,10 @@ async fn what_is_refused_for_now_is_tried_with_longer_and_longer_waits_until_it_
         .map(|pair| (pair[1].duration_since(pair[0]).as_secs() + 30) / 60)
         .collect();
     assert_eq!(minutes[..9], [1, 2, 4, 8, 16, 32, 64, 128, 240]);
-    assert!(minutes[9..].iter().all(|wait| (238..=252).contains(wait)), "{minutes:?}");
+    assert!(
+        minutes[9..].iter().all(|wait| (238..=252).contains(wait)),
+        "{minutes:?}"
+    );
 }
 
 #[tokio::test]

@@ -16,3 +16,4 @@ mod support;
 mod tokens;
 mod trouble;
 mod verdicts;
+mod wire;
