@@ -45,7 +45,7 @@ impl Backend for App {
                     failures::problems(&name.escape_debug().to_string(), &problems)
                 })?;
             let account = self.set_up(settings).await?;
-            self.0.lasting.ways.also_to(&account);
+            self.lead_also_to(&account);
             Ok(account as Arc<dyn AccountHandle>)
         }
         .boxed()

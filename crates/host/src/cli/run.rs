@@ -1,15 +1,24 @@
 //! `postrider run`: a script to its end.
+//!
+//! In the sandbox it delivers what the script queues, for there is nobody else; outside, that is
+//! the daemon's.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
+use jiff::Timestamp;
+use postrider_delivery::{Flush, Flushed};
 use postrider_sandbox::inbox::StoredMessage;
+use postrider_spool::{Filter, ShownRecipient, SpoolError, State, StateKind};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use super::output::Output;
-use crate::app::{App, AppSettings, sandbox::Embedded};
+use crate::app::{App, AppSettings, queue, sandbox::Embedded};
+use crate::control::Client;
 use crate::failure::Failure;
 use crate::lua::Script;
 use crate::signals::Signals;
@@ -58,6 +67,7 @@ pub(super) async fn run(
         None => App::open(settings)?,
     };
     app.keep_fresh();
+    let delivering = embedded.is_some().then(|| Delivering::begin(&app));
 
     let mut signals = Signals::to_stop()?;
     let (stop, stopped) = oneshot::channel();
@@ -69,7 +79,7 @@ pub(super) async fn run(
                 std::future::pending::<()>().await;
             }
         });
-    let mut running = std::pin::pin!(script.run());
+    let mut running = pin!(script.run());
     let (outcome, stopped_by) = tokio::select! {
         outcome = &mut running => (outcome, None),
         by = signals.stop() => {
@@ -81,11 +91,22 @@ pub(super) async fn run(
             }
         }
     };
+    let undelivered = match delivering {
+        Some(delivering) => tokio::select! {
+            ended = delivering.end(&app) => ended,
+            by = signals.stop() => return Ok(ExitCode::from(by.exit_code())),
+        },
+        None => Ok(Vec::new()),
+    };
     app.close().await;
 
-    if let Some(embedded) = embedded {
-        show_inbox(&embedded.messages(), output);
-        embedded.stop().await;
+    match embedded {
+        Some(embedded) => {
+            show_inbox(&embedded.messages(), output);
+            show_undelivered(&undelivered?, output);
+            embedded.stop().await;
+        }
+        None => say_what_waits(app.queued_here(), settings, output).await,
     }
     Ok(match outcome {
         _ if let Some(by) = stopped_by => ExitCode::from(by.exit_code()),
@@ -98,6 +119,111 @@ pub(super) async fn run(
             ExitCode::from(error.exit_code())
         }
     })
+}
+
+/// Delivery beside the script, from the first message on that it queues.
+struct Delivering {
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<Result<(), Failure>>,
+}
+
+impl Delivering {
+    fn begin(app: &App) -> Self {
+        let (stop, mut stopped) = oneshot::channel();
+        let app = app.clone();
+        let ended = tokio::spawn(async move {
+            tokio::select! {
+                () = app.has_queued() => {}
+                _ = &mut stopped => return Ok(()),
+            }
+            let delivery = app.delivery().await?;
+            let mut running = pin!(delivery.run());
+            let ended = tokio::select! {
+                ended = &mut running => ended,
+                _ = stopped => {
+                    delivery.stop();
+                    running.await
+                }
+            };
+            ended.map_err(|error| queue::failure(&error))
+        });
+        Self { stop, ended }
+    }
+
+    /// Delivers what is due; answers what is not delivered.
+    async fn end(self, app: &App) -> Result<Vec<String>, Failure> {
+        // It may have ended of itself.
+        let _ = self.stop.send(());
+        let ended = self.ended.await;
+        ended.map_err(|_| Failure::new("internal", "delivery broke down"))??;
+        if app.queued_here() == 0 {
+            return Ok(Vec::new());
+        }
+        let flushed = app.delivery().await?.flush(Flush::default()).await;
+        let flushed = flushed.map_err(|error| queue::failure(&error))?;
+        let left = undelivered(app, &flushed).await;
+        left.map_err(|error| queue::failure(&error))
+    }
+}
+
+/// A line for each recipient that is not delivered.
+async fn undelivered(app: &App, flushed: &Flushed) -> Result<Vec<String>, SpoolError> {
+    let Ok(queue) = app.queue().await else {
+        return Ok(Vec::new());
+    };
+    let mut lines = Vec::new();
+    for listed in queue.store.list(Filter::default()).await? {
+        let Some(shown) = queue.store.show(listed.id).await? else {
+            continue;
+        };
+        let account = flushed.waiting.get(&listed.account);
+        let left = shown.recipients.iter();
+        let left = left.filter(|one| one.state.kind() != StateKind::Delivered);
+        lines.extend(left.map(|one| format!("{}  {}", listed.id, standing(one, account))));
+    }
+    Ok(lines)
+}
+
+/// How a recipient stands, and what its account waits for.
+fn standing(recipient: &ShownRecipient, account: Option<&(Timestamp, String)>) -> String {
+    let ShownRecipient { address, state, .. } = recipient;
+    let why = match state {
+        State::Deferred { until, why } => format!(" until {until}: {why}"),
+        State::Queued => account.map_or_else(String::new, |(until, why)| {
+            format!(": the account waits until {until}: {why}")
+        }),
+        _ => state
+            .why()
+            .map_or_else(String::new, |why| format!(": {why}")),
+    };
+    format!("{address} {}{why}", state.kind().name())
+}
+
+fn show_undelivered(lines: &[String], output: &Output) {
+    if lines.is_empty() {
+        return;
+    }
+    output.line("\nNot delivered, and gone with the sandbox:");
+    for line in lines.iter().take(SHOWN) {
+        output.line(format!("  {line}"));
+    }
+    if lines.len() > SHOWN {
+        output.line(format!("  … and {} more", lines.len() - SHOWN));
+    }
+}
+
+/// What the script queued is safe; where no daemon runs, somebody has to deliver it.
+async fn say_what_waits(queued: u64, settings: &AppSettings, output: &Output) {
+    if queued == 0 || Client::find(settings).await.is_some() {
+        return;
+    }
+    let what = match queued {
+        1 => "1 message was queued".to_owned(),
+        n => format!("{n} messages were queued"),
+    };
+    output.note(&format!(
+        "{what} and no daemon runs: `postrider serve` or `postrider queue flush` delivers"
+    ));
 }
 
 /// What the sandbox received, and where it lies.

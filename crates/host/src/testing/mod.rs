@@ -9,6 +9,7 @@
 mod backend;
 mod bench;
 mod clock;
+mod delivery;
 mod example;
 mod find;
 mod log;

@@ -1,7 +1,8 @@
 //! The world of one case: an app in the sandbox, a clock that stands, and nothing outside.
 //!
 //! The world is at rest when no script does anything but wait for the clock, no refresh is under
-//! way, and no task of the runtime has anything to run. The clock moves only then.
+//! way, nothing that is queued is on its way or asked for, and no task of the runtime has anything
+//! to run. The clock moves only then.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,13 +18,13 @@ use postrider_schedule::{Clock as _, Standing};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use super::clock::TestClock;
 use super::log::Log;
 use super::outside::Outside;
 use super::stage::Stage;
-use super::{outbox, redirect};
+use super::{delivery, outbox, redirect};
 use crate::app::{self, Account, App, AppSettings};
 use crate::failure::Failure;
 use crate::lua::{Activity, Backend, HostEvent, Limits, Listener, Script, ScriptError};
@@ -79,6 +80,7 @@ struct Generation {
     app: App,
     /// A copy: a script that changes it changes nothing of the user's.
     file: PathBuf,
+    delivery: AbortHandle,
 }
 
 /// A script of the case.
@@ -167,7 +169,15 @@ impl World {
         let app = App::with_config(&AppSettings::default(), config, world);
         app.keep_fresh();
         Backend::subscribe(&app, &self.0.listener);
-        *lock(&self.0.app) = Some(Generation { app, file });
+        let delivery = delivery::begin(&app, &self.0.clock);
+        let new = Generation {
+            app,
+            file,
+            delivery,
+        };
+        if let Some(old) = lock(&self.0.app).replace(new) {
+            old.delivery.abort();
+        }
         Ok(())
     }
 
@@ -183,7 +193,9 @@ impl World {
         let mut scenario = (*self.0.stage.sandbox().state().scenario()).clone();
         self.take_in(&mut account, &mut scenario);
         self.0.stage.change(scenario)?;
-        let account = self.app().set_up(account).await?;
+        let app = self.app();
+        let account = app.set_up(account).await?;
+        app.lead_also_to(&account);
         self.signed_in(&account).await?;
         Ok(account)
     }
@@ -472,6 +484,7 @@ impl World {
         }
         let generation = lock(&self.0.app).clone();
         if let Some(generation) = generation {
+            generation.delivery.abort();
             // Whoever does not say goodbye in time is left behind.
             let _ = tokio::time::timeout(FAREWELL, generation.app.close()).await;
         }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::app::account::Account;
 use crate::app::{App, Inner};
+use crate::lua::Activity;
 
 /// Messages in flight on one session: a lost connection leaves no more than these unknown.
 const WINDOW: usize = 10;
@@ -22,6 +23,8 @@ pub(crate) struct Ways {
     current: Mutex<Weak<Inner>>,
     /// Accounts that scripts described.
     scripted: Mutex<HashMap<String, Weak<Account>>>,
+    /// Those of them that live until the end, whatever becomes of the script.
+    kept: Mutex<HashMap<String, Arc<Account>>>,
     /// Counts what may let a parked account go on: a token was fetched, a configuration read.
     changes: watch::Sender<u64>,
 }
@@ -31,6 +34,7 @@ impl Default for Ways {
         Self {
             current: Mutex::new(Weak::new()),
             scripted: Mutex::default(),
+            kept: Mutex::default(),
             changes: watch::Sender::new(0),
         }
     }
@@ -44,11 +48,23 @@ impl Ways {
     }
 
     /// A script holds this account.
-    pub(in crate::app) fn also_to(&self, account: &Arc<Account>) {
+    fn also_to(&self, account: &Arc<Account>) {
         let mut scripted = lock(&self.scripted);
         scripted.retain(|_, known| known.strong_count() > 0);
         let name = account.settings().name.clone();
         scripted.insert(name, Arc::downgrade(account));
+    }
+
+    /// The same to the end: in a sandbox nobody else will know the account when the script is gone.
+    fn keep(&self, account: &Arc<Account>) {
+        self.also_to(account);
+        let name = account.settings().name.clone();
+        lock(&self.kept).insert(name, Arc::clone(account));
+    }
+
+    /// Nothing is delivered any more.
+    pub(in crate::app) fn end(&self) {
+        lock(&self.kept).clear();
     }
 
     /// What waits for a token, or for a person, may go on.
@@ -60,6 +76,18 @@ impl Ways {
     pub(super) fn is_configured(&self, settings: &config::Account) -> bool {
         let app = lock(&self.current).upgrade();
         app.is_some_and(|app| app.config.accounts.get(&settings.name) == Some(settings))
+    }
+}
+
+impl App {
+    /// A script described this account, and may queue mail of it.
+    pub(crate) fn lead_also_to(&self, account: &Arc<Account>) {
+        let lasting = &self.0.lasting;
+        if lasting.world.confined_to.is_some() {
+            lasting.ways.keep(account);
+        } else {
+            lasting.ways.also_to(account);
+        }
     }
 }
 
@@ -101,6 +129,15 @@ enum To {
     Scripted(Arc<Account>),
 }
 
+impl To {
+    fn activity(&self) -> &Activity {
+        match self {
+            Self::Configured(app, _) => &app.0.lasting.world.activity,
+            Self::Scripted(account) => &account.around.activity,
+        }
+    }
+}
+
 impl Route for Way {
     fn limits(&self) -> Limits {
         Limits {
@@ -114,7 +151,7 @@ impl Route for Way {
 
     fn run<'a>(&'a self, source: &'a mut dyn Source) -> BoxFuture<'a, Result<(), RouteFailure>> {
         async move {
-            let _busy = self.activity.begin();
+            let _busy = self.to.activity().begin();
             let account = match &self.to {
                 To::Scripted(account) => Arc::clone(account),
                 To::Configured(app, name) => app
@@ -140,6 +177,11 @@ impl Route for Way {
             }
         }
         .boxed()
+    }
+
+    /// Each connection has its place, whoever asked for it.
+    fn counts_sessions(&self) -> bool {
+        true
     }
 
     fn reporter(&self) -> Option<String> {
