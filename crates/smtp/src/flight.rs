@@ -475,6 +475,22 @@ mod tests {
     }
 
     #[test]
+    fn a_long_message_passes_through_a_short_buffer() {
+        let text = b".line\r\n".repeat(700_000);
+        for form in [Form::Chunks(1024 * 1024), Form::Stuffed] {
+            let mut flight = Flight::new();
+            flight.add_message(0, streamed(&text, usize::MAX), form);
+            while flight.needs_filling() {
+                flight.fill().now_or_never().unwrap().unwrap();
+                let octets = flight.unwritten().len();
+                assert!(flight.buffer.capacity() <= 160 * 1024, "{form:?}");
+                flight.wrote(octets);
+            }
+            assert!(flight.has_left_whole(0));
+        }
+    }
+
+    #[test]
     fn what_cannot_be_read_to_its_end_is_not_ended() {
         let message = b"line\r\nline\r\n";
         for form in [Form::Chunks(5), Form::Chunks(100), Form::Stuffed] {

@@ -277,6 +277,9 @@ async fn hundreds_of_messages_go_through_one_session_with_postfix() {
         assert_eq!(postfix.held().len() - before, taken);
         pool.close().await;
     }
+    let log = fs::read_to_string(postfix.home.path().join("log")).unwrap();
+    assert!(log.contains("connect from"), "{log}");
+    assert!(!log.contains("pipelining"), "said out of turn: {log}");
     for file in postfix.held() {
         let text = String::from_utf8_lossy(&file);
         let number = text
