@@ -479,6 +479,23 @@ fn without_a_daemon_it_is_queued_and_listed() {
 }
 
 #[test]
+fn without_a_daemon_it_delivers_when_it_is_asked_to() {
+    let machine = Machine::new("");
+    let mut queueing = machine.program("sendmail");
+    let message = "Subject: later\n\nhi\n";
+    run_with(queueing.arg("ceo@contoso.com"), message).expect_status(0);
+    assert_eq!(machine.sandbox.mail("ceo@contoso.com").len(), 0);
+    let mut flushing = machine.program("sendmail");
+    run(flushing.arg("-q")).expect_status(0);
+    machine.arrived("ceo@contoso.com", "later");
+
+    let mut at_once = machine.program("sendmail");
+    at_once.args(["-odi", "admin@contoso.com"]);
+    run_with(&mut at_once, "Subject: at once\n\nhi\n").expect_status(0);
+    machine.arrived("admin@contoso.com", "at once");
+}
+
+#[test]
 fn a_message_whose_answer_was_lost_is_queued_once() {
     let home = queue_only("");
     let daemon = Daemon::start(&home);

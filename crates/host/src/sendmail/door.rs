@@ -109,13 +109,15 @@ async fn submit(
     Extension(visitor): Extension<Visitor>,
     request: HttpRequest,
 ) -> Response {
-    let mut arriving = Arriving::new(request.into_body());
-    let taken = match admit(&daemon, &visitor) {
-        Ok(peer) => take(&daemon, &peer, visitor.place.as_deref(), &mut arriving).await,
-        Err(failure) => Err(failure),
+    let peer = match admit(&daemon, &visitor) {
+        Ok(peer) => peer,
+        Err(failure) => return refuse(failure),
     };
-    match taken {
-        Ok(taken) => Json(taken).into_response(),
+    // Nothing is too much of those who could do worse.
+    let place = visitor.place.as_deref().filter(|_| !peer.is_trusted());
+    let mut arriving = Arriving::new(request.into_body());
+    match take(&daemon, &peer, place, &mut arriving).await {
+        Ok(queued) => Json(queued).into_response(),
         Err(failure) => {
             // Whoever is writing still is to read the answer.
             arriving.discard().await;
