@@ -12,6 +12,7 @@ use postrider_spool::{AT_ONCE, Begin, Outcome, Pace, Settlement, Slot};
 
 use crate::account::{Account, Answer};
 use crate::ledger::Entry;
+use crate::route::Route;
 use crate::session::{self, End};
 use crate::shared::Shared;
 use crate::throttle::later;
@@ -42,13 +43,13 @@ pub(crate) async fn drive(shared: Arc<Shared>, account: Arc<Account>) {
             };
             let limits = route.limits();
             if running.len() < account.sessions(limits.sessions)
-                && let Some(slot) = place(&shared, &account, limits.sessions).await
+                && let Some(slot) = place(&shared, &account, &*route, limits.sessions).await
             {
                 let (shared, account) = (Arc::clone(&shared), Arc::clone(&account));
                 running.push(async move {
                     let end = session::run(&shared, &account, &*route).await;
                     let now = shared.now();
-                    if !limits.linger.is_zero() {
+                    if !limits.linger.is_zero() && !route.counts_sessions() {
                         account.linger(slot, later(now, limits.linger));
                     }
                     end
@@ -70,7 +71,15 @@ pub(crate) async fn drive(shared: Arc<Shared>, account: Arc<Account>) {
 
 /// Room for a session: one that waits in the route's pool, or a new one. None, while other
 /// processes have them all.
-async fn place(shared: &Shared, account: &Account, at_most: u32) -> Option<Slot> {
+async fn place(
+    shared: &Shared,
+    account: &Account,
+    route: &dyn Route,
+    at_most: u32,
+) -> Option<Slot> {
+    if route.counts_sessions() {
+        return Some(Slot::new(|| {}));
+    }
     let now = shared.now();
     if let Some(slot) = account.take_lingering(now) {
         return Some(slot);

@@ -31,6 +31,12 @@ pub trait Route: Send + Sync + 'static {
     /// An account whose trouble goes on although this resolved is tried less and less often.
     fn ready(&self) -> BoxFuture<'static, ()>;
 
+    /// Whether the route sees to it itself that all processes together have no more sessions than
+    /// [`Limits::sessions`]. Otherwise delivery does, for the sessions that it runs.
+    fn counts_sessions(&self) -> bool {
+        false
+    }
+
     /// The address that failure reports to senders are from; servers refuse many others. `None`
     /// stands for `postmaster` at the domain of whoever gets the report.
     fn reporter(&self) -> Option<String> {
@@ -63,6 +69,9 @@ pub enum RouteFailure {
     Smtp(Box<SendError>),
     /// The account cannot be used as it is set up.
     Unusable(String),
+    /// Other processes have all of the account's sessions: it is tried again in a moment, and
+    /// nobody else waits for that.
+    Busy(String),
 }
 
 impl From<SendError> for RouteFailure {
@@ -77,6 +86,7 @@ impl fmt::Display for RouteFailure {
             Self::Token(why) => write!(f, "no token: {why}"),
             Self::Smtp(error) => error.fmt(f),
             Self::Unusable(why) => write!(f, "the account cannot be used: {why}"),
+            Self::Busy(why) => write!(f, "no session is free: {why}"),
         }
     }
 }
@@ -85,7 +95,7 @@ impl error::Error for RouteFailure {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
             Self::Smtp(error) => error::Error::source(&**error),
-            Self::Token(_) | Self::Unusable(_) => None,
+            Self::Token(_) | Self::Unusable(_) | Self::Busy(_) => None,
         }
     }
 }

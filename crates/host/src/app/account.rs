@@ -23,7 +23,7 @@ use tokio::sync::RwLock;
 use super::bridge::{CredentialAuthenticator, auth_error};
 use super::check::Freshness;
 use super::events::Events;
-use super::queue::Desk;
+use super::queue::{Desk, Places};
 use super::secrets::References;
 use super::{compose, failures, standing};
 use crate::failure::{Failure, exit};
@@ -116,13 +116,15 @@ impl Account {
         let credential = Credential::new(plugin, instance, Arc::clone(environment))
             .map(Arc::new)
             .map_err(|error| failures::auth(&settings, &error))?;
-        let pool = Pool::new(
+        let places = Places::new(&around.queue, &settings.name, settings.limits.connections);
+        let pool = Pool::with_connector(
             server_settings(&settings, server_tls)?,
             Arc::new(CredentialAuthenticator(Arc::clone(&credential))),
             PoolLimits {
                 connections: settings.limits.connections.into(),
                 ..PoolLimits::default()
             },
+            Arc::new(places),
         );
         Ok(Self {
             trust: trust(&settings),

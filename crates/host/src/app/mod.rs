@@ -311,6 +311,7 @@ impl App {
         }
         drop(self.0.lasting.tending().take());
         self.0.lasting.keeper.settle(SETTLING).await;
+        self.0.lasting.ways.end();
         self.retire().await;
     }
 

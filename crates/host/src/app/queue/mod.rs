@@ -4,12 +4,13 @@ mod counted;
 mod deliver;
 mod entry;
 mod pace;
+mod places;
 pub(crate) mod report;
 mod ways;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Once, PoisonError};
 
 use jiff::Timestamp;
 use postrider_config::{self as config, QueueSettings};
@@ -32,6 +33,7 @@ use crate::lua::{Activity, Priority, Queueing, SendRequest};
 use crate::state;
 
 pub use entry::Entry;
+pub(super) use places::Places;
 pub(crate) use ways::Ways;
 
 /// What the queue is kept in, in the state directory.
@@ -108,6 +110,8 @@ pub(super) struct Desk {
     opened: OnceCell<Queue>,
     /// This process among those that send in the queue's pace, from its first message on.
     holder: Mutex<Option<Holder>>,
+    /// Whether it gives signs of life.
+    beating: Once,
     /// When mail of each account was last delivered here.
     delivered: std::sync::Mutex<HashMap<String, Timestamp>>,
     /// Messages that were queued here.
@@ -131,6 +135,7 @@ impl Desk {
         Self {
             opened: OnceCell::new(),
             holder: Mutex::default(),
+            beating: Once::new(),
             delivered: std::sync::Mutex::default(),
             queued: watch::Sender::new(0),
             settings,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use postrider_config::Limits;
-use postrider_spool::{HolderId, Pace, PaceLimit, SpoolError, SpoolErrorKind, Store, Ticket, Turn};
+use postrider_spool::{HolderId, PaceLimit, SpoolError, Ticket, Turn};
 
 use super::Desk;
 use crate::failure::Failure;
@@ -38,13 +38,9 @@ impl Desk {
         let recipients = u32::try_from(recipients).unwrap_or(u32::MAX);
         loop {
             let now = self.clock.now();
-            let ask = Ask {
-                account,
-                pace,
-                recipients,
-                now,
-            };
-            let (until, limit) = match self.ask(&*queue.store, ask).await {
+            let store = &*queue.store;
+            let ask = |holder: HolderId| store.turn(account, holder, pace, recipients, now);
+            let (until, limit) = match self.as_holder(store, ask).await {
                 Ok(Turn::Granted(ticket)) => return Ok(Some(ticket)),
                 Ok(Turn::Wait(until, limit)) => (until, limit),
                 Err(SpoolError { message, .. }) => return Ok(unpaced(account, &message)),
@@ -62,42 +58,6 @@ impl Desk {
             self.clock.sleep_until(until).await;
             drop(asleep);
         }
-    }
-}
-
-/// Who asks for a turn, and when.
-#[derive(Clone, Copy)]
-struct Ask<'a> {
-    account: &'a str,
-    pace: Pace,
-    recipients: u32,
-    now: Timestamp,
-}
-
-impl Desk {
-    /// Asks for a turn. A process that sends now and then is taken for dead in between, and joins
-    /// anew.
-    async fn ask(&self, store: &dyn Store, ask: Ask<'_>) -> Result<Turn, SpoolError> {
-        let mut place = self.holder.lock().await;
-        let turn = |holder: HolderId| {
-            let Ask {
-                account,
-                pace,
-                recipients,
-                now,
-            } = ask;
-            store.turn(account, holder, pace, recipients, now)
-        };
-        if let Some(holder) = &*place {
-            let answer = turn(holder.id()).await;
-            let is_fenced = |error: &SpoolError| error.kind == SpoolErrorKind::Fenced;
-            if !answer.as_ref().is_err_and(is_fenced) {
-                return answer;
-            }
-        }
-        let name = format!("pid {}", std::process::id());
-        let holder = place.insert(store.join(&name, ask.now).await?);
-        turn(holder.id()).await
     }
 }
 
