@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -476,6 +476,20 @@ fn without_a_daemon_it_is_queued_and_listed() {
     }
     let mut aliases = home.program(Path::new("newaliases"));
     silent(run(&mut aliases));
+}
+
+#[test]
+fn root_leaves_another_users_queue_alone() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("only root can get in another user's way");
+    }
+    let home = queue_only("");
+    fs::create_dir(home.state()).unwrap();
+    chown(home.state(), Some(4711), Some(4711)).unwrap();
+    let mut command = home.program(Path::new("sendmail"));
+    let ended = run_with(command.arg("ops@example.org"), "\nhi\n").expect_status(75);
+    assert!(ended.stderr.contains("start `postrider serve`"), "{}", ended.stderr);
+    assert_eq!(fs::read_dir(home.state()).unwrap().count(), 0);
 }
 
 #[test]

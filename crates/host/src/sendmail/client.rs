@@ -30,6 +30,7 @@ use super::plan::Request;
 use crate::app::{App, AppSettings, Queued, queue};
 use crate::control::{API, Client, Refusal, socket_path};
 use crate::failure::Failure;
+use crate::state;
 
 /// Where a daemon of the whole machine takes mail.
 pub(crate) const USUAL_SOCKET: &str = "/run/postrider/submit.sock";
@@ -154,45 +155,60 @@ impl Way {
     /// # Errors
     /// There is none of them.
     pub(crate) async fn find(settings: &AppSettings, alone: bool) -> Result<Self, Failure> {
-        if !alone {
-            if let Some(socket) = std::env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty())
-            {
-                return Ok(Self::Daemon(socket.into()));
-            }
-            if Client::find(settings).await.is_some()
-                && let Ok(socket) = socket_path(settings)
-            {
-                return Ok(Self::Daemon(socket));
-            }
+        if !alone && let Some(socket) = named_socket() {
+            return Ok(Self::Daemon(socket));
+        }
+        if !alone
+            && Client::find(settings).await.is_some()
+            && let Ok(socket) = socket_path(settings)
+        {
+            return Ok(Self::Daemon(socket));
         }
         let file = config::find(settings.config.as_deref(), &Surroundings::of_process());
-        if let Some(file) = file {
-            let configured = fs::File::open(&file)
-                .is_ok()
-                .then(|| door_of(&file))
-                .flatten();
-            if let Some(socket) = configured
-                && !alone
-                && listens(&socket).await
-            {
-                return Ok(Self::Daemon(socket));
-            }
-            if settings.config.is_some() || is_own(&file) {
-                return App::open(settings).map(Self::Queue);
-            }
+        let configured = file.as_deref().and_then(door_of);
+        if !alone
+            && let Some(socket) = &configured
+            && UnixStream::connect(socket).await.is_ok()
+        {
+            return Ok(Self::Daemon(socket.clone()));
+        }
+        let is_ours = settings.config.is_some() || file.as_deref().is_some_and(is_own);
+        if is_ours && is_queue_ours(settings) {
+            return App::open(settings).map(Self::Queue);
         }
         let usual = Path::new(USUAL_SOCKET);
-        if usual.exists() && !alone {
+        if !alone && usual.exists() {
             return Ok(Self::Daemon(usual.to_owned()));
         }
-        Err(Failure::new(
-            "config.no_daemon",
-            format!("no daemon takes mail of this user, neither at {USUAL_SOCKET} nor elsewhere"),
-        )
-        .with_remedy(format!(
+        let is_away = is_ours || configured.is_some();
+        Err(nobody_there(is_away))
+    }
+}
+
+/// Where `POSTRIDER_SUBMIT_SOCKET` says.
+fn named_socket() -> Option<PathBuf> {
+    let socket = std::env::var_os(SOCKET_VARIABLE)?;
+    (!socket.is_empty()).then(|| socket.into())
+}
+
+/// Another user's queue is that user's daemon's alone: root's files would be in its way.
+fn is_queue_ours(settings: &AppSettings) -> bool {
+    let directory = state::directory(settings.state_dir.as_deref());
+    directory.is_ok_and(|directory| !directory.exists() || is_own(&directory))
+}
+
+fn nobody_there(is_away: bool) -> Failure {
+    let failure = Failure::new(
+        "config.no_daemon",
+        format!("no daemon takes mail of this user, neither at {USUAL_SOCKET} nor elsewhere"),
+    );
+    if is_away {
+        failure.with_remedy("start `postrider serve`").retryable()
+    } else {
+        failure.with_remedy(format!(
             "start `postrider serve` with socket = \"{USUAL_SOCKET}\" under [sendmail], or set \
              {SOCKET_VARIABLE}"
-        )))
+        ))
     }
 }
 
@@ -204,13 +220,9 @@ fn door_of(file: &Path) -> Option<PathBuf> {
     socket.as_str().map(|socket| base.join(socket))
 }
 
-/// What others' daemon serves would be queued where that never looks.
+/// With somebody else's configuration, mail would be queued where nobody ever looks.
 fn is_own(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|file| file.uid() == geteuid().as_raw())
-}
-
-async fn listens(socket: &Path) -> bool {
-    UnixStream::connect(socket).await.is_ok()
 }
 
 async fn hand_over(
