@@ -57,9 +57,9 @@ pub(crate) async fn keep(shared: Arc<Shared>, mut entries: mpsc::UnboundedReceiv
                     }
                 }
                 Entry::Settle(settlement, failures) => {
-                    let key = settlement.lease.number();
+                    let key = settlement.lease.number().to_string();
                     // First the report: it is about what the server has answered already.
-                    tell_sender(&shared, settlement.id, key, &failures).await;
+                    tell_sender(&shared, settlement.id, &key, &failures).await;
                     settlements.push(settlement);
                 }
                 Entry::End => ended = true,
@@ -144,19 +144,20 @@ async fn retry_unknown(shared: &Shared, ids: Vec<QueueId>) -> Result<(), SpoolEr
 
 /// Fails what is too old, for its sender or for the accounts that say since when.
 pub(crate) async fn expire(shared: &Shared, aged: &[Aged]) -> Result<(), SpoolError> {
-    loop {
+    for round in 0_u32.. {
         let expired = shared.store.expire(aged.to_vec(), shared.now()).await?;
         if expired.is_empty() {
-            return Ok(());
+            break;
         }
         for settled in expired {
             let failures: Vec<_> = settled.transitions.iter().filter_map(timed_out).collect();
             let id = settled.id;
             tell(shared, settled, StateKind::Queued);
-            let key = shared.now().as_millisecond();
-            tell_sender(shared, id, key, &failures).await;
+            let key = format!("{}-{round}", shared.now().as_millisecond());
+            tell_sender(shared, id, &key, &failures).await;
         }
     }
+    Ok(())
 }
 
 fn timed_out(changed: &postrider_spool::Transition) -> Option<Failure> {
@@ -175,7 +176,7 @@ fn timed_out(changed: &postrider_spool::Transition) -> Option<Failure> {
 /// Queues a report to the message's sender. The store keeps a second one for the same failure
 /// out by `key`; one that cannot be queued is trouble, and not tried again: its failure has been
 /// told to the sink.
-async fn tell_sender(shared: &Shared, id: QueueId, key: i64, failures: &[Failure]) {
+async fn tell_sender(shared: &Shared, id: QueueId, key: &str, failures: &[Failure]) {
     if failures.is_empty() || shared.policy.report == Report::None {
         return;
     }
@@ -187,7 +188,7 @@ async fn tell_sender(shared: &Shared, id: QueueId, key: i64, failures: &[Failure
 async fn try_to_tell_sender(
     shared: &Shared,
     id: QueueId,
-    key: i64,
+    key: &str,
     failures: &[Failure],
 ) -> Result<(), SpoolError> {
     let Some(shown) = shared.store.show(id).await? else {

@@ -3,8 +3,9 @@
 //! A message is taken from the queue when a session is ready for it, and not before: so what the
 //! queue calls `sending` is what may have left. A refusal is the message's or the account's
 //! ([`judge_reply`]): a message waits longer each time and fails in the end; an account waits as a
-//! whole, and the others do not wait for it. Trouble with a token never fails a message. A
-//! message whose verdict was lost is never sent again unless the operator said so.
+//! whole, and the others do not wait for it. Trouble with a token fails no message, and none grows
+//! too old for it; only what its sender lets expire does. A message whose verdict was lost is never sent
+//! again unless the operator said so.
 //!
 //! Not here: how the queue is kept, SMTP, tokens; what the host makes of all that happens, of which
 //! a [`Sink`] hears.

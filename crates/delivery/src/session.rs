@@ -335,6 +335,7 @@ impl Work {
             RouteFailure::Token(_) | RouteFailure::Unusable(_) => {
                 (Some(Consequence::Park), failure.to_string())
             }
+            RouteFailure::Busy(_) => return,
             RouteFailure::Smtp(error) => {
                 let (_, consequence) = judge_error(error);
                 let closed = matches!(*error.kind, SendErrorKind::Closed);

@@ -139,8 +139,13 @@ impl Supervisor {
         let (shared, tally) = (Arc::clone(&self.shared), Arc::clone(&self.tally));
         let clock = &shared.clock;
         self.flush = flush;
-        self.open().await?;
-        self.look().await?;
+        let looked = match self.open().await {
+            Ok(()) => self.look().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = looked {
+            self.look_again(error)?;
+        }
         let mut tick = clock.sleep(TICK);
         let mut foreign = clock.sleep(LOOK_EVERY);
         let mut set_back = clock.set_back();

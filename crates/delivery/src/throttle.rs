@@ -72,6 +72,8 @@ pub(crate) struct Throttle {
     trusting: bool,
     /// Until then further failures count as the same one.
     until: Timestamp,
+    /// The pause until then is for a token, or a person.
+    parked: bool,
 }
 
 impl Default for Throttle {
@@ -85,6 +87,7 @@ impl Default for Throttle {
             useless: 0,
             trusting: false,
             until: Timestamp::MIN,
+            parked: false,
         }
     }
 }
@@ -110,7 +113,8 @@ impl Throttle {
             Consequence::Park => (PauseKind::Park, Duration::ZERO),
         };
         // A token that is missing is not the server's asking for less, whatever came before it.
-        if now < self.until && kind != PauseKind::Park {
+        let same = kind != PauseKind::Park || self.parked;
+        if now < self.until && same {
             return None;
         }
         let (steps, failures): (Steps, &mut u32) = match kind {
@@ -130,7 +134,7 @@ impl Throttle {
             self.sessions = Some(self.sessions(limit).div_ceil(2).max(1));
         }
         self.accepted = 0;
-        self.until = until;
+        (self.until, self.parked) = (until, kind == PauseKind::Park);
         Some(Pause {
             kind,
             until,
@@ -237,6 +241,9 @@ mod tests {
         let mut throttle = Throttle::default();
         fail(&mut throttle, SLOW, 0);
         assert_eq!(fail(&mut throttle, Consequence::Park, 1), Some(300));
+        // The other sessions come to the same.
+        assert_eq!(fail(&mut throttle, Consequence::Park, 2), None);
+        assert_eq!(fail(&mut throttle, Consequence::Park, 301), Some(600));
     }
 
     #[test]

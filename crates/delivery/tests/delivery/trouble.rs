@@ -112,6 +112,24 @@ async fn a_process_that_others_took_for_dead_joins_anew() {
 }
 
 #[tokio::test]
+async fn a_route_whose_sessions_others_have_holds_up_nobody() {
+    let mut world = World::new();
+    let server = world.server("alerts");
+    server.close(Closed::Busy);
+    world.queue("alerts", "m").await;
+    world.run();
+    world.pass(Duration::from_mins(2)).await;
+    assert!(world.heard.notes().is_empty(), "{:?}", world.heard.notes());
+    assert!(
+        (3..=5).contains(&server.connections()),
+        "{}",
+        server.connections()
+    );
+    server.open();
+    world.until_done(Duration::from_mins(1)).await;
+}
+
+#[tokio::test]
 async fn a_clock_that_is_set_back_delays_nothing_that_is_accepted_then() {
     let mut world = World::new();
     let server = world.server("alerts");

@@ -81,6 +81,7 @@ pub(crate) enum Closed {
     Away,
     NoToken,
     Password,
+    Busy,
 }
 
 impl Server {
@@ -301,6 +302,7 @@ impl Route for Server {
                         let timeout = io::Error::from(io::ErrorKind::TimedOut);
                         error(Stage::Connect, SendErrorKind::Connect(timeout)).into()
                     }
+                    Closed::Busy => RouteFailure::Busy("others have them".to_owned()),
                     Closed::NoToken => RouteFailure::Token("nobody has signed in".to_owned()),
                     Closed::Password => {
                         let auth = SendErrorKind::Auth {
