@@ -67,6 +67,26 @@ impl App {
         if let Some(tending) = &*self.0.lasting.tending() {
             tending.replace(everybody);
         }
+        self.ask_again(old);
+    }
+
+    /// Whoever reloads may have mended what kept an account from its token, such as a secret in a
+    /// file: it is asked for now, and not when the pause after the last failure is over.
+    fn ask_again(&self, old: &Self) {
+        let set_up: Vec<String> = old.lock_accounts().keys().cloned().collect();
+        for name in set_up {
+            let app = self.clone();
+            tokio::spawn(async move {
+                let Ok(account) = app.account(&name).await else {
+                    return;
+                };
+                let standing = account.standing().await;
+                if standing.is_ok_and(|standing| standing.state == "degraded") {
+                    // What comes of it is told as an event, and by the account's standing.
+                    let _ = account.rotate(true).await;
+                }
+            });
+        }
     }
 
     /// Tells of the accounts that came, went or changed.

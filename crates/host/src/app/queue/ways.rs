@@ -2,6 +2,7 @@
 //! hold.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use futures_util::future::{BoxFuture, FutureExt as _};
@@ -167,10 +168,10 @@ impl Route for Way {
         .boxed()
     }
 
-    /// Of this process: what another one fetched is found when the parked time is over.
+    /// Of this process: what another one fetched is found when the parked time is over. What came
+    /// since this way was asked for counts, for delivery lets some time pass before it listens.
     fn ready(&self) -> BoxFuture<'static, ()> {
         let mut changes = self.changes.clone();
-        changes.mark_unchanged();
         async move {
             if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;
@@ -197,8 +198,14 @@ pub(crate) fn pace(limits: &config::Limits) -> Pace {
     }
 }
 
-/// A credential that is not to be had says more than the session that went without it.
+/// A credential that is not to be had says more than the session that went without it, and a
+/// place that others have is no trouble of the server's.
 fn route_failure(account: &Account, error: SendError) -> RouteFailure {
+    if let SendErrorKind::Connect(why) = &*error.kind
+        && why.kind() == io::ErrorKind::WouldBlock
+    {
+        return RouteFailure::Busy(why.to_string());
+    }
     if matches!(*error.kind, SendErrorKind::Sasl(_)) {
         let failure = account.send_failure("", &error);
         return RouteFailure::Token(failure.message);
