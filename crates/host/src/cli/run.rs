@@ -177,21 +177,28 @@ async fn undelivered(app: &App, flushed: &Flushed) -> Result<Vec<String>, SpoolE
             continue;
         };
         let account = flushed.waiting.get(&listed.account);
+        let due = listed.due_at.filter(|due| *due > app.clock().now());
         let left = shown.recipients.iter();
         let left = left.filter(|one| one.state.kind() != StateKind::Delivered);
-        lines.extend(left.map(|one| format!("{}  {}", listed.id, standing(one, account))));
+        lines.extend(left.map(|one| format!("{}  {}", listed.id, standing(one, due, account))));
     }
     Ok(lines)
 }
 
-/// How a recipient stands, and what its account waits for.
-fn standing(recipient: &ShownRecipient, account: Option<&(Timestamp, String)>) -> String {
+/// How a recipient stands: what it, or its account, waits for.
+fn standing(
+    recipient: &ShownRecipient,
+    due: Option<Timestamp>,
+    account: Option<&(Timestamp, String)>,
+) -> String {
     let ShownRecipient { address, state, .. } = recipient;
     let why = match state {
         State::Deferred { until, why } => format!(" until {until}: {why}"),
-        State::Queued => account.map_or_else(String::new, |(until, why)| {
-            format!(": the account waits until {until}: {why}")
-        }),
+        State::Queued => match (due, account) {
+            (Some(due), _) => format!(", not due before {due}"),
+            (None, Some((until, why))) => format!(": the account waits until {until}: {why}"),
+            (None, None) => String::new(),
+        },
         _ => state
             .why()
             .map_or_else(String::new, |why| format!(": {why}")),

@@ -401,6 +401,7 @@ local ops = pr.account {
                         error("message.too_large", "more than can be read or sent"),
                         error("file.unreadable", "a file that was named cannot be read"),
                         error("smtp.partial", "some recipients were refused"),
+                        error("queue.*", "with `queued`: it could not be queued"),
                         error(
                             "smtp.unknown",
                             "the answer to the message was lost; it may have arrived",
@@ -413,7 +414,7 @@ local ops = pr.account {
                     codes::ACCOUNT,
                 ]),
             },
-            doc: "Sends one message and waits for the server's answer. A field nobody knows raises an error with the nearest name; a message that cannot be sent answers `nil, err`. One that was taken for some recipients only answers both: `receipt, err`, where `err.code` is `smtp.partial`.",
+            doc: "Sends one message and waits for the server's answer; with `wait = \"queued\"`, until it is safe in the queue, which delivers it. A field nobody knows raises an error with the nearest name; a message that cannot be sent answers `nil, err`. One that was taken for some recipients only answers both: `receipt, err`, where `err.code` is `smtp.partial`.",
             since: "0.1",
             example: r#"local receipt, err = account:send {
   to = { "ops@example.net", "Night shift <night@example.net>" },
