@@ -52,10 +52,12 @@ impl Places {
                 Ok(Some(slot)) => return Ok(Some(slot)),
                 Ok(None) if since.elapsed() < PATIENCE => sleep(AGAIN).await,
                 Ok(None) => {
-                    return Err(io::Error::other(format!(
+                    // By its kind it is told from a server that is away.
+                    let why = format!(
                         "other processes have the {} sessions of account {} (connections)",
                         self.at_most, self.account
-                    )));
+                    );
+                    return Err(io::Error::new(io::ErrorKind::WouldBlock, why));
                 }
                 // Mail that could go is worth more than knowing of others.
                 Err(error) => {
