@@ -1,7 +1,8 @@
 //! The queue in a directory, by SQLite.
 //!
 //! `spool.db` has the messages, `segments/` the large bodies, `holders/` a locked file for each
-//! process at work. Writing is told at [`writer`], where a recipient stands at [`schema`].
+//! process at work. Writing is told at [`writer`], the tables at [`schema`], what each call does
+//! at [`serve`].
 
 mod accept;
 mod begin;
@@ -14,6 +15,7 @@ mod pace;
 mod row;
 mod schema;
 mod segment;
+mod serve;
 mod settle;
 mod stored;
 mod tidy;
@@ -28,10 +30,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::FutureExt as _;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 
 use accept::Where;
@@ -39,18 +39,17 @@ use change::Change;
 use freed::Freed;
 use holders::Holders;
 use segment::{Placed, Segments};
-use stored::{DAMAGED, INLINE, SqliteBody, blocking, check_len};
+use stored::{DAMAGED, INLINE, blocking, check_len};
 use writer::{Manner, Transaction, Writer, lock};
 
-use crate::body::{Body, BodyWriter, StoredBody};
-use crate::claim::{Back, Began, Begin, Pace, PaceLimit, Settled, Settlement, Ticket, Turn};
+use crate::body::{Body, StoredBody};
+use crate::claim::{Began, Begin, Pace, PaceLimit, Settled, Ticket, Turn};
 use crate::error::{SpoolError, SpoolErrorKind};
-use crate::holder::{Changes, Holder, HolderId, Recovered, Slot};
+use crate::holder::HolderId;
 use crate::id::QueueId;
 use crate::message::{Accepted, NewMessage};
-use crate::query::{AccountState, Aged, Due, Filter, Listed, Select, Shown, Stats, Tidied};
+use crate::query::{Aged, Select, Tidied};
 use crate::state::State;
-use crate::store::{Answer, Store};
 
 /// How a queue is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -270,20 +269,20 @@ impl SqliteSpool {
         accepted
     }
 
-    async fn begun(&self, begin: Begin) -> Result<Began, SpoolError> {
-        let began = self.try_begin(&begin).await;
+    async fn begun(&self, ask: Begin) -> Result<Began, SpoolError> {
+        let began = self.try_begin(&ask).await;
         if began.as_ref().err().map(|error| error.kind) != Some(SpoolErrorKind::Corrupt) {
             return began;
         }
         // A damaged page costs what is on it: a person sees to that, and the rest goes on.
-        let (segments, asked) = (self.segments(), begin.clone());
+        let (segments, asked) = (self.segments(), ask.clone());
         let damaged = self
             .read(move |connection| begin::damaged(connection, segments.as_ref(), &asked))
             .await?;
         if damaged.is_empty() {
             return began;
         }
-        let now = begin.now;
+        let now = ask.now;
         let mut given_up = self
             .write(Manner::default(), move |transaction| {
                 let why = State::Held {
@@ -295,7 +294,7 @@ impl SqliteSpool {
             })
             .await?;
         // What was held is told even if the rest cannot be begun now.
-        let mut began = self.try_begin(&begin).await.unwrap_or_else(|_| Began {
+        let mut began = self.try_begin(&ask).await.unwrap_or_else(|_| Began {
             claims: Vec::new(),
             given_up: Vec::new(),
             next: Some(now),
@@ -306,10 +305,10 @@ impl SqliteSpool {
         Ok(began)
     }
 
-    async fn try_begin(&self, begin: &Begin) -> Result<Began, SpoolError> {
-        let (segments, begin) = (self.segments(), begin.clone());
+    async fn try_begin(&self, ask: &Begin) -> Result<Began, SpoolError> {
+        let (segments, ask) = (self.segments(), ask.clone());
         self.write(Manner::default(), move |transaction| {
-            begin::begin(transaction, segments.as_ref(), &begin)
+            begin::begin(transaction, segments.as_ref(), &ask)
         })
         .await
     }
@@ -317,6 +316,10 @@ impl SqliteSpool {
     /// Makes a change to all that are selected, some at a time.
     async fn change(&self, select: Select, change: Change) -> Result<u64, SpoolError> {
         let mut changed = 0;
+        let only = match &select {
+            Select::Ids(_) => None,
+            Select::Matching(filter) => filter.state,
+        };
         let (mut filter, mut ids, mut left) = match select {
             Select::Ids(ids) => (None, ids, usize::MAX),
             Select::Matching(filter) => {
@@ -346,7 +349,7 @@ impl SqliteSpool {
                 .write(manner, move |transaction| {
                     let mut changed = 0;
                     for id in &now {
-                        changed += u64::from(change.apply(transaction, id.number())?);
+                        changed += u64::from(change.apply(transaction, id.number(), only)?);
                     }
                     Ok(changed)
                 })
@@ -506,247 +509,6 @@ impl crate::body::Staged {
     }
 }
 
-impl Store for SqliteSpool {
-    fn accept(&self, message: NewMessage, now: Timestamp) -> Answer<'_, Accepted> {
-        self.take(message, now).boxed()
-    }
-
-    fn body(&self) -> Box<dyn BodyWriter> {
-        let most = self.0.settings.max_message;
-        Box::new(SqliteBody::new(self.segments(), most))
-    }
-
-    fn begin(&self, begin: Begin) -> Answer<'_, Began> {
-        self.begun(begin).boxed()
-    }
-
-    fn settle(&self, settlements: Vec<Settlement>, now: Timestamp) -> Answer<'_, Vec<Settled>> {
-        let manner = Manner {
-            lazy: true,
-            tells: true,
-            ..Manner::default()
-        };
-        self.write(manner, move |transaction| {
-            settlements
-                .iter()
-                .map(|settlement| settle::settle(transaction, settlement, now))
-                .collect()
-        })
-        .boxed()
-    }
-
-    fn slot(
-        &self,
-        account: &str,
-        holder: HolderId,
-        at_most: u32,
-        now: Timestamp,
-    ) -> Answer<'_, Option<Slot>> {
-        let account = account.to_owned();
-        async move {
-            let slot = self
-                .write(Manner::default(), move |transaction| {
-                    begin::check_holder(transaction, holder)?;
-                    let (account, _) = pace::account(transaction, &account, now)?;
-                    holders::slot(transaction, account, holder, at_most)
-                })
-                .await?;
-            let writer = Arc::clone(&self.0.writer);
-            Ok(slot.map(|slot| Slot::new(move || writer.free(Freed::Slot(slot)))))
-        }
-        .boxed()
-    }
-
-    fn turn(
-        &self,
-        account: &str,
-        holder: HolderId,
-        pace: Pace,
-        recipients: u32,
-        now: Timestamp,
-    ) -> Answer<'_, Turn> {
-        self.granted(account.to_owned(), holder, pace, recipients, now)
-            .boxed()
-    }
-
-    fn join(&self, name: &str, now: Timestamp) -> Answer<'_, Holder> {
-        let name = name.to_owned();
-        async move {
-            let holders = Arc::clone(&self.0.holders);
-            let locked = blocking(move || holders.lock()).await?;
-            let file = locked.name.clone();
-            let id = self
-                .write(Manner::default(), move |transaction| {
-                    holders::join(transaction, &name, file.as_deref(), now)
-                })
-                .await?;
-            self.0.holders.own(id, &locked.alive);
-            Ok(Holder::new(id, locked.alive))
-        }
-        .boxed()
-    }
-
-    fn heartbeat(&self, holder: HolderId, _now: Timestamp) -> Answer<'_, ()> {
-        self.write(Manner::default(), move |transaction| {
-            holders::beat(transaction, holder)
-        })
-        .boxed()
-    }
-
-    fn leave(&self, holder: HolderId) -> Answer<'_, ()> {
-        self.write(Manner::default(), move |transaction| {
-            holders::leave(transaction, holder)
-        })
-        .boxed()
-    }
-
-    fn recover(&self, now: Timestamp) -> Answer<'_, Vec<Recovered>> {
-        let holders = Arc::clone(&self.0.holders);
-        let manner = Manner {
-            tells: true,
-            ..Manner::default()
-        };
-        self.write(manner, move |transaction| holders.recover(transaction, now))
-            .boxed()
-    }
-
-    fn back_off(&self, account: &str, back: Option<Back>, now: Timestamp) -> Answer<'_, ()> {
-        let account = account.to_owned();
-        let manner = Manner {
-            tells: true,
-            ..Manner::default()
-        };
-        self.write(manner, move |transaction| {
-            let (account, now) = pace::account(transaction, &account, now)?;
-            pace::note(transaction, account, now)?;
-            transaction.execute(
-                "UPDATE account SET back_off_until = ?, back_off_why = ? WHERE id = ?",
-                params![
-                    back.as_ref().map(|back| row::stamp(back.until)),
-                    back.as_ref().map(|back| &back.why),
-                    account,
-                ],
-            )?;
-            Ok(())
-        })
-        .boxed()
-    }
-
-    fn account_state(&self, account: &str, now: Timestamp) -> Answer<'_, AccountState> {
-        let account = account.to_owned();
-        self.snapshot(move |connection| look::account_state(connection, &account, now))
-            .boxed()
-    }
-
-    fn next_due(&self, now: Timestamp) -> Answer<'_, Vec<Due>> {
-        self.snapshot(move |connection| look::due(connection, now))
-            .boxed()
-    }
-
-    fn expire(&self, aged: Vec<Aged>, now: Timestamp) -> Answer<'_, Vec<Settled>> {
-        self.overdue(aged, now).boxed()
-    }
-
-    fn list(&self, filter: Filter) -> Answer<'_, Vec<Listed>> {
-        self.snapshot(move |connection| look::list(connection, &filter))
-            .boxed()
-    }
-
-    fn show(&self, id: QueueId) -> Answer<'_, Option<Shown>> {
-        self.snapshot(move |connection| look::show(connection, id))
-            .boxed()
-    }
-
-    fn stats(&self) -> Answer<'_, Stats> {
-        let files = self.0.files.as_ref();
-        let files = files.map(|files| (files.database.clone(), Arc::clone(&files.segments)));
-        self.snapshot(move |connection| {
-            let mut stats = look::stats(connection)?;
-            if let Some((database, segments)) = files {
-                let bodies = segments.files()?.into_iter().map(|(_, octets)| octets);
-                stats.on_disk = bodies.sum::<u64>() + on_disk(&database);
-            }
-            Ok(stats)
-        })
-        .boxed()
-    }
-
-    fn stored(&self, id: QueueId) -> Answer<'_, StoredBody> {
-        self.stored_body(id).boxed()
-    }
-
-    fn export<'a>(
-        &'a self,
-        id: QueueId,
-        into: &'a mut (dyn AsyncWrite + Send + Unpin),
-    ) -> Answer<'a, u64> {
-        async move {
-            let failed = |error: io::Error| {
-                let kind = match error.kind() {
-                    io::ErrorKind::InvalidData => SpoolErrorKind::Corrupt,
-                    _ => SpoolErrorKind::Io,
-                };
-                SpoolError::new(kind, &format!("{id}: {error}"))
-            };
-            let body = self.stored_body(id).await?;
-            let mut buffer = vec![0; 64 * 1024];
-            let mut at = 0;
-            loop {
-                let count = body.read_at(at, &mut buffer).await.map_err(failed)?;
-                if count == 0 {
-                    into.flush().await.map_err(failed)?;
-                    return Ok(at);
-                }
-                into.write_all(&buffer[..count]).await.map_err(failed)?;
-                at += u64::try_from(count).unwrap_or(u64::MAX);
-            }
-        }
-        .boxed()
-    }
-
-    fn retry(&self, select: Select, now: Timestamp) -> Answer<'_, u64> {
-        self.change(select, Change::Retry(now)).boxed()
-    }
-
-    fn hold(&self, select: Select, why: &str, now: Timestamp) -> Answer<'_, u64> {
-        self.change(select, Change::Hold(now, why.to_owned()))
-            .boxed()
-    }
-
-    fn release(&self, select: Select, now: Timestamp) -> Answer<'_, u64> {
-        self.change(select, Change::Release(now)).boxed()
-    }
-
-    fn remove(&self, select: Select) -> Answer<'_, u64> {
-        self.change(select, Change::Remove).boxed()
-    }
-
-    fn tidy(&self, now: Timestamp) -> Answer<'_, Tidied> {
-        self.tidied(now).boxed()
-    }
-
-    fn look(&self) -> Answer<'_, bool> {
-        let inner = Arc::clone(&self.0);
-        blocking(move || {
-            let version = inner.writer.with(|connection| {
-                let sql = "PRAGMA data_version";
-                Ok(connection.query_row(sql, [], |row| row.get::<_, i64>(0))?)
-            })?;
-            let before = lock(&inner.data_version).replace(version);
-            let changed = before.is_some_and(|before| before != version);
-            if changed {
-                inner.writer.tell();
-            }
-            Ok(changed)
-        })
-        .boxed()
-    }
-
-    fn changes(&self) -> Changes {
-        Changes::new(self.0.writer.changes())
-    }
-}
-
 impl fmt::Debug for SqliteSpool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.files {
@@ -759,10 +521,13 @@ impl fmt::Debug for SqliteSpool {
 /// Makes the file if there is none, and keeps others from it.
 fn make(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    match options.write(true).create_new(true).mode(0o600).open(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => private(path, 0o600),
+    let made = options.write(true).create_new(true).mode(0o600).open(path);
+    if let Err(error) = made
+        && error.kind() != io::ErrorKind::AlreadyExists
+    {
+        return Err(error);
     }
+    private(path, 0o600)
 }
 
 /// Takes from others what access they have.

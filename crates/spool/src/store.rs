@@ -103,7 +103,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> Answer<'a, u64>;
 
     /// Makes recipients that are deferred, held, failed or unknown due now; how many messages
-    /// it changed. Those that expired no longer expire.
+    /// it changed. Those that expired no longer expire. Where messages are selected by a state,
+    /// only their recipients in that state.
     fn retry(&self, select: Select, now: Timestamp) -> Answer<'_, u64>;
 
     /// Holds recipients that are queued or deferred.

@@ -33,16 +33,16 @@ const INLINE_AT_ONCE: u64 = 4 * 1024 * 1024;
 pub(crate) fn begin(
     transaction: &Transaction<'_>,
     segments: Option<&Arc<Segments>>,
-    begin: &Begin,
+    asked: &Begin,
 ) -> Result<Began, SpoolError> {
-    check_holder(transaction, begin.holder)?;
+    check_holder(transaction, asked.holder)?;
     let mut began = Began {
         claims: Vec::new(),
         given_up: Vec::new(),
         next: None,
         held_back_by: None,
     };
-    let (account, now) = pace::account(transaction, &begin.account, begin.now)?;
+    let (account, now) = pace::account(transaction, &asked.account, asked.now)?;
     let Some(next) = next_due(transaction.connection(), account)? else {
         return Ok(began);
     };
@@ -55,15 +55,15 @@ pub(crate) fn begin(
         began.held_back_by = Some(PaceLimit::BackOff);
         return Ok(began);
     }
-    let mut allowance = pace::allowance(transaction, account, begin.pace, now)?;
-    let mut due = Candidates::new(transaction, account, now, begin.at_most.min(AT_ONCE))?;
-    let per_message = begin
+    let mut allowance = pace::allowance(transaction, account, asked.pace, now)?;
+    let mut due = Candidates::new(transaction, account, now, asked.at_most.min(AT_ONCE))?;
+    let per_message = asked
         .recipients_per_message
         .map_or(i64::MAX, i64::from)
         .max(1);
-    let paced = !begin.pace.is_unlimited();
+    let paced = !asked.pace.is_unlimited();
     let mut inline: u64 = 0;
-    while began.claims.len() < begin.at_most.min(AT_ONCE)
+    while began.claims.len() < asked.at_most.min(AT_ONCE)
         && allowance.messages > 0
         && allowance.recipients > 0
         && inline < INLINE_AT_ONCE
@@ -92,7 +92,7 @@ pub(crate) fn begin(
         let most = per_message.min(integer(allowance.recipients));
         let lease = Taking {
             account,
-            holder: begin.holder,
+            holder: asked.holder,
             message: picked.id,
             most,
             paced,
@@ -112,7 +112,7 @@ pub(crate) fn begin(
     due.note(transaction)?;
     began.next = next_due(transaction.connection(), account)?;
     if began.next.is_some_and(|next| next <= now) {
-        (began.next, began.held_back_by) = held_back(transaction, account, begin, &allowance, now)?;
+        (began.next, began.held_back_by) = held_back(transaction, account, asked, &allowance, now)?;
     }
     Ok(began)
 }
@@ -122,7 +122,7 @@ pub(crate) fn begin(
 pub(crate) fn damaged(
     connection: &Connection,
     segments: Option<&Arc<Segments>>,
-    begin: &Begin,
+    asked: &Begin,
 ) -> Result<Vec<i64>, SpoolError> {
     let due: Vec<(i64, Place)> = connection
         .prepare_cached(
@@ -132,7 +132,7 @@ pub(crate) fn damaged(
                 LIMIT ?",
         )?
         .query_map(
-            params![begin.account, stamp(begin.now), integer(AT_ONCE)],
+            params![asked.account, stamp(asked.now), integer(AT_ONCE)],
             |row| Ok((row.get(4)?, Place::of(row)?)),
         )?
         .collect::<rusqlite::Result<_>>()?;
@@ -151,14 +151,14 @@ pub(crate) fn damaged(
 fn held_back(
     transaction: &Transaction<'_>,
     account: i64,
-    begin: &Begin,
+    asked: &Begin,
     spent: &Allowance,
     now: Timestamp,
 ) -> Result<(Option<Timestamp>, Option<PaceLimit>), SpoolError> {
     if spent.messages > 0 && spent.recipients > 0 {
         return Ok((Some(now), None));
     }
-    let left = pace::allowance(transaction, account, begin.pace, now)?;
+    let left = pace::allowance(transaction, account, asked.pace, now)?;
     Ok(match left.wait {
         Some((at, limit)) => (Some(at), Some(limit)),
         None => (Some(now), None),
@@ -318,7 +318,7 @@ pub(crate) struct Place {
     octets: u64,
     sum: i64,
     segment: Option<String>,
-    place: u64,
+    offset: u64,
 }
 
 fn load(transaction: &Transaction<'_>, id: i64) -> Result<Loaded, SpoolError> {
@@ -390,7 +390,7 @@ impl Place {
             octets: number(row, 0)?,
             sum: row.get(1)?,
             segment: row.get(2)?,
-            place: number(row, 3)?,
+            offset: number(row, 3)?,
         })
     }
 
@@ -404,7 +404,7 @@ impl Place {
         let damaged = || SpoolError::new(SpoolErrorKind::Corrupt, DAMAGED);
         if let (Some(segment), Some(segments)) = (&self.segment, segments) {
             let file = segments.reader(segment)?;
-            let body = SegmentBody::new(file, self.place, self.octets, self.sum)?;
+            let body = SegmentBody::new(file, self.offset, self.octets, self.sum)?;
             return Ok(StoredBody::elsewhere(Arc::new(body)));
         }
         let found = connection

@@ -25,14 +25,16 @@ impl Change {
         matches!(self, Self::Retry(_) | Self::Release(_))
     }
 
-    /// Does it to one message; whether that changed anything.
+    /// Does it to one message, of which `only` recipients in one state may be meant; whether that
+    /// changed anything.
     pub(crate) fn apply(
         &self,
         transaction: &Transaction<'_>,
         message: i64,
+        only: Option<StateKind>,
     ) -> Result<bool, SpoolError> {
         match self {
-            Self::Retry(now) => retry(transaction, message, *now),
+            Self::Retry(now) => retry(transaction, message, *now, only),
             Self::Hold(now, why) => hold(transaction, message, *now, why),
             Self::Release(now) => release(transaction, message, *now),
             Self::Remove => remove(transaction, message),
@@ -40,10 +42,16 @@ impl Change {
     }
 }
 
-fn retry(transaction: &Transaction<'_>, message: i64, now: Timestamp) -> Result<bool, SpoolError> {
+/// Of what was put off, nothing goes again that nobody knows of, unless that is meant, too.
+fn retry(
+    transaction: &Transaction<'_>,
+    message: i64,
+    now: Timestamp,
+    only: Option<StateKind>,
+) -> Result<bool, SpoolError> {
     let changed = transaction.execute(
         "UPDATE recipient SET state = ?3, due_at = ?2, lease = NULL, changed_at = ?2
-            WHERE message = ?1 AND state IN (?4, ?5, ?6, ?7)",
+            WHERE message = ?1 AND state IN (?4, ?5, ?6, ?7) AND state = coalesce(?8, state)",
         params![
             message,
             stamp(now),
@@ -52,6 +60,7 @@ fn retry(transaction: &Transaction<'_>, message: i64, now: Timestamp) -> Result<
             code(StateKind::Held),
             code(StateKind::Failed),
             code(StateKind::Unknown),
+            only.map(code),
         ],
     )?;
     renew(transaction, message, now, changed)

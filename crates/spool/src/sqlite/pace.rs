@@ -46,16 +46,14 @@ pub(crate) fn account(
         .sql("SELECT id, seen FROM account WHERE name = ?")?
         .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    match known {
-        Some((id, seen)) => Ok((id, follow(transaction, id, seen, now)?)),
-        None => {
-            transaction.execute(
-                "INSERT INTO account (name, seen) VALUES (?, ?)",
-                params![name, stamp(now)],
-            )?;
-            Ok((transaction.inserted(), now))
-        }
+    if let Some((id, seen)) = known {
+        return Ok((id, follow(transaction, id, seen, now)?));
     }
+    transaction.execute(
+        "INSERT INTO account (name, seen) VALUES (?, ?)",
+        params![name, stamp(now)],
+    )?;
+    Ok((transaction.inserted(), now))
 }
 
 /// Follows the clock.

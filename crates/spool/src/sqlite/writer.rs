@@ -315,7 +315,7 @@ impl Writer {
             && (self.room)().is_some_and(|room| room < self.reserve);
         fail::step();
         let freed = std::mem::take(&mut *lock(&self.freed));
-        let written = self.transact(&connection, jobs, &mut outcomes, &freed, low);
+        let written = Self::transact(&connection, jobs, &mut outcomes, &freed, low);
         if let Err(error) = written {
             lock(&self.freed).extend(freed);
             if !connection.is_autocommit() {
@@ -329,7 +329,6 @@ impl Writer {
     }
 
     fn transact(
-        &self,
         connection: &Connection,
         jobs: &mut [Box<dyn Job>],
         outcomes: &mut [Result<(), SpoolError>],

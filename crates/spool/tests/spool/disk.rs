@@ -123,17 +123,16 @@ async fn one_damaged_page_costs_what_is_on_it() {
     let me = spool.join("one", at(1)).await.unwrap();
     let mut held = 0;
     for (n, id) in ids.iter().enumerate() {
-        let begin = postrider_spool::Begin {
+        let ask_for = postrider_spool::Begin {
             account: format!("account{n}"),
             ..ask(me.id(), at(1))
         };
-        let began = spool.begin(begin).await.unwrap();
-        match began.claims.first() {
-            Some(claim) => assert!(octets(&claim.body).await.unwrap() == vec![b'x'; 20_000]),
-            None => {
-                assert_eq!(kinds(&spool, *id).await, [StateKind::Held]);
-                held += 1;
-            }
+        let began = spool.begin(ask_for).await.unwrap();
+        if let Some(claim) = began.claims.first() {
+            assert!(octets(&claim.body).await.unwrap() == vec![b'x'; 20_000]);
+        } else {
+            assert_eq!(kinds(&spool, *id).await, [StateKind::Held]);
+            held += 1;
         }
     }
     assert_eq!(held, 1);
@@ -177,7 +176,7 @@ async fn fill(dir: &std::path::Path, reserve: u64) {
     let mut writer = spool.body();
     let mut error = None;
     for _ in 0..100 {
-        if let Err(found) = writer.write(&[b'y'; 100_000]).await {
+        if let Err(found) = writer.write(&vec![b'y'; 100_000]).await {
             error = Some(found);
             break;
         }

@@ -352,12 +352,12 @@ async fn one(spool: &SqliteSpool, me: HolderId, model: &mut Model, deed: &Deed) 
             at_most,
             per_message,
         } => {
-            let begin = Begin {
+            let wanted = Begin {
                 at_most: *at_most,
                 recipients_per_message: Some(*per_message),
                 ..ask(me, at(now))
             };
-            let began = spool.begin(begin).await.unwrap();
+            let began = spool.begin(wanted).await.unwrap();
             model.check_began(&began, *at_most, usize::try_from(*per_message).unwrap());
             model.claims.extend(began.claims);
         }

@@ -1,8 +1,8 @@
 //! What people ask of a queue, and do to it.
 
 use postrider_spool::{
-    Dsn, Facts, Filter, NewMessage, Outcome, Priority, QueueId, Return, Select, SpoolErrorKind,
-    SpoolSettings, SqliteSpool, State, StateKind, Store,
+    Dsn, Facts, Filter, NewMessage, Outcome, Priority, QueueId, Return, Select, Settlement,
+    SpoolErrorKind, SpoolSettings, SqliteSpool, State, StateKind, Store,
 };
 
 use crate::support::{
@@ -150,10 +150,10 @@ async fn a_list_has_what_the_filter_says_and_pages() {
     let after = Some(ids[3]);
     assert_eq!(of(Filter { after, ..page }).await, ids[4..8]);
 
-    let stats = spool.stats().await.unwrap();
-    assert_eq!((stats.messages, stats.octets), (10, 200));
-    assert!(stats.on_disk > 4096);
-    let a = &stats.accounts["a"];
+    let sums = spool.stats().await.unwrap();
+    assert_eq!((sums.messages, sums.octets), (10, 200));
+    assert!(sums.on_disk > 4096);
+    let a = &sums.accounts["a"];
     assert_eq!(
         (
             a.states[&StateKind::Sending],
@@ -162,7 +162,7 @@ async fn a_list_has_what_the_filter_says_and_pages() {
         (4, 1)
     );
     assert_eq!(a.oldest, Some(at(0)));
-    assert_eq!(stats.accounts["b"].states[&StateKind::Queued], 5);
+    assert_eq!(sums.accounts["b"].states[&StateKind::Queued], 5);
 }
 
 #[tokio::test]
@@ -213,6 +213,47 @@ async fn a_person_holds_releases_retries_and_removes() {
     }
     assert_eq!(spool.remove(all()).await.unwrap(), 1200);
     assert_eq!(spool.stats().await.unwrap().messages, 0);
+}
+
+#[tokio::test]
+async fn retrying_what_was_put_off_sends_nothing_that_may_have_arrived() {
+    let dir = directory();
+    let spool = open(&dir);
+    let to = ["a@example.org", "b@example.org", "c@example.org"];
+    let id = spool.accept(message(&to), at(0)).await.unwrap().id;
+    let me = spool.join("one", at(0)).await.unwrap();
+    let claims = spool.begin(ask(me.id(), at(1))).await.unwrap().claims;
+    let why = || "x".to_owned();
+    let settlement = Settlement {
+        id,
+        lease: claims[0].lease,
+        recipients: vec![
+            (
+                to[0].to_owned(),
+                Outcome::Deferred {
+                    until: at(1000),
+                    why: why(),
+                },
+            ),
+            (to[1].to_owned(), Outcome::Unknown { why: why() }),
+            (to[2].to_owned(), Outcome::Failed { why: why() }),
+        ],
+    };
+    spool.settle(vec![settlement], at(2)).await.unwrap();
+    for (state, recipient) in [
+        (StateKind::Deferred, to[0]),
+        (StateKind::Unknown, to[1]),
+        (StateKind::Failed, to[2]),
+    ] {
+        let in_it = Select::Matching(Filter {
+            state: Some(state),
+            ..Filter::default()
+        });
+        assert_eq!(spool.retry(in_it, at(3)).await.unwrap(), 1);
+        let claims = spool.begin(ask(me.id(), at(4))).await.unwrap().claims;
+        assert_eq!(claims[0].recipients, [recipient]);
+        settle(&spool, &claims[0], &delivered(), at(5)).await;
+    }
 }
 
 #[tokio::test]
