@@ -314,3 +314,97 @@ fn hex_sha256(octets: &[u8]) -> String {
     use sha2::{Digest as _, Sha256};
     format!("{:x}", Sha256::digest(octets))
 }
+
+/// Runs a script that queues, and says what the command printed.
+fn run_script(script: &str, sandboxed: bool) -> support::Ended {
+    let directory = tempfile::tempdir().unwrap();
+    let home = directory.path();
+    write_private(&home.join("postrider.toml"), CONFIG);
+    fs::write(home.join("script.lua"), script).unwrap();
+    let sandbox: &[&str] = if sandboxed { &["--sandbox"] } else { &[] };
+    let mut command = postrider();
+    command
+        .current_dir(home)
+        .args(["--state-dir", "state", "run"])
+        .args(sandbox)
+        .arg("script.lua");
+    run(&mut command).expect_status(0)
+}
+
+const CONFIG: &str = r#"
+[account.ops]
+provider = "microsoft365"
+username = "svc-mail@contoso.com"
+sender = "alerts@contoso.com"
+
+[account.ops.auth]
+plugin = "oauth"
+flow = "client_credentials"
+tenant = "contoso.onmicrosoft.com"
+client_id = "0f1e2d3c-4b5a-4697-8879-6a5b4c3d2e1f"
+client_secret = { env = "SANDBOX_CLIENT_SECRET" }
+"#;
+
+#[test]
+fn what_a_script_queues_in_the_sandbox_has_arrived_when_its_end_is_told() {
+    let described = ACCOUNT.replace("\"ops\"", "\"described\"");
+    let ended = run_script(
+        &format!(
+            r#"{described}
+            for _, account in ipairs {{ ops, pr.account "ops" }} do
+              for i = 1, 5 do
+                local message = {{ to = "ops@contoso.com", subject = "no. " .. i, wait = "queued" }}
+                assert(account:send(message))
+              end
+            end
+            assert(ops:send {{
+              to = "late@contoso.com", subject = "later", text = "…",
+              wait = "queued", send_at = os.time() + 3600,
+            }})
+            "#
+        ),
+        true,
+    );
+
+    let said = &ended.stdout;
+    assert!(said.contains("The sandbox received 10 messages"), "{said}");
+    let late = "late@contoso.com queued, not due before 20";
+    assert!(said.contains(late), "{said}");
+    assert_eq!(said.matches("@contoso.com queued").count(), 1, "{said}");
+}
+
+#[test]
+fn a_script_in_the_sandbox_hears_what_became_of_what_it_queued() {
+    let ended = run_script(
+        r#"
+        local pr = require "postrider"
+        local delivered
+        pr.on("queue.delivered", function(event) delivered = event.id end)
+        local receipt = assert(pr.account "ops":send {
+          to = "ops@contoso.com", subject = "Disk", text = "Full.", wait = "queued",
+        })
+        while not delivered do pr.sleep "20ms" end
+        print(receipt.id == delivered)
+        "#,
+        true,
+    );
+
+    assert!(ended.stdout.contains("true"), "{}", ended.stdout);
+}
+
+#[test]
+fn what_a_script_queues_outside_waits_for_a_daemon_and_the_command_says_so() {
+    let ended = run_script(
+        r#"
+        local pr = require "postrider"
+        assert(pr.account "ops":send {
+          to = "ops@contoso.com", subject = "Disk", text = "Full.", wait = "queued",
+        })
+        "#,
+        false,
+    );
+
+    let note =
+        "1 message was queued and no daemon runs: `postrider serve` or `postrider queue flush`";
+    assert!(ended.stderr.contains(note), "{}", ended.stderr);
+}
