@@ -1,7 +1,7 @@
 //! A `postrider serve` that a story watches: what it tells its service manager, what it logs, and
 //! its control socket.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -172,6 +172,17 @@ impl Daemon {
         ask(&self.socket, "POST", path, &body.to_string())
     }
 
+    /// The same of a daemon that may be gone by now, or not be there yet: the answer, if it came
+    /// whole.
+    pub(crate) fn try_to_tell(&self, path: &str, body: &Value) -> Option<(u16, Value)> {
+        try_to_ask(&self.socket, "POST", path, &body.to_string()).ok()
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.log.lines.0.lock().unwrap().ended
+    }
+
     /// How it stands.
     #[track_caller]
     pub(crate) fn status(&self) -> Value {
@@ -258,18 +269,26 @@ pub(crate) fn holds(line: &Value, part: &str) -> bool {
 /// A request on a control socket: the answer's status and body.
 #[track_caller]
 fn ask(socket: &Path, method: &str, path: &str, body: &str) -> (u16, Value) {
-    let mut stream = UnixStream::connect(socket).unwrap();
+    try_to_ask(socket, method, path, body).unwrap()
+}
+
+fn try_to_ask(socket: &Path, method: &str, path: &str, body: &str) -> io::Result<(u16, Value)> {
+    let mut stream = UnixStream::connect(socket)?;
     // HTTP/1.0: the answer ends with the connection.
     write!(
         stream,
         "{method} {path} HTTP/1.0\r\nHost: postrider\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\n\r\n{body}",
         body.len()
-    )
-    .unwrap();
+    )?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, serde_json::from_str(body).unwrap_or(Value::Null))
+    stream.read_to_string(&mut answer)?;
+    let cut = || io::Error::from(io::ErrorKind::UnexpectedEof);
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(cut)?;
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    let body = serde_json::from_str(body).unwrap_or(Value::Null);
+    Ok((status.ok_or_else(cut)?, body))
 }
