@@ -11,6 +11,7 @@ pub(crate) mod daemon;
 pub(crate) mod gate;
 pub(crate) mod home;
 pub(crate) mod http;
+pub(crate) mod machine;
 pub(crate) mod needles;
 pub(crate) mod office;
 pub(crate) mod openid;
