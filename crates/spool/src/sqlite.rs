@@ -116,6 +116,9 @@ pub struct Counters {
     pub segment_syncs: u64,
 }
 
+/// What SQLite wants to have beside a database before it reads it: an index of its log.
+const FILES_TO_OPEN: u64 = 64 * 1024;
+
 impl SqliteSpool {
     /// Opens the queue in `dir`, which is made if it is not there. Only its owner may look into
     /// it.
@@ -129,7 +132,7 @@ impl SqliteSpool {
             static MAKING: Mutex<()> = Mutex::new(());
             let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
             make(&database).map_err(|error| SpoolError::io(&database, &error))?;
-            schema::open_writer(&database)?
+            schema::open_writer(&database).map_err(|error| unopened(dir, &database, error))?
         };
         let segments = Segments::open(dir.join("segments"))?;
         let holders = Holders::open(Some(dir.join("holders")))?;
@@ -544,4 +547,19 @@ fn on_disk(database: &Path) -> u64 {
     log.push("-wal");
     let octets = |path: &Path| path.metadata().map_or(0, |found| found.len());
     octets(database) + octets(Path::new(&log))
+}
+
+/// Why the database was not opened: SQLite keeps to itself what the system told it.
+fn unopened(dir: &Path, database: &Path, error: SpoolError) -> SpoolError {
+    let room = rustix::fs::statvfs(dir).ok();
+    let room = room.map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    let kind = match error.kind {
+        SpoolErrorKind::Io if rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_err() => {
+            SpoolErrorKind::ReadOnly
+        }
+        SpoolErrorKind::Io if room.is_some_and(|room| room < FILES_TO_OPEN) => SpoolErrorKind::Full,
+        kind => kind,
+    };
+    let what = error.message.trim_start_matches("the queue: ");
+    SpoolError::at(kind, database, what)
 }
