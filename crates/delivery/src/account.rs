@@ -183,12 +183,12 @@ impl Account {
         let now = shared.now();
         let mut state = self.state();
         state.age(now);
+        let pause = state.pause.take().filter(|pause| pause.until > now)?;
         if token {
             state.throttle.trusted();
         } else {
             state.throttle.resumed();
         }
-        let pause = state.pause.take().filter(|pause| pause.until > now)?;
         // When it was parked is remembered by the end of the pause, also after a restart.
         let back = (pause.kind == PauseKind::Park).then(|| {
             state.resumed_at = Some(now);

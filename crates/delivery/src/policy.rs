@@ -58,7 +58,7 @@ pub struct Steps {
 impl Default for Policy {
     /// Five days (RFC 5321 §4.5.4.1 asks for four or five); one minute to four hours between
     /// attempts at a message. Accounts wait for shorter times, as one probe tells of all their
-    /// mail, and longer for a person, who is told by then.
+    /// mail; longer for a person, yet not so long that one who signed in elsewhere waits for it.
     fn default() -> Self {
         let steps = |first, ceiling| Steps { first, ceiling };
         Self {
@@ -68,7 +68,7 @@ impl Default for Policy {
             retry: steps(Duration::from_mins(1), Duration::from_hours(4)),
             slow: steps(Duration::from_secs(15), Duration::from_hours(1)),
             away: steps(Duration::from_secs(30), Duration::from_mins(15)),
-            park: steps(Duration::from_mins(5), Duration::from_hours(4)),
+            park: steps(Duration::from_mins(5), Duration::from_hours(1)),
             stop_within: Duration::from_secs(20),
         }
     }

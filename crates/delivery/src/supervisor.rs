@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use futures_util::future::{Aborted, BoxFuture, FutureExt as _, abortable, pending};
+use futures_util::future::{Aborted, BoxFuture, FutureExt as _, abortable, join, pending};
 use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
 use postrider_spool::{Aged, Changes, Filter, Select, SpoolError, SpoolErrorKind, StateKind};
@@ -354,16 +354,15 @@ impl Supervisor {
         let shared = Arc::clone(&self.shared);
         let account = name.to_owned();
         let doubt = self.seat(name).account.doubt(&shared);
-        let (ready, handle) = abortable(async move {
-            shared.clock.sleep(doubt).await;
-            route.ready().await;
-        });
+        // A token that comes while it is doubted is not missed.
+        let ready = join(shared.clock.sleep(doubt), route.ready());
+        let (ready, handle) = abortable(ready);
         let old = self.seat(name).watch.replace(handle);
         if let Some(old) = old {
             old.abort();
         }
         let ready = ready.map(|ready| match ready {
-            Ok(()) => Woken::Ready(account),
+            Ok(_) => Woken::Ready(account),
             Err(Aborted) => Woken::Replaced,
         });
         self.waits.push(ready.boxed());

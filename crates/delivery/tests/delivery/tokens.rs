@@ -19,7 +19,7 @@ async fn a_token_that_is_lost_for_three_days_bounces_nothing() {
     world.stride = Duration::from_mins(5);
     world.pass(Duration::from_hours(72)).await;
     assert_eq!(world.states().await[&StateKind::Queued], 20);
-    assert!(server.connections() < 40, "{}", server.connections());
+    assert!(server.connections() < 90, "{}", server.connections());
 
     world.stride = Duration::ZERO;
     server.sign_in();
@@ -49,8 +49,13 @@ async fn mail_that_waited_for_a_token_is_not_too_old_when_it_is_first_refused_fo
     world.pass(Duration::from_hours(72)).await;
     server.say_once([Say::No("451 4.3.2 Temporary server error")]);
     server.sign_in();
-    world.pass(Duration::from_secs(30)).await;
-    assert_eq!(world.heard.moved_to(StateKind::Deferred).len(), 1);
+    world.stride = Duration::ZERO;
+    // A probe may be under way that began before.
+    world
+        .until(Duration::from_mins(1), |world| {
+            world.heard.moved_to(StateKind::Deferred).len() == 1
+        })
+        .await;
     // Another process knows, too, that it was parked.
     world.stop().await;
     let mut world = world.reopened(dir.path());
@@ -85,7 +90,7 @@ async fn a_wrong_password_is_tried_less_and_less_often_though_a_token_seems_to_b
     world.stride = Duration::from_secs(30);
     world.pass(Duration::from_hours(24)).await;
     let tries = server.connections();
-    assert!((5..25).contains(&tries), "{tries}");
+    assert!((15..45).contains(&tries), "{tries}");
     let notes = world.heard.notes();
     assert!(
         notes[0].starts_with("paused alerts parked "),
