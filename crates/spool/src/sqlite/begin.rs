@@ -67,6 +67,7 @@ pub(crate) fn begin(
         && allowance.messages > 0
         && allowance.recipients > 0
         && inline < INLINE_AT_ONCE
+        && began.given_up.len() < AT_ONCE
     {
         let Some(picked) = due.next() else { break };
         let message = load(transaction, picked.id)?;
@@ -74,7 +75,7 @@ pub(crate) fn begin(
             began
                 .given_up
                 .push(settle::give_up(transaction, picked.id, &why, now)?);
-            due.taken(&picked, false);
+            due.reload(transaction, now)?;
             continue;
         }
         let body = match message.body(transaction, segments, picked.id) {
@@ -84,7 +85,7 @@ pub(crate) fn begin(
                 began
                     .given_up
                     .push(settle::give_up(transaction, picked.id, &why, now)?);
-                due.taken(&picked, false);
+                due.reload(transaction, now)?;
                 continue;
             }
             Err(error) => return Err(error),
@@ -230,6 +231,7 @@ struct Picked {
 /// What is due, by priority.
 struct Candidates {
     account: i64,
+    most: usize,
     queues: [VecDeque<Picked>; 3],
     starts: i64,
     started: i64,
@@ -245,13 +247,26 @@ impl Candidates {
         let starts = transaction
             .sql("SELECT starts FROM account WHERE id = ?")?
             .query_row([account], |row| row.get(0))?;
+        let mut due = Self {
+            account,
+            most,
+            queues: Default::default(),
+            starts,
+            started: 0,
+        };
+        due.reload(transaction, now)?;
+        Ok(due)
+    }
+
+    /// Looks again, after one of them was given up: another takes its place.
+    fn reload(&mut self, transaction: &Transaction<'_>, now: Timestamp) -> Result<(), SpoolError> {
         let mut select = transaction.sql(
             "SELECT id, due_at FROM message WHERE account = ? AND priority = ? AND due_at <= ?
                 ORDER BY due_at, id LIMIT ?",
         )?;
-        let mut queues: [VecDeque<Picked>; 3] = Default::default();
-        for (priority, queue) in queues.iter_mut().enumerate() {
-            let values = params![account, integer(priority), stamp(now), integer(most)];
+        for (priority, queue) in self.queues.iter_mut().enumerate() {
+            let most = integer(self.most);
+            let values = params![self.account, integer(priority), stamp(now), most];
             let found = select.query_map(values, |row| {
                 Ok(Picked {
                     id: row.get(0)?,
@@ -261,12 +276,7 @@ impl Candidates {
             })?;
             *queue = found.collect::<rusqlite::Result<_>>()?;
         }
-        Ok(Self {
-            account,
-            queues,
-            starts,
-            started: 0,
-        })
+        Ok(())
     }
 
     /// The next to start.
