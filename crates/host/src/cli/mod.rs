@@ -5,6 +5,7 @@
 
 mod account;
 mod check;
+mod delivering;
 mod host;
 mod login;
 mod logout;

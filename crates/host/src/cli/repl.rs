@@ -20,6 +20,7 @@ use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{CompletionType, Config, Context, Editor, Helper};
 
+use super::delivering::Delivering;
 use super::output::Output;
 use super::run::script_line_first;
 use crate::app::{App, AppSettings, sandbox::Embedded};
@@ -82,6 +83,7 @@ pub(super) async fn run(
         None => App::open(settings)?,
     };
     app.keep_fresh();
+    let _delivering = embedded.is_some().then(|| Delivering::begin(&app));
     let ended = converse(&arguments, settings, output, &app, embedded.as_ref()).await;
     app.close().await;
     if let Some(embedded) = embedded {
