@@ -32,6 +32,9 @@ use crate::lua::{
 };
 use crate::metrics::Metrics;
 
+/// How long a session waits for the next message. Less than another process waits for its place.
+pub(super) const IDLE: Duration = Duration::from_secs(5);
+
 /// An account that is set up. Nothing is connected before the first send.
 pub struct Account {
     settings: Settings,
@@ -122,7 +125,7 @@ impl Account {
             Arc::new(CredentialAuthenticator(Arc::clone(&credential))),
             PoolLimits {
                 connections: settings.limits.connections.into(),
-                ..PoolLimits::default()
+                idle: IDLE,
             },
             Arc::new(places),
         );
@@ -419,7 +422,10 @@ impl AccountHandle for Account {
             let internal =
                 |problem: serde_json::Error| Failure::new("internal", problem.to_string());
             if message.queue.is_some() {
-                let queued = self.enqueue(message, "a script").await?;
+                let name = message.script.as_deref().unwrap_or_default();
+                let name = Path::new(name).file_name().unwrap_or_default();
+                let origin = format!("script {}", name.display());
+                let queued = self.enqueue(message, &origin).await?;
                 return Ok(Sent {
                     refused: None,
                     receipt: serde_json::to_value(&queued).map_err(internal)?,

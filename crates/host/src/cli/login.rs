@@ -88,7 +88,10 @@ pub(super) async fn run(
         Err(failure) => Err(failure),
     };
     match &outcome {
-        Ok(connected) => show(connected, &person, output),
+        Ok(connected) => {
+            show(connected, &person, output);
+            app.let_mail_go_on(&arguments.account).await;
+        }
         Err(failure) => {
             let mut said = vec![sentence(&failure.message)];
             said.extend(

@@ -96,6 +96,32 @@ impl App {
     }
 }
 
+impl App {
+    /// Somebody signed in: mail of the account that waited for it goes on, in whatever process
+    /// delivers it. Where there is no queue, none is made.
+    pub async fn let_mail_go_on(&self, account: &str) {
+        let lasting = &self.0.lasting;
+        let Ok(directory) = state::directory(lasting.settings.state_dir.as_deref()) else {
+            return;
+        };
+        if !directory.join(DIRECTORY).exists() {
+            return;
+        }
+        let lifted = async {
+            let store = &self.queue().await?.store;
+            let lifted = store.back_off(account, None, self.clock().now()).await;
+            lifted.map_err(|error| failure(&error))
+        };
+        if let Err(failure) = lifted.await {
+            tracing::warn!(
+                account,
+                "mail that waits goes on later: {}",
+                failure.message
+            );
+        }
+    }
+}
+
 /// Where a queue is kept.
 #[derive(Clone)]
 pub(super) enum Place {

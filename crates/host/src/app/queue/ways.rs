@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use futures_util::future::{BoxFuture, FutureExt as _};
 use postrider_config as config;
 use postrider_delivery::{Limits, Route, RouteFailure, Routes};
-use postrider_smtp::{PoolLimits, SendError, SendErrorKind, Source};
+use postrider_smtp::{SendError, SendErrorKind, Source};
 use postrider_spool::Pace;
 use tokio::sync::watch;
 
-use crate::app::account::Account;
+use crate::app::account::{Account, IDLE};
 use crate::app::{App, Inner};
 use crate::lua::Activity;
 
@@ -146,7 +146,7 @@ impl Route for Way {
             window: WINDOW,
             recipients_per_message: self.limits.recipients_per_message,
             pace: pace(&self.limits),
-            linger: PoolLimits::default().idle,
+            linger: IDLE,
         }
     }
 
