@@ -36,7 +36,11 @@ impl UserData for Account {
 }
 
 /// Registers `pr.account`, `pr.accounts` and the methods of a handle.
-pub(crate) fn register(registrar: &Registrar<'_>, backend: &Arc<dyn Backend>) -> mlua::Result<()> {
+pub(crate) fn register(
+    registrar: &Registrar<'_>,
+    backend: &Arc<dyn Backend>,
+    script: &str,
+) -> mlua::Result<()> {
     let known = Arc::clone(backend);
     registrar.add("accounts", move |_, args| {
         args.end()?;
@@ -71,11 +75,13 @@ pub(crate) fn register(registrar: &Registrar<'_>, backend: &Arc<dyn Backend>) ->
         Ok(account.0.name().to_owned())
     })?;
     let meter = Arc::clone(registrar.meter);
+    let script = script.to_owned();
     registrar.add_waiting("account:send", move |_, mut args| {
         let account: Account = args.this()?;
         let table = args.table("message")?;
         args.end()?;
         let mut message = message::parse(&table)?;
+        message.script = Some(script.clone());
         if let Some(call) = meter.current() {
             message.from_hook = call.kind == Kind::Hook;
             message.chain = call.chain;

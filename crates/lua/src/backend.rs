@@ -276,6 +276,8 @@ pub struct SendRequest {
     pub raw: Option<Source>,
     /// Its place in the queue; without one it is sent at once.
     pub queue: Option<Queueing>,
+    /// The script that sends it, as messages name it.
+    pub script: Option<String>,
     /// A hook sends it: it passes by the hooks.
     pub from_hook: bool,
     /// How many events of scripts led to it, as for an event.

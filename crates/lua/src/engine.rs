@@ -340,7 +340,7 @@ fn is_ours(frame: &Debug<'_>) -> bool {
 /// All functions of the API; [`postrider_lua_api`] describes them.
 fn register(api: &Registrar<'_>, world: &World, sources: &Arc<Sources>) -> mlua::Result<()> {
     let backend = &world.backend;
-    account::register(api, backend)?;
+    account::register(api, backend, world.invoker.script())?;
     config::register(api, backend)?;
     csv::register(api, backend)?;
     env::register(api, backend)?;

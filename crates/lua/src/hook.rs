@@ -137,6 +137,7 @@ impl Gate {
             Ok(Ok(None | Some(Verdict::Unchanged))) => return Ok(message),
             Ok(Ok(Some(Verdict::Changed(mut changed)))) => {
                 changed.chain = message.chain;
+                changed.script = message.script;
                 return Ok(*changed);
             }
             Ok(Ok(Some(Verdict::Refused(reason)))) => {

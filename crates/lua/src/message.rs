@@ -35,6 +35,7 @@ pub(crate) fn parse(table: &Table) -> Result<SendRequest, Fault> {
         message_id: fields.text("message_id")?,
         raw: source(&fields, "raw", "raw_file")?,
         queue: queueing(&fields)?,
+        script: None,
         from_hook: false,
         chain: 0,
     };

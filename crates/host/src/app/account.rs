@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock as Gate};
 use std::time::{Duration, SystemTime};
 

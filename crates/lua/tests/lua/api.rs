@@ -121,9 +121,12 @@ async fn a_finished_message_goes_with_an_envelope_and_nothing_else() {
     let expected = SendRequest {
         to: vec!["a@example.org".to_owned()],
         raw: Some(Source::Octets(b"Subject: x\r\n\r\n\xff".to_vec())),
+        script: sent[0].script.clone(),
         ..SendRequest::default()
     };
     assert!(sent[0] == expected);
+    let script = sent[0].script.as_deref();
+    assert!(script.is_some_and(|script| script.ends_with("script.lua")));
     assert_eq!(sent[1].raw, Some(Source::Path("m.eml".into())));
 }
 
