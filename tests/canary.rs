@@ -21,6 +21,7 @@ use support::browser::Browser;
 use support::daemon::Daemon;
 use support::home::{Home, Login, PATIENCE};
 use support::needles::Needles;
+use support::office::hurried;
 use support::openid::OpenId;
 use support::sandbox::{PERSON, Sandbox};
 use support::{Ended, cargo, files, find_program, free_port, run, run_with, skip, write_private};
@@ -36,6 +37,9 @@ const NEW_PASSPHRASE: &str = "Canary another/passphrase+13";
 const EXPORT_PASSPHRASE: &str = "Canary export/passphrase+14";
 const PASTED_CODE: &str = "CanaryPastedCode-15_16~17";
 const IN_ARGUMENTS: &str = "CanaryInTheArguments18";
+const QUEUED_BODY: &str = "Canary body of a queued message 19";
+const QUEUED_SUBJECT: &str = "Canary subject of a queued message 20";
+const QUEUED_HEADER: &str = "Canary header of a queued message 21";
 
 /// A user whose every command is overheard.
 struct Overheard {
@@ -91,11 +95,7 @@ impl Overheard {
     /// Looks at everything that was said and kept.
     #[track_caller]
     fn nothing_leaked(&self) {
-        let mut leaks = Vec::new();
-        for (what, text) in &self.said {
-            let found = self.needles.found_in(text);
-            leaks.extend(found.into_iter().map(|needle| format!("{what}: {needle}")));
-        }
+        let mut leaks = leaks(&self.said, &self.needles);
         let kept = files(&self.home.state(), "");
         assert!(!kept.is_empty());
         for path in kept {
@@ -105,6 +105,15 @@ impl Overheard {
         }
         assert!(leaks.is_empty(), "{leaks:#?}");
     }
+}
+
+/// Where in what was said a secret stands.
+fn leaks(said: &[(String, Vec<u8>)], needles: &Needles) -> Vec<String> {
+    let found = said.iter().flat_map(|(what, text)| {
+        let found = needles.found_in(text).into_iter();
+        found.map(move |needle| format!("{what}: {needle}"))
+    });
+    found.collect()
 }
 
 /// Everything that can hold a secret: accounts of each kind at both providers, and a vault that
@@ -533,6 +542,165 @@ fn the_vault_is_moved(user: &mut Overheard) {
     write_private(&user.home.path().join("passphrase"), NEW_PASSPHRASE);
     user.run(&["vault", "status"], "");
     user.run(&["secret", "remove", "other"], "");
+}
+
+#[test]
+fn nothing_of_queued_mail_is_said_but_its_envelope() {
+    let sandbox = Sandbox::with(|scenario| {
+        scenario["limits"]["messages_per_minute"] = toml_edit::value(100_000);
+        scenario["app"][0]["secrets"][0]["value"] = toml_edit::value(CLIENT_SECRET);
+        let person = scenario["user"].as_array_of_tables_mut().unwrap();
+        person.get_mut(0).unwrap()["password"] = toml_edit::value(PASSWORD);
+    });
+    let port = free_port();
+    let mut home = Home::new("");
+    write_private(&home.path().join("password"), PASSWORD);
+    home.configure(&format!(
+        "[scripts]\ndir = \"scripts.d\"\n[serve]\nmetrics = \"127.0.0.1:{port}\"\nwatch = false\n\
+         {accounts}\n[account.password]\nusername = \"{user}\"\nca_file = \"{ca_file}\"\n\
+         server = {{ host = \"localhost\", port = {smtp}, tls = \"starttls\" }}\n\
+         auth = {{ plugin = \"basic\", password = {{ file = \"password\" }} }}\n",
+        accounts = hurried(sandbox.config().split_once("# export").unwrap().0),
+        user = PERSON.0,
+        ca_file = sandbox.ca_file(),
+        smtp = sandbox.smtp_port(),
+    ));
+    home.set(sandbox.client_secret());
+    let events = r#"
+local pr = require "postrider"
+for _, name in ipairs { "accepted", "delivered", "deferred", "held", "failed", "unknown", "paused", "resumed" } do
+  pr.on("queue." .. name, function(event) print(event); pr.log.warn(name, event) end)
+end
+"#;
+    fs::create_dir(home.path().join("scripts.d")).unwrap();
+    write_private(&home.path().join("scripts.d/events.lua"), events);
+    let mut needles = Needles::default();
+    for (name, secret) in [
+        ("the client secret", CLIENT_SECRET),
+        ("the password", PASSWORD),
+        ("a body", QUEUED_BODY),
+        ("a subject", QUEUED_SUBJECT),
+        ("a header", QUEUED_HEADER),
+    ] {
+        needles.add(name, secret);
+    }
+    let mut user = Overheard {
+        home,
+        needles,
+        said: Vec::new(),
+    };
+    let strike = |at: &str, effect: &Value| {
+        let fault = json!({ "at": at, "effect": effect, "times": 2 });
+        sandbox.control("POST", "scenario/fault", Some(&fault));
+    };
+    let header = format!("X-Canary: {QUEUED_HEADER}");
+    let queue = |user: &mut Overheard, account: &str, status: i32| {
+        let to = ["--to", "admin@contoso.com", "--subject", QUEUED_SUBJECT];
+        let mut send = vec!["send", "--queue", "--account", account, "--header", &header];
+        send.extend(to);
+        for ended in user.run(&send, QUEUED_BODY) {
+            ended.expect_status(status);
+        }
+    };
+    let verdicts = [
+        (json!({ "reply": "250 2.0.0 OK" }), "delivered"),
+        (
+            json!({ "reply": "451 4.7.0 Temporary server error" }),
+            "deferred",
+        ),
+        (json!({ "reply": "554 5.2.252 SendAsDenied" }), "failed"),
+        (json!("lose_reply"), "unknown"),
+        (json!("close"), "unknown"),
+        (
+            json!({ "reply": "432 4.3.2 Concurrent connections limit exceeded." }),
+            "paused",
+        ),
+    ];
+
+    // Alone, and with a daemon.
+    for (verdict, _) in &verdicts {
+        queue(&mut user, "sandbox", 0);
+        strike("smtp_message", verdict);
+        user.run(&["queue", "flush", "--now"], "");
+        sandbox.mend_tokens();
+    }
+    queue(&mut user, "nobody", 78);
+    let mut serve = user.home.postrider(["serve", "--log", "trace"]);
+    let daemon = Daemon::started_by(&mut serve, &user.home);
+    for (verdict, event) in &verdicts {
+        strike("smtp_message", verdict);
+        queue(&mut user, "sandbox", 0);
+        // As the script says it, too.
+        daemon.says(&format!("\"message\":\"{event}\""));
+        sandbox.mend_tokens();
+    }
+    // The server repeats what it was shown, and that is why mail waits.
+    let plain = STANDARD.encode(format!("\0{}\0{PASSWORD}", PERSON.0));
+    for words in [PASSWORD.to_owned(), STANDARD.encode(PASSWORD), plain] {
+        let reply = json!({ "reply": format!("535 5.7.3 Not with {words}") });
+        strike("smtp_auth", &reply);
+        queue(&mut user, "password", 0);
+        daemon.says("parked");
+        user.run(&["queue", "flush", "--account", "password", "--now"], "");
+        for command in ["list", "stats"] {
+            user.run(&["queue", command], "");
+        }
+        user.run(&["status"], "");
+        sandbox.mend_tokens();
+    }
+    for command in [
+        ["queue", "list", "--all"].as_slice(),
+        &["queue", "show", "Q00001"],
+        &["queue", "stats"],
+        &["queue", "hold", "--all"],
+        &["queue", "release", "--all"],
+        &["queue", "retry", "--state", "unknown"],
+        &["status"],
+    ] {
+        user.run(command, "");
+    }
+    for wrong in [
+        json!({ "account": "nobody" }),
+        json!({ "to": QUEUED_SUBJECT }),
+        json!({ "attach": 5 }),
+        json!({ "priority": "highest" }),
+        json!({ "expires_at": "2020-01-01T00:00:00Z" }),
+    ] {
+        let mut message = json!({
+            "account": "sandbox", "to": "admin@contoso.com", "subject": QUEUED_SUBJECT,
+            "text": QUEUED_BODY, "headers": [["X-Canary", QUEUED_HEADER]], "wait": "queued",
+        });
+        for (key, value) in wrong.as_object().unwrap() {
+            message[key] = value.clone();
+        }
+        let (status, answer) = daemon.tell("/v1/messages", &message);
+        assert!(status >= 400, "{wrong}: {answer}");
+        if wrong["to"].is_null() {
+            user.hear(&format!("the refusal of {wrong}"), &answer.to_string());
+        }
+    }
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(stream, "GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut metrics = String::new();
+    stream.read_to_string(&mut metrics).unwrap();
+    assert!(metrics.contains("queue"), "{metrics}");
+    user.hear("metrics", &metrics);
+    let ended = daemon.terminate().expect_status(0);
+    user.overhear("serve", &ended, &[]);
+
+    let found = leaks(&user.said, &user.needles);
+    assert!(found.is_empty(), "{found:#?}");
+    // It is in the queue, of course, and nowhere beside it; and others may not read it.
+    let queue = user.home.state().join("queue");
+    let kept = files(&user.home.state(), "");
+    for path in kept {
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{} {mode:o}", path.display());
+        if !path.starts_with(&queue) {
+            let found = user.needles.found_in(&fs::read(&path).unwrap());
+            assert!(found.is_empty(), "{} {found:?}", path.display());
+        }
+    }
 }
 
 #[test]

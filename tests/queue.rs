@@ -33,7 +33,12 @@ const SCRIPTS: &str = "[scripts]\ndir = \"scripts.d\"\n[serve]\nwatch = false\n"
 /// What the script heard of a message, or of the account where `id` is its name, in order.
 fn heard(daemon: &Daemon, id: &str) -> Vec<String> {
     let lines = daemon.said("heard queue.").into_iter();
-    let about = |line: &Value| line["fields"].as_str().unwrap().contains(&format!("\"{id}\""));
+    let about = |line: &Value| {
+        line["fields"]
+            .as_str()
+            .unwrap()
+            .contains(&format!("\"{id}\""))
+    };
     let lines = lines.filter(about);
     let events = lines.map(|line| line["message"].as_str().unwrap().to_owned());
     events
@@ -171,7 +176,7 @@ fn a_daemon_delivers_what_comes_by_any_way_and_says_so() {
         (json!({ "account": "nobody" }), "config.no_such_account"),
         (json!({ "to": "nobody at all" }), "message.invalid"),
         (json!({ "wait": "forever" }), "usage.request"),
-        (json!({ "wait": "accepted" }), "usage.request"),
+        (json!({ "wait": "accepted" }), "usage.message"),
         (json!({ "send_at": "tomorrow" }), "usage.request"),
         (
             json!({ "expires_at": "2020-01-01T00:00:00Z" }),
@@ -722,7 +727,11 @@ fn status_tells_what_an_operator_asks_first() {
     );
     office.comes_to(&office.queue("slow", &[]), "deferred");
     let slow = line();
-    for part in ["2 wait", "sandbox: paused, 2 wait, tried again in ", "slow: 432 4.3.2"] {
+    for part in [
+        "2 wait",
+        "sandbox: paused, 2 wait, tried again in ",
+        "slow: 432 4.3.2",
+    ] {
         assert!(slow.contains(part), "{part}: {slow}");
     }
     office.sandbox.mend_tokens();
@@ -739,7 +748,12 @@ fn status_tells_what_an_operator_asks_first() {
     let flushed = office.run(&["flush", "--now"], 75);
     says(&flushed, &["sandbox waits until", "away: "]);
     let away = line();
-    for part in ["2 wait", "1 held", "sandbox: paused, 2 wait, tried again in ", "away: "] {
+    for part in [
+        "2 wait",
+        "1 held",
+        "sandbox: paused, 2 wait, tried again in ",
+        "away: ",
+    ] {
         assert!(away.contains(part), "{part}: {away}");
     }
     office.sandbox.mend_tokens();
