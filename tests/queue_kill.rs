@@ -20,13 +20,13 @@ use support::office::{Office, TO, hurried, send, until};
 use support::run;
 
 /// Lives of a daemon; each ends before its time.
-const LIVES: u64 = 80;
+const LIVES: u64 = 160;
 /// Messages that are handed in during each, by two at once.
 const MESSAGES: u64 = 12;
 /// About the steps that the queue passes in such a life.
-const STEPS: u64 = 64;
+const STEPS: u64 = 120;
 /// About the octets that pass on the wire in such a life.
-const OCTETS: u64 = 18_000;
+const OCTETS: u64 = 40_000;
 /// What a session may have in flight, and how many sessions there may be.
 const IN_FLIGHT: usize = 10 * 3;
 

@@ -132,7 +132,7 @@ impl SqliteSpool {
             static MAKING: Mutex<()> = Mutex::new(());
             let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
             make(&database).map_err(|error| SpoolError::io(&database, &error))?;
-            schema::open_writer(&database).map_err(|error| unopened(dir, &database, error))?
+            schema::open_writer(&database).map_err(|error| unopened(dir, &database, &error))?
         };
         let segments = Segments::open(dir.join("segments"))?;
         let holders = Holders::open(Some(dir.join("holders")))?;
@@ -550,7 +550,7 @@ fn on_disk(database: &Path) -> u64 {
 }
 
 /// Why the database was not opened: SQLite keeps to itself what the system told it.
-fn unopened(dir: &Path, database: &Path, error: SpoolError) -> SpoolError {
+fn unopened(dir: &Path, database: &Path, error: &SpoolError) -> SpoolError {
     let room = rustix::fs::statvfs(dir).ok();
     let room = room.map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
     let kind = match error.kind {
