@@ -465,8 +465,8 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::queue::report::Account;
     use crate::app::Moment;
+    use crate::app::queue::report::Account;
     use crate::control::ScheduleCounts;
 
     /// Everything there is, counted once.

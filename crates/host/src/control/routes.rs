@@ -267,16 +267,14 @@ async fn send_test(State(daemon): Host, Name(name): Name, request: Request) -> A
 
 /// What messages on their way in may hold of the memory together, in KiB: the longest one, or
 /// many of the usual kind. Further ones wait.
-static ROOM: Semaphore = Semaphore::const_new(ROOM_KIB as usize);
-const ROOM_KIB: u32 = (message::CAP / 1024) as u32;
+static ROOM: Semaphore = Semaphore::const_new(message::CAP / 1024);
 
 /// Room for a message of this length, if it is known.
 async fn room(announced: Option<u64>) -> Option<SemaphorePermit<'static>> {
-    let kib = announced.map_or(ROOM_KIB, |octets| {
-        u32::try_from(octets / 1024 + 1).unwrap_or(ROOM_KIB)
-    });
+    const ALL: u64 = message::CAP as u64 / 1024;
+    let kib = announced.map_or(ALL, |octets| octets / 1024 + 1).min(ALL);
     // Nobody closes it.
-    ROOM.acquire_many(kib.min(ROOM_KIB)).await.ok()
+    ROOM.acquire_many(u32::try_from(kib).ok()?).await.ok()
 }
 
 async fn send(State(daemon): Host, request: Request) -> Answer {

@@ -332,7 +332,7 @@ mod tests {
         rustix::fs::mkfifoat(rustix::fs::CWD, &path, 0o600.into()).unwrap();
 
         assert!(watch.look(folder.all()).is_empty());
-        assert_eq!(watch.look(folder.all()), [path.clone()]);
+        assert_eq!(watch.look(folder.all()), *std::slice::from_ref(&path));
         assert!(watch.look(folder.all()).is_empty());
 
         fs::remove_file(&path).unwrap();
