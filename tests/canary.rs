@@ -544,15 +544,8 @@ fn the_vault_is_moved(user: &mut Overheard) {
     user.run(&["secret", "remove", "other"], "");
 }
 
-#[test]
-fn nothing_of_queued_mail_is_said_but_its_envelope() {
-    let sandbox = Sandbox::with(|scenario| {
-        scenario["limits"]["messages_per_minute"] = toml_edit::value(100_000);
-        scenario["app"][0]["secrets"][0]["value"] = toml_edit::value(CLIENT_SECRET);
-        let person = scenario["user"].as_array_of_tables_mut().unwrap();
-        person.get_mut(0).unwrap()["password"] = toml_edit::value(PASSWORD);
-    });
-    let port = free_port();
+/// Somebody who queues mail, with all of it planted.
+fn who_queues(sandbox: &Sandbox, port: u16) -> Overheard {
     let mut home = Home::new("");
     write_private(&home.path().join("password"), PASSWORD);
     home.configure(&format!(
@@ -584,70 +577,24 @@ end
     ] {
         needles.add(name, secret);
     }
-    let mut user = Overheard {
+    Overheard {
         home,
         needles,
         said: Vec::new(),
-    };
-    let strike = |at: &str, effect: &Value| {
-        let fault = json!({ "at": at, "effect": effect, "times": 2 });
-        sandbox.control("POST", "scenario/fault", Some(&fault));
-    };
-    let header = format!("X-Canary: {QUEUED_HEADER}");
-    let queue = |user: &mut Overheard, account: &str, status: i32| {
-        let to = ["--to", "admin@contoso.com", "--subject", QUEUED_SUBJECT];
-        let mut send = vec!["send", "--queue", "--account", account, "--header", &header];
-        send.extend(to);
-        for ended in user.run(&send, QUEUED_BODY) {
-            ended.expect_status(status);
-        }
-    };
-    let verdicts = [
-        (json!({ "reply": "250 2.0.0 OK" }), "delivered"),
-        (
-            json!({ "reply": "451 4.7.0 Temporary server error" }),
-            "deferred",
-        ),
-        (json!({ "reply": "554 5.2.252 SendAsDenied" }), "failed"),
-        (json!("lose_reply"), "unknown"),
-        (json!("close"), "unknown"),
-        (
-            json!({ "reply": "432 4.3.2 Concurrent connections limit exceeded." }),
-            "paused",
-        ),
-    ];
+    }
+}
 
-    // Alone, and with a daemon.
-    for (verdict, _) in &verdicts {
-        queue(&mut user, "sandbox", 0);
-        strike("smtp_message", verdict);
-        user.run(&["queue", "flush", "--now"], "");
-        sandbox.mend_tokens();
+fn queue_canary(user: &mut Overheard, account: &str, status: i32) {
+    let header = format!("X-Canary: {QUEUED_HEADER}");
+    let to = ["--to", "admin@contoso.com", "--subject", QUEUED_SUBJECT];
+    let mut send = vec!["send", "--queue", "--account", account, "--header", &header];
+    send.extend(to);
+    for ended in user.run(&send, QUEUED_BODY) {
+        ended.expect_status(status);
     }
-    queue(&mut user, "nobody", 78);
-    let mut serve = user.home.postrider(["serve", "--log", "trace"]);
-    let daemon = Daemon::started_by(&mut serve, &user.home);
-    for (verdict, event) in &verdicts {
-        strike("smtp_message", verdict);
-        queue(&mut user, "sandbox", 0);
-        // As the script says it, too.
-        daemon.says(&format!("\"message\":\"{event}\""));
-        sandbox.mend_tokens();
-    }
-    // The server repeats what it was shown, and that is why mail waits.
-    let plain = STANDARD.encode(format!("\0{}\0{PASSWORD}", PERSON.0));
-    for words in [PASSWORD.to_owned(), STANDARD.encode(PASSWORD), plain] {
-        let reply = json!({ "reply": format!("535 5.7.3 Not with {words}") });
-        strike("smtp_auth", &reply);
-        queue(&mut user, "password", 0);
-        daemon.says("parked");
-        user.run(&["queue", "flush", "--account", "password", "--now"], "");
-        for command in ["list", "stats"] {
-            user.run(&["queue", command], "");
-        }
-        user.run(&["status"], "");
-        sandbox.mend_tokens();
-    }
+}
+
+fn operators_look(user: &mut Overheard, daemon: &Daemon, port: u16) {
     for command in [
         ["queue", "list", "--all"].as_slice(),
         &["queue", "show", "Q00001"],
@@ -685,6 +632,69 @@ end
     stream.read_to_string(&mut metrics).unwrap();
     assert!(metrics.contains("queue"), "{metrics}");
     user.hear("metrics", &metrics);
+}
+
+#[test]
+fn nothing_of_queued_mail_is_said_but_its_envelope() {
+    let sandbox = Sandbox::with(|scenario| {
+        scenario["limits"]["messages_per_minute"] = toml_edit::value(100_000);
+        scenario["app"][0]["secrets"][0]["value"] = toml_edit::value(CLIENT_SECRET);
+        let person = scenario["user"].as_array_of_tables_mut().unwrap();
+        person.get_mut(0).unwrap()["password"] = toml_edit::value(PASSWORD);
+    });
+    let port = free_port();
+    let mut user = who_queues(&sandbox, port);
+    let strike = |at: &str, effect: &Value| {
+        let fault = json!({ "at": at, "effect": effect, "times": 2 });
+        sandbox.control("POST", "scenario/fault", Some(&fault));
+    };
+    let verdicts = [
+        (json!({ "reply": "250 2.0.0 OK" }), "delivered"),
+        (
+            json!({ "reply": "451 4.7.0 Temporary server error" }),
+            "deferred",
+        ),
+        (json!({ "reply": "554 5.2.252 SendAsDenied" }), "failed"),
+        (json!("lose_reply"), "unknown"),
+        (json!("close"), "unknown"),
+        (
+            json!({ "reply": "432 4.3.2 Concurrent connections limit exceeded." }),
+            "paused",
+        ),
+    ];
+
+    // Alone, and with a daemon.
+    for (verdict, _) in &verdicts {
+        queue_canary(&mut user, "sandbox", 0);
+        strike("smtp_message", verdict);
+        user.run(&["queue", "flush", "--now"], "");
+        sandbox.mend_tokens();
+    }
+    queue_canary(&mut user, "nobody", 78);
+    let mut serve = user.home.postrider(["serve", "--log", "trace"]);
+    let daemon = Daemon::started_by(&mut serve, &user.home);
+    for (verdict, event) in &verdicts {
+        strike("smtp_message", verdict);
+        queue_canary(&mut user, "sandbox", 0);
+        // As the script says it, too.
+        daemon.says(&format!("\"message\":\"{event}\""));
+        sandbox.mend_tokens();
+    }
+    // The server repeats what it was shown, and that is why mail waits.
+    let plain = STANDARD.encode(format!("\0{}\0{PASSWORD}", PERSON.0));
+    for words in [PASSWORD.to_owned(), STANDARD.encode(PASSWORD), plain] {
+        let reply = json!({ "reply": format!("535 5.7.3 Not with {words}") });
+        strike("smtp_auth", &reply);
+        queue_canary(&mut user, "password", 0);
+        daemon.says("parked");
+        user.run(&["queue", "flush", "--account", "password", "--now"], "");
+        for command in ["list", "stats"] {
+            user.run(&["queue", command], "");
+        }
+        user.run(&["status"], "");
+        sandbox.mend_tokens();
+    }
+    operators_look(&mut user, &daemon, port);
     let ended = daemon.terminate().expect_status(0);
     user.overhear("serve", &ended, &[]);
 

@@ -74,9 +74,9 @@ fn mail_waits_without_a_daemon_until_somebody_flushes() {
     assert_eq!(first["attempts"], 0, "{list}");
     assert_eq!(first["origin"], "postrider send", "{list}");
     assert!(first["octets"].as_u64().unwrap() > 100, "{list}");
-    let stats = office.home.json(["queue", "stats"]);
-    let states = &stats["accounts"]["sandbox"]["states"];
-    assert_eq!(states["queued"], 2, "{stats}");
+    let counted = office.home.json(["queue", "stats"]);
+    let queued = &counted["accounts"]["sandbox"]["states"]["queued"];
+    assert_eq!(*queued, 2, "{counted}");
     assert!(office.sandbox.mail(TO).is_empty());
 
     // What will be sent, octet by octet.

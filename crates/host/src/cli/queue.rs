@@ -70,7 +70,8 @@ Examples:
   postrider queue retry Q00F3K
   postrider queue retry --account alerts --state deferred
 
-What is `unknown` may have arrived: retrying it may deliver it twice.")]
+What is `unknown` may have arrived: retrying it may deliver it twice. With --state, a message's
+recipients in other states are left as they are.")]
     Retry(Chosen),
     /// Keep messages from being sent
     #[command(after_help = "\
