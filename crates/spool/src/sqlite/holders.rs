@@ -139,6 +139,37 @@ impl Holders {
         Ok(heard.silent >= LOOKS)
     }
 
+    /// A slot's number, if there is room. Where there is none, places of processes that are gone
+    /// are given up first: nobody may be there to recover what else they held.
+    pub(crate) fn slot(
+        &self,
+        transaction: &Transaction<'_>,
+        account: i64,
+        holder: HolderId,
+        at_most: u32,
+    ) -> Result<Option<i64>, SpoolError> {
+        if let Some(slot) = slot(transaction, account, holder, at_most)? {
+            return Ok(Some(slot));
+        }
+        let others: Vec<(i64, Option<String>, bool)> = transaction
+            .sql(
+                "SELECT DISTINCT holder.id, holder.lock, holder.ended
+                 FROM slot JOIN holder ON holder.id = slot.holder WHERE slot.account = ?",
+            )?
+            .query_map([account], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        for (other, lock, ended) in others {
+            let gone = match (&self.dir, &lock) {
+                (Some(dir), Some(name)) => is_free(&dir.join(name))?,
+                _ => false,
+            };
+            if ended || gone {
+                transaction.execute("DELETE FROM slot WHERE holder = ?", [other])?;
+            }
+        }
+        slot(transaction, account, holder, at_most)
+    }
+
     fn forget(&self, holder: i64) {
         let mut known = lock(&self.known);
         known.own.remove(&holder);
@@ -269,7 +300,7 @@ pub(crate) fn leave(transaction: &Transaction<'_>, holder: HolderId) -> Result<(
 }
 
 /// A slot's number, if there is room.
-pub(crate) fn slot(
+fn slot(
     transaction: &Transaction<'_>,
     account: i64,
     holder: HolderId,

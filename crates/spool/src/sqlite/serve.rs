@@ -59,12 +59,13 @@ impl Store for SqliteSpool {
         now: Timestamp,
     ) -> Answer<'_, Option<Slot>> {
         let account = account.to_owned();
+        let holders = Arc::clone(&self.0.holders);
         async move {
             let slot = self
                 .write(Manner::default(), move |transaction| {
                     begin::check_holder(transaction, holder)?;
                     let (account, _) = pace::account(transaction, &account, now)?;
-                    holders::slot(transaction, account, holder, at_most)
+                    holders.slot(transaction, account, holder, at_most)
                 })
                 .await?;
             let writer = Arc::clone(&self.0.writer);

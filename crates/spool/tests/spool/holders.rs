@@ -111,6 +111,19 @@ async fn there_are_no_more_sessions_than_slots_and_they_end_with_their_holder() 
     assert_eq!(other.account_state("b", at(2)).await.unwrap().sessions, 0);
 }
 
+#[tokio::test]
+async fn a_process_that_ended_keeps_nobody_waiting_for_its_slot() {
+    let dir = directory();
+    for _ in 0..3 {
+        let spool = open(&dir);
+        let holder = spool.join("short", at(0)).await.unwrap();
+        let slot = spool.slot("a", holder.id(), 1, at(0)).await.unwrap();
+        assert!(slot.is_some(), "nobody recovers what the one before left");
+        // As with a process that ends, nobody gives it back.
+        std::mem::forget(slot);
+    }
+}
+
 const TEST: &str = "holders::two_processes_never_have_one_message";
 
 /// Takes what there is, and tells what it got, one line each.
