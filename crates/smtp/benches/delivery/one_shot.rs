@@ -116,6 +116,7 @@ impl Senders {
     fn postrider(&self) -> Command {
         let mut command = Command::new(&self.postrider);
         command.arg("--config").arg(self.file("postrider.toml"));
+        command.arg("--state-dir").arg(self.file("state"));
         command.args(["send", "--account", "bench", "--raw", "-"]);
         command
     }
