@@ -153,17 +153,14 @@ fn run(
     server.shut(true);
     server.forget();
     let answers = server.answers();
-    match sender {
-        Sender::Postfix => {
-            let postfix = Postfix::start(&Then::Relay(server, connections));
-            submit::to_postfix(postfix.smtpd, 10, messages);
-            empty(server, messages);
-        }
-        _ => {
-            let daemon = Daemon::start(&options.postrider, server, connections);
-            submit::to_postrider(&daemon.socket(), 10, messages);
-            empty(server, messages);
-        }
+    if sender == Sender::Postfix {
+        let postfix = Postfix::start(&Then::Relay(server, connections));
+        submit::to_postfix(postfix.smtpd, 10, messages);
+        empty(server, messages);
+    } else {
+        let daemon = Daemon::start(&options.postrider, server, connections);
+        submit::to_postrider(&daemon.socket(), 10, messages);
+        empty(server, messages);
     }
     let taken = server.taken();
     let took = taken

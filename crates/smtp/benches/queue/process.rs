@@ -23,7 +23,7 @@ pub(crate) fn family(pid: u32) -> Vec<u32> {
         if let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok())
             && let Some(fields) = stat(pid)
         {
-            parents.insert(pid, fields[1] as u32);
+            parents.insert(pid, u32::try_from(fields[1]).unwrap_or(0));
         }
     }
     let mut family = vec![pid];

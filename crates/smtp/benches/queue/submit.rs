@@ -18,7 +18,7 @@ use crate::{MESSAGE_OCTETS, RECIPIENT, SENDER, message};
 /// after another; how long it took until the last was safe.
 pub(crate) fn to_postrider(socket: &Path, submitters: usize, messages: u64) -> Duration {
     let request = request();
-    let begun = AtomicU64::new(0);
+    let handed_in = AtomicU64::new(0);
     let began = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..submitters {
@@ -26,7 +26,7 @@ pub(crate) fn to_postrider(socket: &Path, submitters: usize, messages: u64) -> D
                 let stream = UnixStream::connect(socket).expect("the daemon listens");
                 let mut answers = BufReader::new(stream.try_clone().expect("a socket"));
                 let mut stream = stream;
-                while begun.fetch_add(1, Ordering::Relaxed) < messages {
+                while handed_in.fetch_add(1, Ordering::Relaxed) < messages {
                     stream.write_all(&request).expect("the daemon reads");
                     read_accepted(&mut answers);
                 }
