@@ -79,6 +79,9 @@ fn mail_waits_without_a_daemon_until_somebody_flushes() {
     assert_eq!(*queued, 2, "{counted}");
     assert!(office.sandbox.mail(TO).is_empty());
 
+    let status = office.home.run(["status"]).expect_status(69);
+    says(&status, &["absent", "2 wait, the oldest queued"]);
+
     // What will be sent, octet by octet.
     let before = office.run(&["export", "Q00001"], 0).stdout;
     let flushed = office.run(&["flush"], 0);

@@ -9,8 +9,8 @@ use postrider_spool::StateKind;
 use serde_json::json;
 
 use super::output::Output;
-use crate::app::AppSettings;
-use crate::app::queue::report::Account;
+use crate::app::queue::report::{Account, Stats};
+use crate::app::{App, AppSettings};
 use crate::control::{Client, LastReload, QueueStanding, Standing, Status, Trouble, socket_path};
 use crate::failure::{Failure, exit};
 use crate::state;
@@ -56,7 +56,7 @@ pub(super) async fn status(
             Ok(ExitCode::SUCCESS)
         }
         Err(why) => {
-            without(&why, settings, output)?;
+            without(&why, settings, output).await?;
             Ok(ExitCode::from(exit::UNAVAILABLE))
         }
     }
@@ -276,19 +276,39 @@ fn schedules(status: &Status) -> String {
 }
 
 /// What the state directory tells where no daemon runs.
-fn without(why: &str, settings: &AppSettings, output: &Output) -> Result<(), Failure> {
+async fn without(why: &str, settings: &AppSettings, output: &Output) -> Result<(), Failure> {
     let directory = state::directory(settings.state_dir.as_deref())?;
     let socket = socket_path(settings)?;
+    let queue = left_behind(settings).await;
     output.json(&json!({
         "state": "absent",
         "reason": why,
         "socket": socket,
         "state_dir": directory,
+        "queue": queue,
     }));
     output.line(format!("daemon       {}: {why}", output.bad("absent")));
     output.line(format!("socket       {}", socket.display()));
     output.line(format!("state        {}", directory.display()));
+    if let Some(queue) = &queue {
+        show_queue(queue, SystemTime::now(), output);
+    }
     Ok(())
+}
+
+/// Mail that waits for a daemon, if there is a queue.
+async fn left_behind(settings: &AppSettings) -> Option<QueueStanding> {
+    let app = App::open(settings).ok().filter(App::has_queue)?;
+    Some(match app.queue_stats().await {
+        Ok(stats) => QueueStanding {
+            stats,
+            problem: None,
+        },
+        Err(failure) => QueueStanding {
+            stats: Stats::default(),
+            problem: Some(Box::new(failure)),
+        },
+    })
 }
 
 fn number(count: usize, what: &str) -> String {

@@ -97,14 +97,16 @@ impl App {
 }
 
 impl App {
+    /// Whether somebody has queued something, some time, in this state directory.
+    pub fn has_queue(&self) -> bool {
+        let directory = state::directory(self.0.lasting.settings.state_dir.as_deref());
+        directory.is_ok_and(|directory| directory.join(DIRECTORY).exists())
+    }
+
     /// Somebody signed in: mail of the account that waited for it goes on, in whatever process
     /// delivers it. Where there is no queue, none is made.
     pub async fn let_mail_go_on(&self, account: &str) {
-        let lasting = &self.0.lasting;
-        let Ok(directory) = state::directory(lasting.settings.state_dir.as_deref()) else {
-            return;
-        };
-        if !directory.join(DIRECTORY).exists() {
+        if !self.has_queue() {
             return;
         }
         let lifted = async {
