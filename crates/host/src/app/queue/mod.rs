@@ -2,36 +2,28 @@
 
 mod counted;
 mod deliver;
+mod desk;
 mod entry;
 mod pace;
 mod places;
 pub(crate) mod report;
 mod ways;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::PathBuf;
-use std::sync::{Arc, Once, PoisonError};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use postrider_config::{self as config, QueueSettings};
-use postrider_schedule::Clock;
 use postrider_smtp::{Dsn, Notify, Outgoing, Return};
-use postrider_spool::{
-    self as spool, Body, Facts, Holder, NewMessage, SpoolError, SpoolErrorKind, SpoolSettings,
-    SqliteSpool, Store,
-};
+use postrider_spool::{self as spool, Body, Facts, NewMessage, SpoolError, SpoolErrorKind, Store};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
-use tokio::sync::{Mutex, OnceCell, watch};
 
-use self::counted::Counted;
 use super::account::Account;
-use super::events::Events;
 use super::{App, Moment};
 use crate::failure::Failure;
-use crate::lua::{Activity, Priority, Queueing, SendRequest};
+use crate::lua::{Priority, Queueing, SendRequest};
 use crate::state;
 
+pub(super) use desk::{Desk, Place};
 pub use entry::Entry;
 pub(super) use places::Places;
 pub(crate) use ways::Ways;
@@ -73,200 +65,6 @@ pub struct Ticket {
 }
 
 impl App {
-    /// How much is where, and what holds each account back.
-    ///
-    /// # Errors
-    /// The queue cannot be read.
-    pub(crate) async fn queue_stats(&self) -> Result<report::Stats, Failure> {
-        let store = &self.queue().await?.store;
-        let stats = store.stats().await.map_err(|error| failure(&error))?;
-        let mut accounts = BTreeMap::new();
-        for (name, account) in &stats.accounts {
-            let held_back = store.account_state(name, self.clock().now()).await;
-            let held_back = held_back.map_err(|error| failure(&error))?;
-            let last = self.0.lasting.queue.last_delivered(name);
-            accounts.insert(name.clone(), report::Account::new(account, held_back, last));
-        }
-        Ok(report::Stats {
-            messages: stats.messages,
-            octets: stats.octets,
-            on_disk: stats.on_disk,
-            accounts,
-        })
-    }
-}
-
-impl App {
-    /// Whether somebody has queued something, some time, in this state directory.
-    pub fn has_queue(&self) -> bool {
-        let directory = state::directory(self.0.lasting.settings.state_dir.as_deref());
-        directory.is_ok_and(|directory| directory.join(DIRECTORY).exists())
-    }
-
-    /// Somebody signed in: mail of the account that waited for it goes on, in whatever process
-    /// delivers it. Where there is no queue, none is made.
-    pub async fn let_mail_go_on(&self, account: &str) {
-        if !self.has_queue() {
-            return;
-        }
-        let lifted = async {
-            let store = &self.queue().await?.store;
-            let lifted = store.back_off(account, None, self.clock().now()).await;
-            lifted.map_err(|error| failure(&error))
-        };
-        if let Err(failure) = lifted.await {
-            tracing::warn!(
-                account,
-                "mail that waits goes on later: {}",
-                failure.message
-            );
-        }
-    }
-}
-
-/// Where a queue is kept.
-#[derive(Clone)]
-pub(super) enum Place {
-    /// In the state directory: `--state-dir`, or the platform's.
-    StateDirectory(Option<PathBuf>),
-    /// In memory: a sandbox leaves nothing behind. What is asked of it counts as work.
-    Memory(Activity),
-}
-
-/// Where a process gets at the queue: it is opened when it is first needed, and outlives a reload.
-pub(super) struct Desk {
-    opened: OnceCell<Queue>,
-    /// This process among those that send in the queue's pace, from its first message on.
-    holder: Mutex<Option<Holder>>,
-    /// Whether it gives signs of life.
-    beating: Once,
-    /// When mail of each account was last delivered here.
-    delivered: std::sync::Mutex<HashMap<String, Timestamp>>,
-    /// Messages that were queued here.
-    queued: watch::Sender<u64>,
-    settings: QueueSettings,
-    place: Place,
-    clock: Arc<dyn Clock>,
-    events: Arc<Events>,
-    ways: Arc<Ways>,
-}
-
-impl Desk {
-    /// A queue in the state directory, or in memory.
-    pub(super) fn new(
-        settings: QueueSettings,
-        place: Place,
-        clock: Arc<dyn Clock>,
-        events: Arc<Events>,
-        ways: Arc<Ways>,
-    ) -> Self {
-        Self {
-            opened: OnceCell::new(),
-            holder: Mutex::default(),
-            beating: Once::new(),
-            delivered: std::sync::Mutex::default(),
-            queued: watch::Sender::new(0),
-            settings,
-            place,
-            clock,
-            events,
-            ways,
-        }
-    }
-
-    /// The queue.
-    pub(super) async fn queue(&self) -> Result<&Queue, Failure> {
-        self.opened.get_or_try_init(|| self.open()).await
-    }
-
-    /// Whether whoever delivers will know the account.
-    fn check(&self, settings: &config::Account) -> Result<(), Failure> {
-        if matches!(self.place, Place::Memory(_)) || self.ways.is_configured(settings) {
-            return Ok(());
-        }
-        let message = "only a script knows this account, and whoever delivers later has to know it";
-        Err(Failure::new("queue.account", message)
-            .with_remedy("put the account into postrider.toml, or send without wait = \"queued\""))
-    }
-
-    /// Mail of this account was delivered.
-    fn note_delivery(&self, account: &str, at: Timestamp) {
-        let mut delivered = self
-            .delivered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        delivered.insert(account.to_owned(), at);
-    }
-
-    fn last_delivered(&self, account: &str) -> Option<Moment> {
-        let delivered = self
-            .delivered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        delivered.get(account).map(|at| Moment((*at).into()))
-    }
-
-    /// Keeps a message; it is safe when this returns.
-    pub(super) async fn accept(&self, message: NewMessage) -> Result<Queued, Failure> {
-        let account = message.account.clone();
-        let about = |failure: Failure| failure.with_account(&account);
-        let queue = self.queue().await.map_err(about)?;
-        let (recipients, origin) = (message.recipients.len(), message.origin.clone());
-        let accepted = queue.store.accept(message, self.clock.now()).await;
-        let accepted = accepted.map_err(|error| about(failure(&error)))?;
-        let queued = Queued {
-            id: accepted.id.to_string(),
-            message_id: accepted.message_id,
-            account: account.clone(),
-            duplicate: accepted.duplicate,
-            queued_at: Moment(accepted.accepted_at.into()),
-        };
-        if !queued.duplicate {
-            self.queued.send_modify(|count| *count += 1);
-            let Queued { id, message_id, .. } = &queued;
-            tracing::info!(account, id, message_id, recipients, origin, "queued");
-            let payload = json!({
-                "account": account,
-                "id": id,
-                "message_id": message_id,
-                "recipients": recipients,
-                "origin": origin,
-            });
-            self.events.tell("queue.accepted", payload);
-        }
-        Ok(queued)
-    }
-
-    async fn open(&self) -> Result<Queue, Failure> {
-        let settings = SpoolSettings {
-            retention: self.settings.retention,
-            idempotency_window: self.settings.idempotency_window,
-            max_message: u64::try_from(self.settings.max_message_octets).unwrap_or(u64::MAX),
-            ..SpoolSettings::default()
-        };
-        let place = self.place.clone();
-        let opening = tokio::task::spawn_blocking(move || -> Result<Arc<dyn Store>, Failure> {
-            let given = match place {
-                Place::StateDirectory(given) => given,
-                Place::Memory(activity) => {
-                    let spool = SqliteSpool::in_memory(settings);
-                    let spool = Arc::new(spool.map_err(|error| failure(&error))?);
-                    return Ok(Arc::new(Counted::new(spool, activity)));
-                }
-            };
-            let directory = state::directory(given.as_deref())?;
-            state::prepare(&directory)?;
-            let spool = SqliteSpool::open(&directory.join(DIRECTORY), settings);
-            Ok(Arc::new(spool.map_err(|error| failure(&error))?))
-        });
-        let store = opening
-            .await
-            .map_err(|_| Failure::new("internal", "opening the queue was interrupted"))??;
-        Ok(Queue { store })
-    }
-}
-
-impl App {
     /// The queue; opened when it is first asked for.
     ///
     /// # Errors
@@ -303,6 +101,54 @@ impl App {
     ) -> Result<Queued, Failure> {
         let account = self.account(account).await?;
         account.enqueue(request, origin).await
+    }
+
+    /// How much is where, and what holds each account back.
+    ///
+    /// # Errors
+    /// The queue cannot be read.
+    pub(crate) async fn queue_stats(&self) -> Result<report::Stats, Failure> {
+        let store = &self.queue().await?.store;
+        let stats = store.stats().await.map_err(|error| failure(&error))?;
+        let mut accounts = BTreeMap::new();
+        for (name, account) in &stats.accounts {
+            let held_back = store.account_state(name, self.clock().now()).await;
+            let held_back = held_back.map_err(|error| failure(&error))?;
+            let last = self.0.lasting.queue.last_delivered(name);
+            accounts.insert(name.clone(), report::Account::new(account, held_back, last));
+        }
+        Ok(report::Stats {
+            messages: stats.messages,
+            octets: stats.octets,
+            on_disk: stats.on_disk,
+            accounts,
+        })
+    }
+
+    /// Whether somebody has queued something, some time, in this state directory.
+    pub fn has_queue(&self) -> bool {
+        let directory = state::directory(self.0.lasting.settings.state_dir.as_deref());
+        directory.is_ok_and(|directory| directory.join(DIRECTORY).exists())
+    }
+
+    /// Somebody signed in: mail of the account that waited for it goes on, in whatever process
+    /// delivers it. Where there is no queue, none is made.
+    pub async fn let_mail_go_on(&self, account: &str) {
+        if !self.has_queue() {
+            return;
+        }
+        let lifted = async {
+            let store = &self.queue().await?.store;
+            let lifted = store.back_off(account, None, self.clock().now()).await;
+            lifted.map_err(|error| failure(&error))
+        };
+        if let Err(failure) = lifted.await {
+            tracing::warn!(
+                account,
+                "mail that waits goes on later: {}",
+                failure.message
+            );
+        }
     }
 }
 
