@@ -428,7 +428,7 @@ impl AccountHandle for Account {
                 let queued = self.enqueue(message, &origin).await?;
                 return Ok(Sent {
                     refused: None,
-                    receipt: serde_json::to_value(&queued).map_err(internal)?,
+                    receipt: standing::for_scripts(&queued),
                 });
             }
             let outcome = self.send_for(message).await?;

@@ -18,7 +18,8 @@ use crate::when;
 const NEAR_DAYS: i64 = 30;
 
 /// The fields that are points in time.
-const TIMES: [&str; 8] = [
+const TIMES: [&str; 9] = [
+    "queued_at",
     "at",
     "expires_at",
     "issued_at",

@@ -136,7 +136,8 @@ const RECEIPT: Record = Record {
     class: "postrider.Receipt",
     doc: "What the server made of a message.",
     fields: &[
-        field("message_id", Text, "The Message-ID it went out with."),
+        field("message_id", Text, "The Message-ID it goes out with."),
+        field("account", Text, "The account's name."),
         optional("complete", Boolean, "Whether all recipients were accepted."),
         optional("reply", Text, "The server's answer."),
         field(
@@ -153,6 +154,11 @@ const RECEIPT: Record = Record {
             "duplicate",
             Boolean,
             "Of a queued message: whether its key had been used, and nothing was queued again.",
+        ),
+        optional(
+            "queued_at",
+            Number,
+            "Of a queued message: when it was queued; of a duplicate, when the first one was.",
         ),
     ],
 };
