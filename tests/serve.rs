@@ -6,7 +6,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::daemon::{Daemon, holds};
+use support::gate::Gate;
 use support::home::Home;
 use support::sandbox::{Sandbox, read_mail};
 use support::{find_program, root, run, skip, write_private};
@@ -62,35 +63,6 @@ fn run_to_its_end(daemon: &Daemon, schedule: &str) {
     let path = format!("/v1/schedules/{schedule}/run");
     let (status, answer) = daemon.tell(&path, &json!({ "wait": true }));
     assert_eq!((status, &answer["ok"]), (200, &true.into()), "{answer}");
-}
-
-/// A server that takes one request and answers when it is told to.
-struct Gate(TcpListener);
-
-impl Gate {
-    fn new() -> Self {
-        Self(TcpListener::bind("127.0.0.1:0").unwrap())
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}/", self.0.local_addr().unwrap())
-    }
-
-    /// Waits for the request; what is given back answers it.
-    fn knock(&self) -> impl FnOnce() + use<> {
-        let (mut stream, _) = self.0.accept().unwrap();
-        let mut head = Vec::new();
-        let mut octet = [0];
-        while !head.ends_with(b"\r\n\r\n") {
-            assert_eq!(stream.read(&mut octet).unwrap(), 1);
-            head.push(octet[0]);
-        }
-        move || {
-            stream
-                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
-                .unwrap();
-        }
-    }
 }
 
 #[test]

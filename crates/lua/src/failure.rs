@@ -100,7 +100,7 @@ impl Failure {
         let family = self.code.split('.').next().unwrap_or_default();
         match family {
             _ if self.retryable => exit::TEMPFAIL,
-            _ if self.code == "smtp.unknown" => exit::PROTOCOL,
+            _ if matches!(&*self.code, "smtp.unknown" | "queue.unknown") => exit::PROTOCOL,
             "cancelled" => exit::INTERRUPTED,
             "usage" => exit::USAGE,
             "config" | "env" | "secret" | "plugin" => exit::CONFIG,

@@ -186,13 +186,7 @@ impl Client {
         account: &str,
         request: &SendRequest,
     ) -> Result<SendOutcome, Trouble> {
-        let Some(body) = MessageRequest::to_json(account, request) else {
-            return Err(Trouble::NotDone(
-                "the message is too large for it, or a file cannot be read".to_owned(),
-            ));
-        };
-        self.ask_once("/v1/messages", body, SENT, |why| unknown(account, why))
-            .await
+        self.submit(account, request, unknown).await
     }
 
     /// Queues a message, once: where it is not known whether it is queued, that is the answer.
@@ -201,12 +195,21 @@ impl Client {
         account: &str,
         request: &SendRequest,
     ) -> Result<Queued, Trouble> {
+        self.submit(account, request, perhaps_queued).await
+    }
+
+    async fn submit<T: DeserializeOwned>(
+        &self,
+        account: &str,
+        request: &SendRequest,
+        lost: fn(&str, &str) -> Trouble,
+    ) -> Result<T, Trouble> {
         let Some(body) = MessageRequest::to_json(account, request) else {
             return Err(Trouble::NotDone(
                 "the message is too large for it, or a file cannot be read".to_owned(),
             ));
         };
-        self.ask_once("/v1/messages", body, SENT, |why| unknown(account, why))
+        self.ask_once("/v1/messages", body, SENT, |why| lost(account, why))
             .await
     }
 
@@ -426,6 +429,19 @@ fn unknown(account: &str, why: &str) -> Trouble {
     )
     .with_account(account)
     .with_remedy("look for it in the daemon's log before sending it again");
+    Trouble::Failed(Box::new(failure))
+}
+
+fn perhaps_queued(account: &str, why: &str) -> Trouble {
+    let failure = Failure::new(
+        "queue.unknown",
+        format!("the daemon took the message and did not say whether it is queued: {why}"),
+    )
+    .with_account(account)
+    .with_remedy(
+        "`postrider queue list --all` shows whether it is there; with the same --idempotency-key \
+         it may be queued again safely",
+    );
     Trouble::Failed(Box::new(failure))
 }
 
