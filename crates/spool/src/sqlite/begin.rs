@@ -101,7 +101,11 @@ pub(crate) fn begin(
         };
         let taken = lease.take(transaction)?;
         settle::refresh(transaction, picked.id, now)?;
-        due.taken(&picked, taken.more);
+        if taken.more {
+            due.reload(transaction, now)?;
+        } else {
+            due.done(&picked);
+        }
         let Some(lease) = taken.lease else { continue };
         allowance.spend(taken.recipients.len());
         due.started += 1;
@@ -258,7 +262,8 @@ impl Candidates {
         Ok(due)
     }
 
-    /// Looks again, after one of them was given up: another takes its place.
+    /// Looks again: one was given up, or only some of its recipients were taken, and what is left
+    /// of it may have become due later than others.
     fn reload(&mut self, transaction: &Transaction<'_>, now: Timestamp) -> Result<(), SpoolError> {
         let mut select = transaction.sql(
             "SELECT id, due_at FROM message WHERE account = ? AND priority = ? AND due_at <= ?
@@ -291,9 +296,9 @@ impl Candidates {
         Some(*lower.unwrap_or(highest))
     }
 
-    /// It was looked at; `more` of it is to be sent.
-    fn taken(&mut self, picked: &Picked, more: bool) {
-        if !more && let Some(queue) = self.queues.get_mut(picked.priority) {
+    /// Nothing of it is due any more.
+    fn done(&mut self, picked: &Picked) {
+        if let Some(queue) = self.queues.get_mut(picked.priority) {
             queue.pop_front();
         }
     }

@@ -1,13 +1,13 @@
 //! What starts, and in which order.
 
 use postrider_spool::{
-    Back, Begin, NewMessage, Outcome, PaceLimit, Priority, QueueId, SpoolErrorKind, State,
-    StateKind, Store,
+    Back, Begin, NewMessage, Outcome, PaceLimit, Priority, QueueId, SpoolErrorKind, SqliteSpool,
+    State, StateKind, Store,
 };
 
 use crate::support::{
-    ask, at, deferred, delivered, directory, kinds, message, names, octets, open, seconds, settle,
-    states, told, with_priority,
+    ask, at, deferred, delivered, directory, kinds, message, names, octets, open, seconds,
+    settings, settle, states, told, with_priority,
 };
 
 #[tokio::test]
@@ -315,4 +315,30 @@ async fn those_who_wait_hear_of_changes_by_this_process_and_by_others() {
     // Nothing since.
     let nothing = tokio::time::timeout(seconds(0), changes.changed()).await;
     assert!(nothing.is_err());
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_message_waits_behind_what_was_due_before_it() {
+    let spool = SqliteSpool::in_memory(settings()).unwrap();
+    let me = spool.join("one", at(0)).await.unwrap();
+    let three = ["x@example.org", "y@example.org", "z@example.org"];
+    let first = spool.accept(message(&three), at(0)).await.unwrap().id;
+    let second = spool.accept(message(&three), at(0)).await.unwrap().id;
+    let two_each = |now| Begin {
+        at_most: 2,
+        recipients_per_message: Some(2),
+        ..ask(me.id(), at(now))
+    };
+    let began = spool.begin(two_each(0)).await.unwrap();
+    let [begun, rest] = &began.claims[..] else {
+        panic!("{began:?}");
+    };
+    assert_eq!((begun.id, rest.id), (first, first));
+    settle(&spool, rest, &deferred(at(1)), at(0)).await;
+    settle(&spool, begun, &Outcome::Returned, at(0)).await;
+
+    let again = spool.begin(two_each(1)).await.unwrap();
+
+    let order: Vec<_> = again.claims.iter().map(|claim| claim.id).collect();
+    assert_eq!(order, [first, second]);
 }
