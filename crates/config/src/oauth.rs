@@ -66,6 +66,7 @@ pub(crate) fn complete(
             tenant,
             delegated_scope,
             app_scope,
+            ..
         } => {
             if let Some(name) = issuer.or(endpoint) {
                 let fault = Fault::with(

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
+use crate::account::Account;
 use crate::account::TlsMode::{self, Implicit, Starttls};
 
 /// What is known about one provider.
@@ -47,6 +48,8 @@ pub enum OAuth {
         delegated_scope: Option<&'static str>,
         /// For the application itself.
         app_scope: Option<&'static str>,
+        /// Microsoft Graph, where there is a directory to administer.
+        graph: Option<&'static str>,
     },
     /// Explicit endpoints.
     Endpoints {
@@ -96,6 +99,7 @@ static TABLE: [Preset; 11] = [
             tenant: None,
             delegated_scope: Some("https://outlook.office.com/SMTP.Send"),
             app_scope: Some("https://outlook.office365.com/.default"),
+            graph: Some("https://graph.microsoft.com"),
         },
         ..EXCHANGE
     },
@@ -108,6 +112,7 @@ static TABLE: [Preset; 11] = [
             tenant: None,
             delegated_scope: Some("https://outlook.office365.us/SMTP.Send"),
             app_scope: None, // not documented
+            graph: Some("https://graph.microsoft.us"),
         },
         ..EXCHANGE
     },
@@ -120,6 +125,7 @@ static TABLE: [Preset; 11] = [
             tenant: None,
             delegated_scope: None, // not documented
             app_scope: None,       // not documented
+            graph: Some("https://dod-graph.microsoft.us"),
         },
         ..EXCHANGE
     },
@@ -132,6 +138,7 @@ static TABLE: [Preset; 11] = [
             tenant: None,
             delegated_scope: Some("https://partner.outlook.cn/SMTP.Send"),
             app_scope: None, // not documented
+            graph: Some("https://microsoftgraph.chinacloudapi.cn"),
         },
         ..EXCHANGE
     },
@@ -147,6 +154,7 @@ static TABLE: [Preset; 11] = [
             // `Mail.Send` of Office 365 Exchange Online: that resource's application scope;
             // unconfirmed for this service
             app_scope: Some("https://outlook.office365.com/.default"),
+            graph: Some("https://graph.microsoft.com"),
         },
         // A4's limits are those of mailboxes, which these are not.
         ..CUSTOM
@@ -161,6 +169,7 @@ static TABLE: [Preset; 11] = [
             tenant: Some("consumers"),
             delegated_scope: Some("https://outlook.office.com/SMTP.Send"),
             app_scope: None, // a personal account belongs to no tenant
+            graph: None,
         },
         ..CUSTOM
     },
@@ -233,6 +242,24 @@ pub struct SandboxAddress {
     pub authority: Url,
     /// Its certificate authority (PEM).
     pub ca_file: PathBuf,
+}
+
+impl Account {
+    /// Microsoft Graph of the directory this account signs in to, where its provider is known to
+    /// have one. One that names another sign-in service learns it there (`msgraph_host` of the
+    /// discovery document).
+    pub fn graph(&self) -> Option<Url> {
+        let preset = TABLE.iter().find(|preset| preset.name == self.provider)?;
+        let OAuth::Microsoft {
+            authority, graph, ..
+        } = preset.oauth
+        else {
+            return None;
+        };
+        let named = self.auth.settings.get("authority")?.as_str()?;
+        let same = named.trim_end_matches('/').eq_ignore_ascii_case(authority);
+        graph.filter(|_| same)?.parse().ok()
+    }
 }
 
 impl Presets {

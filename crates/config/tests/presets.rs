@@ -209,3 +209,35 @@ fn under_a_sandbox_only_a_host_of_its_own_keeps_an_accounts_port() {
         assert_eq!(format!("{}:{}", server.host, server.port), expected);
     }
 }
+
+#[test]
+fn each_cloud_has_its_graph_and_another_sign_in_service_none_that_is_known() {
+    let account = |provider: &str, tenant: &str, authority: Option<&str>| {
+        let mut table = on_preset(provider, "authorization_code");
+        let auth = table["auth"].as_object_mut().unwrap();
+        auth.insert("tenant".to_owned(), tenant.into());
+        if provider == "microsoft365-dod" {
+            let scopes = json!(["https://outlook.example/SMTP.Send", "offline_access"]);
+            auth.insert("scopes".to_owned(), scopes);
+        }
+        if let Some(authority) = authority {
+            auth.insert("authority".to_owned(), authority.into());
+        }
+        Account::from_value("a", table, &Presets::builtin()).unwrap()
+    };
+    let graph = |provider: &str, authority| {
+        let graph = account(provider, "contoso.com", authority).graph();
+        graph.map(|url| url.host_str().unwrap().to_owned())
+    };
+
+    for (provider, host) in [
+        ("microsoft365", "graph.microsoft.com"),
+        ("microsoft365-gcchigh", "graph.microsoft.us"),
+        ("microsoft365-dod", "dod-graph.microsoft.us"),
+        ("microsoft365-china", "microsoftgraph.chinacloudapi.cn"),
+    ] {
+        assert_eq!(graph(provider, None).as_deref(), Some(host), "{provider}");
+    }
+    let elsewhere = Some("https://localhost:8443");
+    assert_eq!(graph("microsoft365", elsewhere), None);
+}
