@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use lettre::message::Mailbox;
+use lettre::{Address, message::Mailbox};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -32,6 +32,8 @@ pub struct Account {
     /// The `From` of its messages. Differs from `username` when it sends as someone else.
     #[serde(serialize_with = "as_text")]
     pub sender: Mailbox,
+    /// Whether messages of another `From` than `username` name it as their `Sender`.
+    pub on_behalf: bool,
     /// Where `account test` sends its message.
     #[serde(serialize_with = "as_optional_text")]
     pub test_recipient: Option<Mailbox>,
@@ -165,6 +167,13 @@ impl Account {
             Some(account) if problems.is_empty() => Ok(account),
             _ => Err(problems.locate(None)),
         }
+    }
+
+    /// Who belongs into the `Sender` field of a message from `author` (RFC 5322 §3.6.2): nobody,
+    /// unless the account sends on others' behalf.
+    pub fn sender_field(&self, author: &Address) -> Option<&str> {
+        let other = !self.username.eq_ignore_ascii_case(author.as_ref());
+        (self.on_behalf && other).then_some(&*self.username)
     }
 
     /// Whether messages go out under another address than the one that signs in.

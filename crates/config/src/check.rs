@@ -62,12 +62,14 @@ pub(crate) fn account(
     let auth = auth::check(&section, &provider, context, problems);
     let rotation = rotation::check(&section, &provider, auth.as_ref(), context, problems);
     let sender = sender(&section, username, problems);
+    let on_behalf = on_behalf(&section, username, problems);
 
     Some(Account {
         name: name.to_owned(),
         provider: preset.name.to_owned(),
         username: username?.to_owned(),
         sender: sender?,
+        on_behalf,
         test_recipient: section.mailbox("test_recipient"),
         server: server?,
         limits: Limits {
@@ -113,6 +115,19 @@ fn username<'t>(
         section.fault("username", fault, problems);
     }
     Some(username)
+}
+
+/// Whether `Sender` names the user, who then has to be an address.
+fn on_behalf(section: &Section<'_>, username: Option<&str>, problems: &mut Problems) -> bool {
+    let on_behalf = section.flag("on_behalf").unwrap_or(false);
+    if on_behalf && username.is_some_and(|name| grammar::address(name).is_err()) {
+        let fault = Fault::with(
+            "needs a `username` that is a mail address: it stands in the `Sender` field",
+            "remove it",
+        );
+        section.fault("on_behalf", fault, problems);
+    }
+    on_behalf
 }
 
 /// The sender; the user name serves if it is an address.

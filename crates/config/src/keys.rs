@@ -216,6 +216,11 @@ pub(crate) static ACCOUNT: &[Field] = &[
         "The `From` of messages. Default: `username`. Another address needs Send As or Send on Behalf there.",
     ),
     field(
+        "on_behalf",
+        Kind::Flag,
+        "`true` names `username` in the `Sender` field beside another `From`: Send on Behalf (RFC 5322 §3.6.2). Default: `false`, Send As: only `From` is seen.",
+    ),
+    field(
         "test_recipient",
         Kind::Mailbox,
         "Where `postrider account test` sends its message.",

@@ -282,7 +282,7 @@ fn a_shown_account_holds_places_of_secrets_only() {
         serde_json::to_value(&account).unwrap(),
         json!({
             "name": "ops", "provider": "custom", "username": "u@example.org",
-            "sender": "Alerts <alerts@example.org>", "test_recipient": null,
+            "sender": "Alerts <alerts@example.org>", "on_behalf": false, "test_recipient": null,
             "server": { "host": "smtp.example.org", "port": 587, "tls": "starttls", "ca_file": null, "ehlo_name": null },
             "limits": { "connections": 3, "messages_per_minute": null, "recipients_per_day": null, "recipients_per_message": 100 },
             "timeouts": {
@@ -319,4 +319,34 @@ fn what_is_found_later_gets_its_place() {
     let around = config.problem("account.a.auth.zone", "is missing", None);
     assert_eq!(around.line(), Some(4));
     assert_eq!(config.problem("x", "y", None).location, None);
+}
+
+#[test]
+fn the_user_stands_in_the_sender_field_only_on_behalf_of_another() {
+    let account = |username: &str, on_behalf: bool| {
+        let value = json!({
+            "username": username, "sender": "alerts@example.org", "on_behalf": on_behalf,
+            "server": { "host": "smtp.example.org" },
+            "auth": { "plugin": "basic", "password": { "env": "P" } },
+        });
+        Account::from_value("ops", value, &Presets::builtin())
+    };
+    let named = |username: &str, on_behalf: bool| {
+        let account = account(username, on_behalf).unwrap();
+        account
+            .sender_field(&account.sender.email)
+            .map(str::to_owned)
+    };
+    assert_eq!(
+        named("u@example.org", true).as_deref(),
+        Some("u@example.org")
+    );
+    assert_eq!(named("Alerts@example.org", true), None);
+    assert_eq!(named("u@example.org", false), None);
+    assert_eq!(named("u", false), None);
+    let problems = account("u", true).unwrap_err();
+    assert!(
+        problems[0].to_string().contains("on_behalf"),
+        "{problems:?}"
+    );
 }

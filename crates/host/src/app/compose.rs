@@ -42,9 +42,12 @@ pub(super) fn outgoing(
 }
 
 fn draft(account: &Account, request: SendRequest, limits: message::Limits) -> Draft {
+    let from = request.from.unwrap_or_else(|| account.sender.to_string());
+    let author: Option<Mailbox> = from.parse().ok();
+    let on_behalf = author.and_then(|author| Some(account.sender_field(&author.email)?.to_owned()));
     Draft {
-        from: request.from.unwrap_or_else(|| account.sender.to_string()),
-        sender: request.sender,
+        from,
+        sender: request.sender.or(on_behalf),
         reply_to: request.reply_to,
         to: request.to,
         cc: request.cc,
@@ -157,4 +160,53 @@ fn as_written(mut error: MessageError) -> MessageError {
         );
     }
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_config::Presets;
+    use serde_json::json;
+
+    use super::*;
+
+    fn header(on_behalf: bool, from: Option<&str>) -> (String, Option<String>) {
+        let table = json!({
+            "username": "svc-mail@contoso.com", "sender": "Alerts <alerts@contoso.com>",
+            "on_behalf": on_behalf, "server": { "host": "smtp.example.org" },
+            "auth": { "plugin": "basic", "password": { "env": "P" } },
+        });
+        let account = Account::from_value("a", table, &Presets::builtin()).unwrap();
+        let request = SendRequest {
+            from: from.map(str::to_owned),
+            to: vec!["ops@example.org".to_owned()],
+            text: Some("x".to_owned()),
+            ..SendRequest::default()
+        };
+        let outgoing = outgoing(&account, request, 1, SystemTime::UNIX_EPOCH).unwrap();
+        let text = String::from_utf8(outgoing.message().unwrap().to_vec()).unwrap();
+        let (header, _) = text.split_once("\r\n\r\n").unwrap();
+        let path = outgoing.envelope().reverse_path.as_ref();
+        (header.to_owned(), path.map(ToString::to_string))
+    }
+
+    #[test]
+    fn on_behalf_names_the_user_beside_another_author_and_only_there() {
+        let (sent_as, path) = header(false, None);
+        assert!(!sent_as.contains("Sender:"), "{sent_as}");
+        assert_eq!(path.as_deref(), Some("alerts@contoso.com"));
+
+        let (on_behalf, path) = header(true, None);
+        assert!(
+            on_behalf.contains("From: Alerts <alerts@contoso.com>"),
+            "{on_behalf}"
+        );
+        assert!(
+            on_behalf.contains("Sender: svc-mail@contoso.com"),
+            "{on_behalf}"
+        );
+        assert_eq!(path.as_deref(), Some("svc-mail@contoso.com"));
+
+        let (own, _) = header(true, Some("svc-mail@contoso.com"));
+        assert!(!own.contains("Sender:"), "{own}");
+    }
 }

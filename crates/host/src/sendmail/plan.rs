@@ -122,6 +122,9 @@ pub(crate) fn plan(
         sender::rewrite(&mut header, account, host);
     }
     let message_id = complete(&mut header, account, request, circumstances);
+    if config.sendmail.rewrite_from {
+        sender::on_behalf(&mut header, account);
+    }
     let mut octets = Vec::new();
     header.write_to(&mut octets);
     octets.extend_from_slice(b"\r\n");
@@ -285,7 +288,11 @@ fn reverse_path(
     account: &Account,
     sender: Option<String>,
 ) -> Result<Option<Address>, Failure> {
-    let own = || account.sender.email.clone();
+    let own = || {
+        let user = account.sender_field(&account.sender.email);
+        let user = user.and_then(message::address);
+        user.unwrap_or_else(|| account.sender.email.clone())
+    };
     match sender {
         None => Ok(Some(own())),
         Some(sender) if sender.is_empty() => Ok(None),

@@ -128,6 +128,18 @@ pub(super) fn rewrite(header: &mut Header, account: &Account, host: &str) {
     header.put_first(Field::new("From", &ours));
 }
 
+/// Names who sends on the author's behalf, where the account does that and nobody is named yet.
+pub(super) fn on_behalf(header: &mut Header, account: &Account) {
+    if header.find("Sender").is_some() {
+        return;
+    }
+    let authors = header.find("From").map(Field::addresses);
+    let author = authors.and_then(|authors| message::address(authors.first()?));
+    if let Some(sender) = author.and_then(|author| account.sender_field(&author)) {
+        header.put_first(Field::new("Sender", sender));
+    }
+}
+
 /// The name that stands with one address, as it is written: before `<`, or in a comment behind.
 fn display_name(from: &str) -> Option<String> {
     let Some((name, _)) = from.split_once('<') else {
@@ -306,6 +318,32 @@ mod tests {
             "Subject: none\n",
         ] {
             assert_eq!(rewritten(own), own);
+        }
+    }
+
+    #[test]
+    fn who_sends_on_behalf_of_the_author_is_named() {
+        let mut config = two();
+        config.accounts.get_mut("alerts").unwrap().on_behalf = true;
+        for (written, expected) in [
+            (
+                "From: alerts@contoso.com\n",
+                "Sender: svc@contoso.com\nFrom: alerts@contoso.com\n",
+            ),
+            ("From: svc@contoso.com\n", "From: svc@contoso.com\n"),
+            (
+                "Sender: alerts@contoso.com\nFrom: alerts@contoso.com\n",
+                "Sender: alerts@contoso.com\nFrom: alerts@contoso.com\n",
+            ),
+        ] {
+            let mut header = header(written);
+            on_behalf(&mut header, &config.accounts["alerts"]);
+            let mut out = Vec::new();
+            header.write_to(&mut out);
+            assert_eq!(
+                String::from_utf8(out).unwrap().replace("\r\n", "\n"),
+                expected
+            );
         }
     }
 

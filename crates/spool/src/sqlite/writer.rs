@@ -1,8 +1,10 @@
 //! One writer: it takes every request that waits, writes them in one transaction with one flush,
 //! and answers all.
 //!
-//! Each request has a savepoint of its own, so that one which fails does so alone. The writer is
-//! a blocking task that lives as long as there is something to write.
+//! Each request has a savepoint of its own, so that one which fails does so alone. What ends with
+//! the machine anyhow is not flushed on its own account: other processes see it at once, and a
+//! later flush takes it along. The writer is a blocking task that lives as long as there is
+//! something to write.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,8 +25,9 @@ const GROUP: usize = 512;
 /// Requests that may wait; more wait to wait.
 const WAITING: usize = 1024;
 
-/// How long one that may be late waits for company.
-const LAZY: Duration = Duration::from_millis(2);
+/// How long requests wait for company, at most: those that may be late, and those whose like were
+/// many a moment ago.
+const COMPANY: Duration = Duration::from_millis(2);
 
 /// Requests that may be late are kept no longer, when there are so many.
 const LAZY_ENOUGH: usize = 64;
@@ -75,6 +78,8 @@ pub(crate) struct Manner {
     pub(crate) segment: Option<Arc<Segment>>,
     /// Those who wait for changes are told.
     pub(crate) tells: bool,
+    /// It says nothing that matters once the machine has gone down: it needs no flush.
+    pub(crate) fleeting: bool,
 }
 
 /// A request on its way.
@@ -179,6 +184,7 @@ impl Writer {
             manner: Manner {
                 lazy: true,
                 tells: true,
+                fleeting: true,
                 ..Manner::default()
             },
             work: |_: &Transaction<'_>| Ok(()),
@@ -230,8 +236,9 @@ impl Writer {
         }
     }
 
-    /// The next group; none, when there is nothing to write and the writer may end.
-    fn next(&self, before: &Before) -> Vec<Box<dyn Job>> {
+    /// The next group; none, when there is nothing to write and the writer may end. `seen` were
+    /// written with the last group, or waited when it was answered.
+    fn next(&self, seen: usize) -> Vec<Box<dyn Job>> {
         let mut queue = lock(&self.queue);
         let began = Instant::now();
         loop {
@@ -240,19 +247,16 @@ impl Writer {
                 queue.leading = false;
                 return Vec::new();
             }
-            // Those who were just answered come again at once: better one flush for them all
-            // than one for the first of them and one for the rest.
-            let patience = if queue.urgent == 0 && waiting < LAZY_ENOUGH {
-                LAZY
-            } else if waiting < before.size {
-                before.took / 2
+            // Those who were just answered come again at once. Better one flush for most of them
+            // than one for the first, one for the next: the others find their company while it
+            // is under way.
+            let is_enough = if queue.urgent == 0 {
+                waiting >= LAZY_ENOUGH
             } else {
-                Duration::ZERO
+                waiting >= (seen * 2 / 3).min(GROUP)
             };
-            let Some(left) = patience.checked_sub(began.elapsed()) else {
-                break;
-            };
-            if left.is_zero() {
+            let left = COMPANY.saturating_sub(began.elapsed());
+            if is_enough || left.is_zero() {
                 break;
             }
             queue.waits = true;
@@ -267,6 +271,11 @@ impl Writer {
         let jobs: Vec<_> = queue.jobs.drain(..taken).collect();
         queue.urgent -= jobs.iter().filter(|job| !job.manner().lazy).count();
         jobs
+    }
+
+    /// How many requests wait that may not.
+    fn urgent(&self) -> usize {
+        lock(&self.queue).urgent
     }
 
     /// Writes `jobs` together, and answers them.
@@ -372,13 +381,6 @@ fn is_of_one(kind: SpoolErrorKind) -> bool {
     matches!(kind, SpoolErrorKind::Full | SpoolErrorKind::Corrupt)
 }
 
-/// What the last group was like.
-#[derive(Default)]
-struct Before {
-    size: usize,
-    took: Duration,
-}
-
 /// The writer at work; however it ends, the next request starts it again.
 struct Lead {
     writer: Arc<Writer>,
@@ -387,17 +389,16 @@ struct Lead {
 
 impl Lead {
     fn run(mut self) {
-        let mut before = Before::default();
+        let mut seen = 0;
         loop {
-            let jobs = self.writer.next(&before);
+            let jobs = self.writer.next(seen);
             if jobs.is_empty() {
                 self.ended = true;
                 return;
             }
-            let began = Instant::now();
-            before.size = jobs.len();
+            let urgent = jobs.iter().filter(|job| !job.manner().lazy).count();
             self.writer.group(jobs);
-            before.took = began.elapsed().min(2 * LAZY);
+            seen = urgent + self.writer.urgent();
         }
     }
 }
