@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use postrider_config::{KeyReference, Preset, Presets};
-use toml_edit::{DocumentMut, Item, Table};
+use toml_edit::{DocumentMut, Item, Table, Value};
 
 /// A table of settings: the keys directly below `prefix` that belong to `plugin`.
 struct Section {
@@ -275,7 +275,7 @@ fn codes() -> String {
         .parse()
         .expect("the catalogue is TOML");
     let mut codes: BTreeMap<&str, Vec<(String, Vec<String>)>> = BTreeMap::new();
-    for list in ["smtp", "oauth"] {
+    for list in ["smtp", "oauth", "graph", "network"] {
         for entry in catalogue[list]
             .as_array_of_tables()
             .expect("a list of entries")
@@ -305,6 +305,9 @@ fn meaning(entry: &Table) -> String {
         "mailbox_owner" => "the mailbox's owner",
         "exchange_admin" => "an Exchange administrator",
         "entra_admin" => "an Entra administrator",
+        "server_admin" => "the mail server's administrator",
+        "network_admin" => "whoever runs the network",
+        "recipient" => "the recipient's side",
         "provider" => "the provider",
         other => panic!("who is {other}?"),
     };
@@ -312,39 +315,54 @@ fn meaning(entry: &Table) -> String {
         "permanent" => "the same again fails again",
         "retry" => "`retryable`",
         "reauthorize" => "somebody has to sign in",
-        "credential" => "a fresh token may do, the same one will not",
+        "reconfigure" => "a setting has to change",
+        "admin" => "an administrator has to act first",
         other => panic!("what does {other} mean?"),
     };
+    let fresh = entry.get("fresh_token").and_then(Item::as_bool);
+    let fresh = match fresh {
+        Some(true) => ", unless a fresh token does",
+        _ => "",
+    };
     format!(
-        "{}.\n\n- do: {}\n- who: {who}\n- then: {then}",
+        "{}.\n\n- do: {}\n- who: {who}\n- then: {then}{fresh}\n- known from: {}",
         filled(text(entry, "cause")),
         filled(text(entry, "remedy")),
+        text(entry, "source"),
     )
 }
 
 /// What the entry matches, in the order of the wire.
 fn occasion(entry: &Table) -> String {
-    let number = |key: &str| entry.get(key).and_then(Item::as_integer);
     let mut parts = Vec::new();
-    let reply = number("reply")
-        .map(|reply| reply.to_string())
-        .unwrap_or_default();
-    let status = format!("{reply} {}", text(entry, "enhanced"));
+    let status = [list(entry, "reply"), list(entry, "enhanced")].map(|any| any.join("/"));
+    let status = status.join(" ");
     if !status.trim().is_empty() {
         parts.push(format!("`{}`", status.trim()));
     }
-    if let Some(aadsts) = number("aadsts") {
+    for aadsts in list(entry, "aadsts") {
         parts.push(format!("`AADSTS{aadsts}`"));
     }
-    for key in ["error", "suberror"] {
-        if entry.contains_key(key) {
-            parts.push(format!("`{}`", text(entry, key)));
-        }
+    for key in ["status", "error", "suberror", "trouble"] {
+        parts.extend(list(entry, key).iter().map(|value| format!("`{value}`")));
     }
-    if entry.contains_key("contains") {
-        parts.push(format!("“{}”", text(entry, "contains")));
-    }
-    parts.join(" ")
+    parts.extend(list(entry, "port").iter().map(|port| format!("port {port}")));
+    let contains: Vec<String> = list(entry, "contains")
+        .iter()
+        .map(|part| format!("“{part}”"))
+        .collect();
+    parts.push(contains.join(", "));
+    parts.join(" ").trim_end().to_owned()
+}
+
+/// The members of a condition.
+fn list(entry: &Table, key: &str) -> Vec<String> {
+    let values = entry.get(key).and_then(Item::as_array);
+    let shown = |value: &Value| match value.as_str() {
+        Some(text) => text.to_owned(),
+        None => value.to_string().trim().to_owned(),
+    };
+    values.into_iter().flatten().map(shown).collect()
 }
 
 fn text<'t>(entry: &'t Table, key: &str) -> &'t str {
@@ -353,7 +371,7 @@ fn text<'t>(entry: &'t Table, key: &str) -> &'t str {
 
 /// Advice with the names of what is filled in.
 fn filled(text: &str) -> String {
-    ["account", "username", "sender", "tenant", "client_id"]
+    ["account", "username", "sender", "tenant", "client_id", "server"]
         .into_iter()
         .fold(text.to_owned(), |text, name| {
             text.replace(&format!("{{{name}}}"), &format!("*{name}*"))
@@ -404,7 +422,7 @@ const CODES_HEAD: &str = "\
 Every error has a `code`. It is stable: match it, never the text. This page lists the codes that come
 from what a server answered; those of Postrider itself are in
 [Troubleshooting](troubleshooting.md#codes-of-postrider-itself). Where two entries fit an answer, the
-more special one counts. *account*, *username*, *sender*, *tenant* and *client_id* are those of your
+more special one counts. *account*, *username*, *sender*, *tenant*, *client_id* and *server* are those of your
 account.
 
 An answer that fits no entry is `smtp.temporary` (a reply 4xx), `smtp.rejected` (5xx),

@@ -444,6 +444,7 @@ fn subject(account: &Account) -> Subject<'_> {
         sender: account.sender.email.as_ref(),
         tenant: setting("tenant"),
         client_id: setting("client_id"),
+        server: "",
     }
 }
 
