@@ -1,0 +1,256 @@
+//! Client secrets and certificates of an app registration.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::address::{guid, id, with_query};
+use crate::client::{Call, Graph};
+use crate::error::{GraphError, GraphErrorKind};
+use crate::transport::Method;
+
+/// A client secret as it shows afterwards: without the secret.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Password {
+    /// Its id.
+    pub key_id: String,
+    /// The name people see.
+    #[serde(default)]
+    pub display_name: Option<String>,
+    /// The first three characters of the secret.
+    #[serde(default)]
+    pub hint: Option<String>,
+    /// From when.
+    #[serde(default, rename = "startDateTime")]
+    pub starts: Option<Timestamp>,
+    /// Until when.
+    #[serde(default, rename = "endDateTime")]
+    pub ends: Option<Timestamp>,
+}
+
+/// A client secret that was just made; Graph never tells the secret again.
+pub struct NewPassword {
+    /// Its id.
+    pub key_id: String,
+    /// The secret.
+    pub secret_text: SecretString,
+    /// The first three characters of the secret.
+    pub hint: Option<String>,
+    /// Until when. A policy of the tenant may have made it sooner than asked for.
+    pub ends: Option<Timestamp>,
+}
+
+/// Without the secret and its hint.
+impl fmt::Debug for NewPassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewPassword")
+            .field("key_id", &self.key_id)
+            .field("ends", &self.ends)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A certificate of an app registration.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Certificate {
+    /// Its id.
+    pub key_id: String,
+    /// The name people see.
+    #[serde(default)]
+    pub display_name: Option<String>,
+    /// As a rule the thumbprint, in Graph's spelling.
+    #[serde(default)]
+    pub custom_key_identifier: Option<String>,
+    /// From when.
+    #[serde(default, rename = "startDateTime")]
+    pub starts: Option<Timestamp>,
+    /// Until when.
+    #[serde(default, rename = "endDateTime")]
+    pub ends: Option<Timestamp>,
+}
+
+/// A certificate to be added. Its private key stays where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewCertificate {
+    /// The certificate, DER.
+    pub der: Vec<u8>,
+    /// The name people see.
+    pub display_name: String,
+    /// From when; Graph wants the certificate's own times or narrower ones.
+    pub starts: Timestamp,
+    /// Until when.
+    pub ends: Timestamp,
+}
+
+impl Graph {
+    /// Makes a client secret for the app with this object id.
+    pub async fn add_password(
+        &self,
+        object_id: &str,
+        display_name: &str,
+        ends: Timestamp,
+    ) -> Result<NewPassword, GraphError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Made {
+            key_id: String,
+            secret_text: String,
+            #[serde(default)]
+            hint: Option<String>,
+            #[serde(default)]
+            end_date_time: Option<Timestamp>,
+        }
+        const CALL: Call = Call::new("making a client secret")
+            .needs("Application.ReadWrite.All")
+            .creating();
+        let url = self.at(CALL, &["applications", id(CALL, object_id)?, "addPassword"])?;
+        let body = json!({
+            "passwordCredential": {
+                "displayName": display_name,
+                "endDateTime": seconds(ends),
+            }
+        });
+        let made: Made = self.make(CALL, url, body).await?;
+        self.note_fresh(&[&made.key_id]);
+        Ok(NewPassword {
+            key_id: made.key_id,
+            secret_text: SecretString::from(made.secret_text),
+            hint: made.hint,
+            ends: made.end_date_time,
+        })
+    }
+
+    /// Removes a client secret. One that is not there is removed.
+    pub async fn remove_password(&self, object_id: &str, key_id: &str) -> Result<(), GraphError> {
+        const CALL: Call = Call::new("removing a client secret").needs("Application.ReadWrite.All");
+        let url = self.at(
+            CALL,
+            &["applications", id(CALL, object_id)?, "removePassword"],
+        )?;
+        let body = json!({ "keyId": guid(CALL, key_id)? });
+        let refused = match self.act(CALL, Method::Post, url, Some(body)).await {
+            Err(error)
+                if matches!(
+                    error.kind,
+                    GraphErrorKind::Rejected | GraphErrorKind::NotFound
+                ) =>
+            {
+                error
+            }
+            other => return other,
+        };
+        // Of a secret that is not there Graph says so in prose only, with 400 or 404.
+        let there = match self.application_object(object_id).await {
+            Ok(app) => app
+                .passwords
+                .iter()
+                .any(|password| password.key_id.eq_ignore_ascii_case(key_id)),
+            Err(error) => error.kind != GraphErrorKind::NotFound,
+        };
+        if there { Err(refused) } else { Ok(()) }
+    }
+
+    /// Adds a certificate to the app with this object id and returns it as Graph shows it. The
+    /// others stay; one that is there already is returned and nothing is sent.
+    pub async fn add_certificate(
+        &self,
+        object_id: &str,
+        new: &NewCertificate,
+    ) -> Result<Certificate, GraphError> {
+        const CALL: Call = Call::new("adding a certificate").needs("Application.ReadWrite.All");
+        let key = STANDARD.encode(&new.der);
+        let mut keys = self.keys(CALL, object_id).await?;
+        if let Some(there) = keys.iter().find(|entry| holds(entry, &key)) {
+            return certificate(CALL, there);
+        }
+        keys.push(json!({
+            "type": "AsymmetricX509Cert",
+            "usage": "Verify",
+            "displayName": new.display_name,
+            "startDateTime": seconds(new.starts),
+            "endDateTime": seconds(new.ends),
+            "key": key,
+        }));
+        self.set_keys(CALL, object_id, keys).await?;
+        // What was written may not be read at once.
+        let mut pauses = self.until_it_shows();
+        loop {
+            let keys = self.keys(CALL, object_id).await?;
+            if let Some(there) = keys.iter().find(|entry| holds(entry, &key)) {
+                return certificate(CALL, there);
+            }
+            if !pauses.next().await {
+                return Err(CALL.malformed("the certificate does not show after it was added"));
+            }
+        }
+    }
+
+    /// Removes a certificate; the others stay. One that is not there is removed.
+    pub async fn remove_certificate(
+        &self,
+        object_id: &str,
+        key_id: &str,
+    ) -> Result<(), GraphError> {
+        const CALL: Call = Call::new("removing a certificate").needs("Application.ReadWrite.All");
+        let key_id = guid(CALL, key_id)?;
+        let mut keys = self.keys(CALL, object_id).await?;
+        let had = keys.len();
+        keys.retain(|entry| {
+            !entry["keyId"]
+                .as_str()
+                .is_some_and(|id| id.eq_ignore_ascii_case(key_id))
+        });
+        if keys.len() == had {
+            return Ok(());
+        }
+        self.set_keys(CALL, object_id, keys).await
+    }
+
+    /// The app's certificates as Graph has them, each with all its properties. `key` comes only
+    /// when it is selected from a single object (Microsoft Learn, "keyCredential").
+    async fn keys(&self, call: Call, object_id: &str) -> Result<Vec<Value>, GraphError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Keys {
+            #[serde(default)]
+            key_credentials: Vec<Value>,
+        }
+        let url = self.at(call, &["applications", id(call, object_id)?])?;
+        let url = with_query(url, &[("$select", "keyCredentials")]);
+        let found: Keys = self.read(call, url).await?;
+        Ok(found.key_credentials)
+    }
+
+    async fn set_keys(
+        &self,
+        call: Call,
+        object_id: &str,
+        keys: Vec<Value>,
+    ) -> Result<(), GraphError> {
+        let url = self.at(call, &["applications", id(call, object_id)?])?;
+        let body = json!({ "keyCredentials": keys });
+        self.act(call, Method::Patch, url, Some(body)).await
+    }
+}
+
+fn holds(entry: &Value, key: &str) -> bool {
+    entry["key"].as_str() == Some(key)
+}
+
+fn certificate(call: Call, entry: &Value) -> Result<Certificate, GraphError> {
+    Certificate::deserialize(entry).map_err(|_| call.malformed("a certificate without an id"))
+}
+
+/// In whole seconds, as Graph's examples have times.
+fn seconds(time: Timestamp) -> String {
+    Timestamp::from_second(time.as_second())
+        .unwrap_or(time)
+        .to_string()
+}
