@@ -201,6 +201,14 @@ fn make(trust: Trust, reach: Reach) -> Result<reqwest::Client, Failure> {
         }),
     }
     .map_err(|error| Failure::new("config.trust", with_sources(&error)))?;
+    client_over(tls, reach)
+}
+
+/// A client that trusts whom `tls` does and goes no further than `reach`.
+pub(crate) fn client_over(
+    tls: rustls::ClientConfig,
+    reach: Reach,
+) -> Result<reqwest::Client, Failure> {
     let unusable = |why: &dyn Error| Failure::new("config.http", with_sources(why));
     let mut builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
@@ -280,7 +288,7 @@ fn parse_url(text: &str) -> Result<Url, Failure> {
 }
 
 /// `hooks.example.org:443`.
-fn peer(url: &Url) -> String {
+pub(crate) fn peer(url: &Url) -> String {
     format!(
         "{}:{}",
         url.host_str().unwrap_or_default(),
@@ -289,7 +297,7 @@ fn peer(url: &Url) -> String {
 }
 
 /// Whether the url names this machine.
-fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -342,7 +350,7 @@ fn checked(request: &Request) -> Result<reqwest::header::HeaderMap, Failure> {
 }
 
 /// What happened, by what can be done.
-fn failure(error: &reqwest::Error, peer: &str, method: Method) -> Failure {
+pub(crate) fn failure(error: &reqwest::Error, peer: &str, method: Method) -> Failure {
     let mut cause: &(dyn Error + 'static) = error;
     while let Some(source) = cause.source() {
         cause = source;

@@ -121,7 +121,10 @@ impl Failure {
             "csv" | "json" | "message" | "script" | "template" | "time" => exit::DATAERR,
             "file" => exit::NOINPUT,
             "auth" => exit::NOPERM,
-            "http" | "network" | "tls" | "smtp" => exit::UNAVAILABLE,
+            "graph" if matches!(&*self.code, "graph.denied" | "graph.unauthenticated") => {
+                exit::NOPERM
+            }
+            "graph" | "http" | "network" | "tls" | "smtp" => exit::UNAVAILABLE,
             _ => exit::SOFTWARE,
         }
     }

@@ -17,6 +17,7 @@ pub(crate) mod queue;
 pub mod sandbox;
 pub(crate) mod schedules;
 mod secrets;
+pub mod setup;
 mod sign_in;
 mod standing;
 pub mod vault;

@@ -268,7 +268,7 @@ pub(super) fn may_be_pasted(name: &str) -> bool {
 }
 
 /// Those of `requested` that `granted` does not cover.
-fn missing_scopes<'a>(requested: &'a [String], granted: &str) -> Vec<&'a str> {
+pub(super) fn missing_scopes<'a>(requested: &'a [String], granted: &str) -> Vec<&'a str> {
     let granted: Vec<&str> = granted
         .split(' ')
         .filter(|scope| !scope.is_empty())
