@@ -14,6 +14,7 @@ use crate::duration;
 use crate::expiry;
 use crate::presets::Presets;
 use crate::problem::{Problem, Problems};
+use crate::renewal::Renewal;
 use crate::rotation::Rotation;
 use crate::secret::SecretRef;
 use crate::tree::Node;
@@ -47,6 +48,9 @@ pub struct Account {
     pub auth: Auth,
     /// What the provider does with refresh tokens.
     pub rotation: Rotation,
+    /// When its application's secret is replaced; `None`: only when somebody asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub renewal: Option<Renewal>,
     /// Trust anchors (PEM) in place of the platform's, for everything this account talks to:
     /// its server and its token endpoints.
     pub ca_file: Option<PathBuf>,

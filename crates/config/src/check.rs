@@ -11,6 +11,7 @@ use crate::grammar::{self, Fault};
 use crate::keys;
 use crate::presets::{Preset, Presets, Provider};
 use crate::problem::{Problems, quote};
+use crate::renewal;
 use crate::rotation;
 use crate::section::{Place, Section, show_key};
 use crate::tree::Node;
@@ -61,6 +62,7 @@ pub(crate) fn account(
     let timeouts = timeouts(&section, context, problems);
     let auth = auth::check(&section, &provider, context, problems);
     let rotation = rotation::check(&section, &provider, auth.as_ref(), context, problems);
+    let renewal = renewal::check(&section, auth.as_ref(), context, problems);
     let sender = sender(&section, username, problems);
     let on_behalf = on_behalf(&section, username, problems);
 
@@ -91,6 +93,7 @@ pub(crate) fn account(
         timeouts,
         auth: auth?,
         rotation,
+        renewal,
         ca_file,
     })
 }

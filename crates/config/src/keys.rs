@@ -271,6 +271,11 @@ pub(crate) static ACCOUNT: &[Field] = &[
         "What the provider does with refresh tokens. The Microsoft presets know it.",
     ),
     field(
+        "renewal",
+        Kind::Table(RENEWAL),
+        "When `postrider serve` replaces the application's client secret or certificate at Entra ID before it ends. Without this section it only warns.",
+    ),
+    field(
         "auth",
         Kind::Auth,
         "How the account authenticates: a plugin and its settings.",
@@ -365,6 +370,24 @@ pub(crate) static ROTATION: &[Field] = &[
         "reuse_grace",
         Kind::Grace,
         "How long a refresh token works once more after it was replaced: `forever`, a duration, or `0s` where using it again revokes the grant. Default: the preset's (Microsoft: `forever`), else `0s`.",
+    ),
+];
+
+pub(crate) static RENEWAL: &[Field] = &[
+    field(
+        "before",
+        Kind::Lifetime,
+        "So long before its end it is replaced. Default: 30d.",
+    ),
+    field(
+        "overlap",
+        Kind::Lifetime,
+        "So long the old one is kept beside the new one, at Entra ID and in the vault. Default: 1d.",
+    ),
+    field(
+        "lifetime",
+        Kind::Lifetime,
+        "So long the new one is to last; a policy of the tenant may shorten it. Longer than `before` and `overlap` together. Default: 180d.",
     ),
 ];
 
