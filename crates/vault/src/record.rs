@@ -20,10 +20,12 @@ pub enum Kind {
     Grant,
     /// Something somebody was told, or has yet to be told.
     Notice,
+    /// How far something with several steps has come.
+    Journal,
 }
 
 impl Kind {
-    const ALL: [Kind; 3] = [Kind::Secret, Kind::Grant, Kind::Notice];
+    const ALL: [Kind; 4] = [Kind::Secret, Kind::Grant, Kind::Notice, Kind::Journal];
 
     /// The kind's stable name.
     pub fn name(self) -> &'static str {
@@ -31,6 +33,7 @@ impl Kind {
             Kind::Secret => "secret",
             Kind::Grant => "grant",
             Kind::Notice => "notice",
+            Kind::Journal => "journal",
         }
     }
 
@@ -44,6 +47,7 @@ impl Kind {
             Kind::Secret => 1,
             Kind::Grant => 2,
             Kind::Notice => 3,
+            Kind::Journal => 4,
         }
     }
 

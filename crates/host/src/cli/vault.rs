@@ -32,7 +32,7 @@ use prune::PruneArguments;
 
 /// How long to work without a word to whoever waits at a terminal.
 const PATIENCE: Duration = Duration::from_secs(1);
-const KINDS: [Kind; 3] = [Kind::Secret, Kind::Grant, Kind::Notice];
+const KINDS: [Kind; 4] = [Kind::Secret, Kind::Grant, Kind::Notice, Kind::Journal];
 
 /// What to do with the vault.
 #[derive(Debug, Subcommand)]
