@@ -181,6 +181,25 @@ impl Credential {
         token.map(Some).map_err(|error| self.own(error))
     }
 
+    /// A token for these scopes, which are another resource's, by the same grant; `None` where
+    /// the plugin uses no tokens. It is kept nowhere, and the grant serves on as before.
+    ///
+    /// A plugin from before this could be asked for gives a token of the account's own
+    /// resource: whoever uses it finds out by what it is refused for.
+    ///
+    /// # Errors
+    /// Nobody has signed in yet, the provider refuses, or the plugin cannot.
+    pub async fn token_aside(&self, scopes: &[&str]) -> Result<Option<AccessToken>, AuthError> {
+        let Some(tokens) = &self.tokens else {
+            return Ok(None);
+        };
+        let shared = Arc::clone(&self.shared);
+        let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        let ask = move |refresh| async move { shared.obtain(refresh, scopes).await }.boxed();
+        let token = tokens.grant.aside(ask).await;
+        token.map(Some).map_err(|error| self.own(error))
+    }
+
     /// Signs a person in; nothing is stored yet. Dropping the future ends the attempt.
     pub async fn login(&self, method: LoginMethod) -> Result<PendingLogin, AuthError> {
         let shared = &self.shared;
@@ -365,7 +384,11 @@ impl Shared {
     }
 
     /// Fetches a token without a person.
-    async fn obtain(&self, refresh_token: Option<Secret>) -> Result<Obtained, NotObtained> {
+    async fn obtain(
+        &self,
+        refresh_token: Option<Secret>,
+        scopes: Vec<String>,
+    ) -> Result<Obtained, NotObtained> {
         if !self.context.plugin.has(Op::Obtain) {
             let message = "somebody must sign in first";
             return Err(self.context.error(AuthErrorKind::NeedsUser, message).into());
@@ -374,6 +397,7 @@ impl Shared {
         let input = ObtainInput {
             now_ms: self.now_ms(),
             refresh_token,
+            scopes,
         };
         self.tokens(Op::Obtain, &input).await
     }
@@ -468,7 +492,7 @@ struct Source(Arc<Shared>);
 impl TokenSource for Source {
     fn obtain(&self, refresh: Option<Secret>) -> BoxFuture<'static, Result<Obtained, NotObtained>> {
         let shared = Arc::clone(&self.0);
-        async move { shared.obtain(refresh).await }.boxed()
+        async move { shared.obtain(refresh, Vec::new()).await }.boxed()
     }
 
     fn is_signed_in_to(&self) -> bool {

@@ -21,6 +21,7 @@
 //! Not here: what a provider says and how it is asked; that is a `TokenSource`.
 
 mod agenda;
+mod aside;
 mod breaker;
 mod event;
 mod failure;

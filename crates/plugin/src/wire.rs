@@ -177,6 +177,11 @@ pub struct ObtainInput {
     /// The refresh token of an earlier login, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_token: Option<Secret>,
+    /// Scopes to ask for in place of the account's: for a token of another resource, where the
+    /// provider's refresh tokens are not bound to one. A plugin that cannot says so
+    /// (`unsupported`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
 }
 
 /// Input of [`Op::Sasl`].

@@ -181,6 +181,7 @@ fn obtain(driver: &Driver<Sample>) -> Flow {
         &ObtainInput {
             now_ms: 1_000,
             refresh_token: None,
+            scopes: Vec::new(),
         },
     )
 }

@@ -184,7 +184,7 @@ proptest! {
             debug(&Answer::Text(hidden())),
             debug(&Answer::Secret(hidden())),
             debug(&Answer::Random(octets())),
-            debug(&ObtainInput { now_ms: 0, refresh_token: Some(hidden()) }),
+            debug(&ObtainInput { now_ms: 0, refresh_token: Some(hidden()), scopes: vec![] }),
             debug(&SaslInput {
                 now_ms: 0, offered: vec![], authcid: String::new(), authzid: None,
                 host: String::new(), port: 0, access_token: Some(hidden()),

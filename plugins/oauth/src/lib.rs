@@ -26,7 +26,7 @@ mod tokens;
 
 use std::sync::OnceLock;
 
-use oauth2::RefreshToken;
+use oauth2::{RefreshToken, Scope};
 use postrider_plugin::wire::{
     Config, Description, LoginInput, LoginMethod, ObtainInput, Op, RevokeInput, SaslInput, Secret,
     Tokens,
@@ -102,9 +102,10 @@ impl Plugin for OAuth {
     }
 
     async fn obtain(&self, io: Io, input: ObtainInput) -> Result<Tokens, Error> {
+        let elsewhere = self.elsewhere(input.scopes)?;
         match (self.account.flow, &input.refresh_token) {
-            (Flow::ClientCredentials, _) => self.client_credentials(&io).await,
-            (_, Some(refresh_token)) => self.refresh(&io, refresh_token).await,
+            (Flow::ClientCredentials, _) => self.client_credentials(&io, elsewhere).await,
+            (_, Some(refresh_token)) => self.refresh(&io, refresh_token, elsewhere).await,
             (_, None) => Err(Error::new(ErrorKind::NeedsUser, "no sign-in yet")),
         }
     }
@@ -160,12 +161,31 @@ impl OAuth {
         })
     }
 
+    /// The scopes of another resource, if a token of one is wanted. Only Entra ID is known to
+    /// give one out for a grant that was made for mail.
+    fn elsewhere(&self, scopes: Vec<String>) -> Result<Option<Vec<Scope>>, Error> {
+        if scopes.is_empty() {
+            return Ok(None);
+        }
+        if !matches!(self.account.provider, Provider::Microsoft(_)) {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "this provider gives no tokens of another resource for the account's grant",
+            ));
+        }
+        settings::scopes(scopes).map(Some)
+    }
+
     /// RFC 6749 §4.4.
-    async fn client_credentials(&self, io: &Io) -> Result<Tokens, Error> {
+    async fn client_credentials(
+        &self,
+        io: &Io,
+        elsewhere: Option<Vec<Scope>>,
+    ) -> Result<Tokens, Error> {
         let http = self.http(io).await?;
         http.grants()
             .exchange_client_credentials()
-            .add_scopes(self.account.scopes.iter().cloned())
+            .add_scopes(elsewhere.unwrap_or_else(|| self.account.scopes.clone()))
             .request_async(&http)
             .await
             .map_err(grant_error)?
@@ -173,7 +193,12 @@ impl OAuth {
     }
 
     /// RFC 6749 §6.
-    async fn refresh(&self, io: &Io, refresh_token: &Secret) -> Result<Tokens, Error> {
+    async fn refresh(
+        &self,
+        io: &Io,
+        refresh_token: &Secret,
+        elsewhere: Option<Vec<Scope>>,
+    ) -> Result<Tokens, Error> {
         let http = self.http(io).await?;
         let refresh_token = RefreshToken::new(refresh_token.expose().to_owned());
         let client = http.grants();
@@ -181,7 +206,7 @@ impl OAuth {
         // Entra ID's refresh tokens are not bound to a resource, so the scopes say which one
         // the access token is for. Elsewhere the scopes of the sign-in simply go on.
         if matches!(self.account.provider, Provider::Microsoft(_)) {
-            request = request.add_scopes(self.account.scopes.iter().cloned());
+            request = request.add_scopes(elsewhere.unwrap_or_else(|| self.account.scopes.clone()));
         }
         request
             .request_async(&http)

@@ -347,7 +347,7 @@ fn client_auth(settings: &Settings, provider: &Provider) -> Result<ClientAuth, E
 }
 
 /// RFC 6749 §3.3: a scope token is printable ASCII without space, `"` and `\`.
-fn scopes(scopes: Vec<String>) -> Result<Vec<Scope>, Error> {
+pub(crate) fn scopes(scopes: Vec<String>) -> Result<Vec<Scope>, Error> {
     scopes
         .into_iter()
         .map(|scope| {

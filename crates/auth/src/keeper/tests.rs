@@ -1,6 +1,7 @@
 //! A keeper with a provider that says what it is told, at a time of day that stands still
 //! unless moved.
 
+mod aside;
 mod events;
 mod failing;
 mod refreshing;

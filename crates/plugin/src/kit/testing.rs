@@ -22,7 +22,7 @@
 //! use serde_json::json;
 //!
 //! let driver = Driver::<Echo>::create(&config(json!({}))).unwrap();
-//! let mut flow = driver.begin(Op::Obtain, &ObtainInput { now_ms: 1_000, refresh_token: None });
+//! let mut flow = driver.begin(Op::Obtain, &ObtainInput { now_ms: 1_000, refresh_token: None, scopes: vec![] });
 //! assert!(matches!(flow.action(), Action::SecretGet(name) if name == "password"));
 //! flow.answer(Answer::Secret(Secret::new("hunter2")));
 //! assert_eq!(flow.tokens().access_token.expose(), "hunter2");

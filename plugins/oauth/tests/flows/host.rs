@@ -73,9 +73,19 @@ pub(crate) fn driver(config: &Config) -> Driver<OAuth> {
 }
 
 pub(crate) fn obtain(driver: &Driver<OAuth>, refresh_token: Option<&str>) -> Flow {
+    obtain_for(driver, refresh_token, &[])
+}
+
+/// The same with these scopes in place of the account's.
+pub(crate) fn obtain_for(
+    driver: &Driver<OAuth>,
+    refresh_token: Option<&str>,
+    scopes: &[&str],
+) -> Flow {
     let input = ObtainInput {
         now_ms: NOW_MS,
         refresh_token: refresh_token.map(Secret::new),
+        scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
     };
     driver.begin(Op::Obtain, &input)
 }
