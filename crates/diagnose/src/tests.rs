@@ -1,5 +1,84 @@
 use super::*;
-use crate::catalogue::Meaning;
+use crate::catalogue::{GraphEntry, Meaning, NetworkEntry, OauthEntry, Phrase, SmtpEntry};
+
+const FILE: &str = include_str!("catalogue.toml");
+
+#[test]
+fn the_catalogue_follows_its_schema() {
+    let schema = serde_json::from_str(include_str!("catalogue.schema.json")).unwrap();
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    let check = |text: &str| -> Vec<String> {
+        let table: toml::Table = toml::from_str(text).unwrap();
+        let value = serde_json::to_value(table).unwrap();
+        let said = |problem: jsonschema::ValidationError<'_>| {
+            format!("{}: {problem}", problem.instance_path())
+        };
+        schema.iter_errors(&value).map(said).collect()
+    };
+
+    assert_eq!(check(FILE), Vec::<String>::new());
+    for (right, wrong) in [
+        ("who = \"you\"", "who = \"me\""),
+        ("verdict = \"admin\"", "verdict = \"credential\""),
+        ("reply = [535]", "replies = [535]"),
+        ("source = \"", "sauce = \""),
+    ] {
+        assert!(FILE.contains(right), "{right}");
+        assert_ne!(check(&FILE.replacen(right, wrong, 1)), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn the_catalogue_has_no_fewer_entries_than_it_is_to_have() {
+    let table: toml::Table = toml::from_str(FILE).unwrap();
+    let count = |kind: &str| table[kind].as_array().unwrap().len();
+    let all = count("smtp") + count("oauth") + count("graph") + count("network");
+
+    assert!(all >= 200, "{all}");
+    assert!(count("graph") >= 10 && count("network") >= 25);
+}
+
+/// Each entry is the first that fits a refusal made of its own conditions: no other stands in
+/// its way.
+#[test]
+fn every_entry_can_be_reached() {
+    let first = |phrases: &[Phrase]| phrases.first().map(Phrase::example).unwrap_or_default();
+    for (index, entry) in CATALOGUE.smtp.iter().enumerate() {
+        let enhanced = entry.enhanced.first().map(String::as_str);
+        let transient = enhanced.is_some_and(|status| status.starts_with('4'));
+        let some = if transient { 459 } else { 559 };
+        let reply = entry.reply.first().copied().unwrap_or(some);
+        let text = first(&entry.contains);
+        let fits = |other: &SmtpEntry| other.matches(reply, enhanced, &text);
+        let found = CATALOGUE.smtp.iter().position(fits);
+        assert_eq!(found, Some(index), "shadowed: {}", entry.meaning.code);
+    }
+    for (index, entry) in CATALOGUE.oauth.iter().enumerate() {
+        let error = entry.error.first().map_or("x", String::as_str);
+        let suberror = entry.suberror.first().map(String::as_str);
+        let aadsts = entry.aadsts.first().copied();
+        let text = first(&entry.contains);
+        let fits = |other: &OauthEntry| other.matches(error, suberror, aadsts, &text);
+        let found = CATALOGUE.oauth.iter().position(fits);
+        assert_eq!(found, Some(index), "shadowed: {}", entry.meaning.code);
+    }
+    for (index, entry) in CATALOGUE.graph.iter().enumerate() {
+        let error = entry.error.first().map_or("x", String::as_str);
+        let status = entry.status.first().copied().unwrap_or(400);
+        let text = first(&entry.contains);
+        let fits = |other: &GraphEntry| other.matches(status, error, &text);
+        let found = CATALOGUE.graph.iter().position(fits);
+        assert_eq!(found, Some(index), "shadowed: {}", entry.meaning.code);
+    }
+    for (index, entry) in CATALOGUE.network.iter().enumerate() {
+        let trouble = entry.trouble.first().copied().unwrap_or(Trouble::Tls);
+        let port = entry.port.first().copied();
+        let text = first(&entry.contains);
+        let fits = |other: &NetworkEntry| other.matches(trouble, port, &text);
+        let found = CATALOGUE.network.iter().position(fits);
+        assert_eq!(found, Some(index), "shadowed: {}", entry.meaning.code);
+    }
+}
 
 const SUBJECT: Subject<'_> = Subject {
     account: "alerts",
