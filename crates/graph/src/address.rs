@@ -55,10 +55,13 @@ pub(crate) fn guid(call: Call, id: &str) -> Result<&str, GraphError> {
     }
 }
 
-/// A user principal name or object id, for a path. One that begins with `$` needs another form
-/// of address (Microsoft Learn, "Get user") and is refused.
+/// A user principal name or object id, for a path. One that begins with `$` would need another
+/// form of address (Microsoft Learn, "Get user"); nobody is known to have one.
 pub(crate) fn person(call: Call, upn: &str) -> Result<&str, GraphError> {
-    if upn.starts_with('$') || upn.chars().any(char::is_control) || upn.trim() != upn {
+    if upn.starts_with('$') {
+        return Err(invalid(call, "a user principal name that begins with $"));
+    }
+    if upn.chars().any(char::is_control) || upn.trim() != upn {
         return Err(invalid(call, "not a user principal name"));
     }
     Ok(upn)
@@ -82,7 +85,7 @@ pub(crate) fn contains(text: &str, id: &str) -> bool {
     text.to_ascii_lowercase().contains(&id.to_ascii_lowercase())
 }
 
-/// `property eq 'value'`, with quotes in the value doubled (OData 4.01, 5.1.1.6.1).
+/// `property eq 'value'`, with quotes in the value doubled (`OData` 4.01, URL conventions, 5.1.1.6.1).
 pub(crate) fn equals(call: Call, property: &str, value: &str) -> Result<String, GraphError> {
     if value.len() > VALUE_OCTETS || value.chars().any(char::is_control) {
         return Err(invalid(call, "not a value to search for"));

@@ -42,7 +42,7 @@ pub(crate) fn parse<T: DeserializeOwned>(
     response.body.zeroize();
     parsed.map_err(|message| GraphError {
         status: Some(response.status),
-        request_id: response.request_id.as_deref().map(code),
+        request_id: response.request_id.as_deref().and_then(request_id),
         ..call.malformed(&message)
     })
 }
@@ -60,7 +60,11 @@ pub(crate) fn refusal(call: Call, response: &Response, token: &str) -> GraphErro
         status: Some(response.status),
         code: said.code,
         detail: said.detail,
-        request_id: response.request_id.as_deref().map(code).or(said.request_id),
+        request_id: response
+            .request_id
+            .as_deref()
+            .and_then(request_id)
+            .or(said.request_id),
         retry_after: response.retry_after,
         may_have_happened: call.creates
             && kind == GraphErrorKind::Unavailable
@@ -107,11 +111,11 @@ impl Said {
                 .map(|text| text.replace(token, "…"))
         };
         let mut detail = None;
-        let mut request_id = None;
+        let mut id = None;
         let mut inner = inner(error);
         for _ in 0..DEPTH {
             detail = text(&inner["code"]).or(detail);
-            request_id = text(&inner["request-id"]).or(request_id);
+            id = inner["request-id"].as_str().and_then(request_id).or(id);
             inner = self::inner(inner);
         }
         let detail = detail.or_else(|| text(&error["details"][0]["code"]));
@@ -121,7 +125,7 @@ impl Said {
             message: text(&error["message"])
                 .map(|text| one_line(&text, MESSAGE_CHARS))
                 .unwrap_or_default(),
-            request_id: request_id.map(|text| code(&text)),
+            request_id: id,
         }
     }
 }
@@ -132,6 +136,12 @@ fn inner(error: &Value) -> &Value {
         Value::Null => &error["innererror"],
         inner => inner,
     }
+}
+
+/// A GUID, or nothing that is told.
+fn request_id(text: &str) -> Option<String> {
+    let id = text.len() <= 64 && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    (id && !text.is_empty()).then(|| text.to_owned())
 }
 
 fn code(text: &str) -> String {

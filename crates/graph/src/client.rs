@@ -20,9 +20,9 @@ pub(crate) const EVENTUAL: (&str, &str) = ("ConsistencyLevel", "eventual");
 /// How often one request is sent again because the service asked for time.
 const AGAIN: u32 = 5;
 /// The longest that one `Retry-After` is obeyed here; beyond it the caller is told.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// The longest that one call waits altogether.
-const ALTOGETHER: Duration = Duration::from_secs(120);
+const ALTOGETHER: Duration = Duration::from_mins(2);
 /// Pauses while an object that was just made does not show everywhere yet. Replicas take
 /// seconds as a rule; half a minute is what setup programs in public give them.
 const UNTIL_IT_SHOWS: [Duration; 6] = [

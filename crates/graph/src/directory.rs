@@ -111,7 +111,7 @@ impl Graph {
 
     /// The tenant that the token is for.
     pub async fn organization(&self) -> Result<Organization, GraphError> {
-        const CALL: Call = Call::new("reading the organization").needs("Organization.Read.All");
+        const CALL: Call = Call::new("reading the organization").needs("User.Read");
         let url = self.at(CALL, &["organization"])?;
         let url = with_query(url, &[("$select", "id,displayName,verifiedDomains")]);
         let mut found: Vec<Organization> = self.list(CALL, url, &[]).await?;

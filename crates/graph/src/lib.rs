@@ -8,6 +8,10 @@
 //!
 //! Not here: sign-in and tokens, what an error means to a person, what an account needs.
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::result_large_err,
+    reason = "an error tells what Graph said; beside a request over the network its size is nothing"
+)]
 
 pub mod ids;
 

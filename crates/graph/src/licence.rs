@@ -95,7 +95,7 @@ impl Graph {
     pub async fn license_details(&self, upn: Option<&str>) -> Result<Vec<ServicePlan>, GraphError> {
         const CALL: Call = Call::new("reading licences");
         let call = CALL.needs(if upn.is_some() {
-            "Directory.Read.All"
+            "LicenseAssignment.Read.All"
         } else {
             "User.Read"
         });
