@@ -1,5 +1,9 @@
 //! One session's work: messages are begun when it is ready for them, and settled as their
 //! verdicts come.
+//!
+//! To begin costs a flush. A session that takes messages quickly and one by one has some begun
+//! ahead, as many as it is soon through with and never more than a window: so many may be unknown
+//! after a crash, as with `CHUNKING`.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -8,6 +12,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use postrider_smtp::{Address, Outgoing, Receipt, SendError, SendErrorKind, Source, Stage};
 use postrider_spool::{AT_ONCE, Began, Begin, Claim, Lease, Outcome, QueueId, Settlement};
+use tokio::time::Instant;
 
 use crate::account::{Account, Answer};
 use crate::attempt::{Attempt, Judged, explain};
@@ -19,6 +24,10 @@ use crate::report::Failure;
 use crate::route::{Limits, Route, RouteFailure};
 use crate::shared::{Shared, Stage as RunStage};
 use crate::throttle::later;
+
+/// What a session is through with by then may be begun at once: nobody else would have sent it
+/// much sooner.
+const SOON: Duration = Duration::from_millis(10);
 
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +63,10 @@ struct Work {
     /// With the session, by their number.
     given: HashMap<u64, Given>,
     next_index: u64,
+    /// How many were begun at once last, when that was, and whether there were more.
+    ahead: usize,
+    asked_at: Option<Instant>,
+    more: bool,
     /// Messages that the server took.
     accepted: u64,
     drained: bool,
@@ -77,6 +90,9 @@ impl Work {
             ready: VecDeque::new(),
             given: HashMap::new(),
             next_index: 0,
+            ahead: 1,
+            asked_at: None,
+            more: false,
             accepted: 0,
             drained: false,
         }
@@ -84,6 +100,20 @@ impl Work {
 
     fn may_begin(&self) -> bool {
         self.shared.may_begin() && self.account.paused(self.shared.now()).is_none()
+    }
+
+    /// How many to begin where the session has this room.
+    fn at_once(&mut self, room: usize) -> usize {
+        let asked_at = self.asked_at.replace(Instant::now());
+        let is_quick = asked_at.is_some_and(|at| at.elapsed() < SOON);
+        self.ahead = if is_quick && self.more {
+            self.ahead.saturating_mul(2)
+        } else {
+            1
+        };
+        let window = self.limits.window.saturating_sub(self.given.len());
+        self.ahead = self.ahead.clamp(1, window.max(1));
+        room.max(self.ahead)
     }
 
     fn ask(&self, room: usize) -> BoxFuture<'static, Result<Began, postrider_spool::SpoolError>> {
@@ -105,7 +135,8 @@ impl Work {
     fn take(&mut self, began: Began) -> bool {
         let now = self.shared.now();
         self.account.began(&began);
-        if began.next.is_some_and(|next| next <= now) && began.held_back_by.is_none() {
+        self.more = began.next.is_some_and(|next| next <= now) && began.held_back_by.is_none();
+        if self.more {
             self.account.more.notify_one();
         }
         let any = !began.claims.is_empty();
@@ -165,13 +196,17 @@ impl Work {
 impl Source for Work {
     fn next(&mut self, room: usize) -> BoxFuture<'_, Vec<Outgoing>> {
         async move {
+            if !self.ready.is_empty() && !self.may_begin() {
+                self.give_back();
+            }
             while self.ready.is_empty() {
                 if self.asked.is_none() {
                     if room == 0 || !self.may_begin() {
                         self.drained = room > 0;
                         return Vec::new();
                     }
-                    self.asked = Some(self.ask(room));
+                    let at_once = self.at_once(room);
+                    self.asked = Some(self.ask(at_once));
                 }
                 let Some(asked) = self.asked.as_mut() else {
                     return Vec::new();
@@ -307,13 +342,18 @@ impl Work {
         for given in std::mem::take(&mut self.given).into_values() {
             self.settle_all(given, judgement, why);
         }
-        for (given, _) in std::mem::take(&mut self.ready) {
-            self.settle_all(given, Judgement::Return, "");
-        }
+        self.give_back();
         match result {
             Some(Ok(())) if !self.drained && self.next_index > 0 => End::CutShort,
             Some(_) if !self.drained => End::Idle,
             _ => End::Drained,
+        }
+    }
+
+    /// Nothing of what the session was not given yet has left.
+    fn give_back(&mut self) {
+        for (given, _) in std::mem::take(&mut self.ready) {
+            self.settle_all(given, Judgement::Return, "");
         }
     }
 

@@ -132,7 +132,8 @@ pub struct AccountStats {
 /// What holds an account back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccountState {
-    /// The server asked for patience, or it is parked.
+    /// The server asked for patience, or it is parked. One that is over is told, too: mail did
+    /// not grow old while its account was parked.
     pub back_off: Option<Back>,
     /// Messages that count for the minute.
     pub in_minute: u64,

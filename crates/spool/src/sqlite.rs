@@ -110,7 +110,7 @@ struct Files {
 /// What the disk was asked to do since the queue was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters {
-    /// Transactions, each with one flush.
+    /// Transactions that were flushed, once each.
     pub commits: u64,
     /// Flushes of segments.
     pub segment_syncs: u64,

@@ -19,8 +19,9 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, SpoolError>>;
 
 /// A durable queue of outgoing mail, shared by processes.
 ///
-/// What a future resolved to is on the disk. One that is dropped may have been done or not. All
-/// times are the caller's, which may jump.
+/// What a future resolved to is on the disk; of processes and their places ([`Store::join`],
+/// [`Store::slot`]) it need not outlive the machine's. One that is dropped may have been done or
+/// not. All times are the caller's, which may jump.
 pub trait Store: Send + Sync + 'static {
     /// Takes a message. It is on the disk when this answers.
     fn accept(&self, message: NewMessage, now: Timestamp) -> Answer<'_, Accepted>;

@@ -41,6 +41,8 @@ async fn mail_that_waited_for_a_token_is_not_too_old_when_it_is_first_refused_fo
     let dir = tempfile::tempdir().unwrap();
     let mut world = World::on_disk(dir.path());
     world.policy.max_age = Duration::from_hours(48);
+    // What is too old is looked for several times before the next attempt.
+    world.policy.retry.first = Duration::from_mins(5);
     let server = world.server("alerts");
     server.close(Closed::NoToken);
     world.queue("alerts", "patient").await;

@@ -294,8 +294,17 @@ pub(crate) fn beat(transaction: &Transaction<'_>, holder: HolderId) -> Result<()
     Err(SpoolError::new(SpoolErrorKind::Fenced, what))
 }
 
+/// Ends a holder. One that was sending something is kept until somebody has seen to that.
 pub(crate) fn leave(transaction: &Transaction<'_>, holder: HolderId) -> Result<(), SpoolError> {
-    transaction.execute("UPDATE holder SET ended = 1 WHERE id = ?", [holder.0])?;
+    let sending: bool = transaction
+        .sql("SELECT EXISTS (SELECT 1 FROM lease WHERE holder = ?)")?
+        .query_row([holder.0], |row| row.get(0))?;
+    if sending {
+        transaction.execute("UPDATE holder SET ended = 1 WHERE id = ?", [holder.0])?;
+        return Ok(());
+    }
+    transaction.execute("DELETE FROM slot WHERE holder = ?", [holder.0])?;
+    transaction.execute("DELETE FROM holder WHERE id = ?", [holder.0])?;
     Ok(())
 }
 

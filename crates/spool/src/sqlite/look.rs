@@ -230,9 +230,7 @@ pub(crate) fn account_state(
         .query_row([account], |row| row.get(0))?;
     let (in_minute, in_day) = pace::used(connection, account, now)?;
     Ok(AccountState {
-        back_off: back_off
-            .filter(|(until, _)| *until > now)
-            .map(|(until, why)| Back { until, why }),
+        back_off: back_off.map(|(until, why)| Back { until, why }),
         in_minute: in_minute + count(under_way),
         recipients_in_day: in_day + count(recipients),
         under_way: count(under_way),

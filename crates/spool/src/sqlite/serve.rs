@@ -62,7 +62,7 @@ impl Store for SqliteSpool {
         let holders = Arc::clone(&self.0.holders);
         async move {
             let slot = self
-                .write(Manner::default(), move |transaction| {
+                .write(fleeting(), move |transaction| {
                     begin::check_holder(transaction, holder)?;
                     let (account, _) = pace::account(transaction, &account, now)?;
                     holders.slot(transaction, account, holder, at_most)
@@ -93,7 +93,7 @@ impl Store for SqliteSpool {
             let locked = blocking(move || holders.lock()).await?;
             let file = locked.name.clone();
             let id = self
-                .write(Manner::default(), move |transaction| {
+                .write(fleeting(), move |transaction| {
                     holders::join(transaction, &name, file.as_deref(), now)
                 })
                 .await?;
@@ -104,14 +104,14 @@ impl Store for SqliteSpool {
     }
 
     fn heartbeat(&self, holder: HolderId, _now: Timestamp) -> Answer<'_, ()> {
-        self.write(Manner::default(), move |transaction| {
+        self.write(fleeting(), move |transaction| {
             holders::beat(transaction, holder)
         })
         .boxed()
     }
 
     fn leave(&self, holder: HolderId) -> Answer<'_, ()> {
-        self.write(Manner::default(), move |transaction| {
+        self.write(fleeting(), move |transaction| {
             holders::leave(transaction, holder)
         })
         .boxed()
@@ -261,5 +261,13 @@ impl Store for SqliteSpool {
 
     fn changes(&self) -> Changes {
         Changes::new(self.0.writer.changes())
+    }
+}
+
+/// Of processes and their places: none of them is left when the machine has gone down.
+fn fleeting() -> Manner {
+    Manner {
+        fleeting: true,
+        ..Manner::default()
     }
 }

@@ -7,7 +7,7 @@
 //! something to write.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -122,6 +122,8 @@ pub(crate) type Room = Box<dyn Fn() -> Option<u64> + Send + Sync>;
 
 pub(crate) struct Writer {
     connection: Mutex<Connection>,
+    /// Whether the connection flushes what it commits.
+    flushes: AtomicBool,
     queue: Mutex<Queue>,
     /// Something came while the writer waits for company.
     came: Condvar,
@@ -141,12 +143,44 @@ struct Queue {
     urgent: usize,
     leading: bool,
     waits: bool,
+    company: Company,
+}
+
+/// How many requests come side by side.
+///
+/// Those who were just answered come again at once. Better one flush for most of them than one
+/// for the first and one for the next; the others find their company while it is under way. One
+/// that comes alone never waits.
+#[derive(Default)]
+struct Company {
+    usual: usize,
+}
+
+impl Company {
+    /// With so many it is not worth waiting for more.
+    fn enough(&self) -> usize {
+        self.usual * 2 / 3
+    }
+
+    /// So many were written, and so many others came meanwhile.
+    fn met(&mut self, written: usize, waiting: usize) {
+        if waiting > 0 && waiting >= written / 4 {
+            self.usual += 1;
+        }
+        self.usual = self.usual.max(written + waiting).min(GROUP);
+    }
+
+    /// Only so many came: fewer do now, or they were late this once.
+    fn missed(&mut self, came: usize) {
+        self.usual = usize::midpoint(self.usual, came);
+    }
 }
 
 impl Writer {
     pub(crate) fn new(connection: Connection, room: Room, reserve: u64) -> Arc<Self> {
         Arc::new(Self {
             connection: Mutex::new(connection),
+            flushes: AtomicBool::new(true),
             queue: Mutex::default(),
             came: Condvar::new(),
             permits: Semaphore::new(WAITING),
@@ -236,27 +270,28 @@ impl Writer {
         }
     }
 
-    /// The next group; none, when there is nothing to write and the writer may end. `seen` were
-    /// written with the last group, or waited when it was answered.
-    fn next(&self, seen: usize) -> Vec<Box<dyn Job>> {
+    /// The next group; none, when there is nothing to write and the writer may end.
+    fn next(&self) -> Vec<Box<dyn Job>> {
         let mut queue = lock(&self.queue);
         let began = Instant::now();
         loop {
-            let waiting = queue.jobs.len();
+            let (waiting, urgent) = (queue.jobs.len(), queue.urgent);
             if waiting == 0 {
                 queue.leading = false;
                 return Vec::new();
             }
-            // Those who were just answered come again at once. Better one flush for most of them
-            // than one for the first, one for the next: the others find their company while it
-            // is under way.
-            let is_enough = if queue.urgent == 0 {
-                waiting >= LAZY_ENOUGH
-            } else {
-                waiting >= (seen * 2 / 3).min(GROUP)
+            let is_enough = match urgent {
+                0 => waiting >= LAZY_ENOUGH,
+                _ => urgent >= queue.company.enough(),
             };
+            if is_enough {
+                break;
+            }
             let left = COMPANY.saturating_sub(began.elapsed());
-            if is_enough || left.is_zero() {
+            if left.is_zero() {
+                if urgent > 0 {
+                    queue.company.missed(urgent);
+                }
                 break;
             }
             queue.waits = true;
@@ -269,13 +304,8 @@ impl Writer {
         }
         let taken = queue.jobs.len().min(GROUP);
         let jobs: Vec<_> = queue.jobs.drain(..taken).collect();
-        queue.urgent -= jobs.iter().filter(|job| !job.manner().lazy).count();
+        queue.urgent -= urgent(&jobs);
         jobs
-    }
-
-    /// How many requests wait that may not.
-    fn urgent(&self) -> usize {
-        lock(&self.queue).urgent
     }
 
     /// Writes `jobs` together, and answers them.
@@ -294,6 +324,11 @@ impl Writer {
             Err(error) => jobs.iter().map(|_| Err(error.clone())).collect(),
         };
         fail::step();
+        {
+            let mut queue = lock(&self.queue);
+            let waiting = queue.urgent;
+            queue.company.met(urgent(&jobs), waiting);
+        }
         // Before the answers: whoever has one may rely on it that others were told.
         let mut done = jobs.iter().zip(&outcomes);
         if done.any(|(job, outcome)| job.manner().tells && outcome.is_ok()) {
@@ -323,6 +358,13 @@ impl Writer {
         let low = jobs.iter().any(|job| job.manner().grows)
             && (self.room)().is_some_and(|room| room < self.reserve);
         fail::step();
+        let flushes = !jobs.iter().all(|job| job.manner().fleeting);
+        if self.flushes.load(Ordering::Relaxed) != flushes {
+            // Where the log is not flushed, each transaction is whole in it nevertheless.
+            let level = if flushes { "full" } else { "normal" };
+            connection.pragma_update(None, "synchronous", level)?;
+            self.flushes.store(flushes, Ordering::Relaxed);
+        }
         let freed = std::mem::take(&mut *lock(&self.freed));
         let written = Self::transact(&connection, jobs, &mut outcomes, &freed, low);
         if let Err(error) = written {
@@ -333,7 +375,9 @@ impl Writer {
             }
             return Err(error);
         }
-        self.commits.fetch_add(1, Ordering::Relaxed);
+        if flushes {
+            self.commits.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(outcomes)
     }
 
@@ -376,6 +420,11 @@ impl Writer {
     }
 }
 
+/// How many of them may not wait.
+fn urgent(jobs: &[Box<dyn Job>]) -> usize {
+    jobs.iter().filter(|job| !job.manner().lazy).count()
+}
+
 /// Whether the trouble may be one request's only.
 fn is_of_one(kind: SpoolErrorKind) -> bool {
     matches!(kind, SpoolErrorKind::Full | SpoolErrorKind::Corrupt)
@@ -389,16 +438,13 @@ struct Lead {
 
 impl Lead {
     fn run(mut self) {
-        let mut seen = 0;
         loop {
-            let jobs = self.writer.next(seen);
+            let jobs = self.writer.next();
             if jobs.is_empty() {
                 self.ended = true;
                 return;
             }
-            let urgent = jobs.iter().filter(|job| !job.manner().lazy).count();
             self.writer.group(jobs);
-            seen = urgent + self.writer.urgent();
         }
     }
 }

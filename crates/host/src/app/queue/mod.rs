@@ -112,8 +112,10 @@ impl App {
         let stats = store.stats().await.map_err(|error| failure(&error))?;
         let mut accounts = BTreeMap::new();
         for (name, account) in &stats.accounts {
-            let held_back = store.account_state(name, self.clock().now()).await;
-            let held_back = held_back.map_err(|error| failure(&error))?;
+            let now = self.clock().now();
+            let held_back = store.account_state(name, now).await;
+            let mut held_back = held_back.map_err(|error| failure(&error))?;
+            held_back.back_off.take_if(|back| back.until <= now);
             let last = self.0.lasting.queue.last_delivered(name);
             accounts.insert(name.clone(), report::Account::new(account, held_back, last));
         }
