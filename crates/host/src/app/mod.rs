@@ -14,6 +14,7 @@ mod keeper;
 mod orphans;
 pub mod plugins;
 pub(crate) mod queue;
+pub mod renewal;
 pub mod sandbox;
 pub(crate) mod schedules;
 mod secrets;
