@@ -85,7 +85,8 @@ pub(crate) fn contains(text: &str, id: &str) -> bool {
     text.to_ascii_lowercase().contains(&id.to_ascii_lowercase())
 }
 
-/// `property eq 'value'`, with quotes in the value doubled (`OData` 4.01, URL conventions, 5.1.1.6.1).
+/// `property eq 'value'`, with quotes in the value doubled (`OData` 4.01, URL conventions,
+/// 5.1.1.6.1).
 pub(crate) fn equals(call: Call, property: &str, value: &str) -> Result<String, GraphError> {
     if value.len() > VALUE_OCTETS || value.chars().any(char::is_control) {
         return Err(invalid(call, "not a value to search for"));
@@ -95,4 +96,43 @@ pub(crate) fn equals(call: Call, property: &str, value: &str) -> Result<String, 
 
 fn invalid(call: Call, message: &str) -> GraphError {
     GraphError::ours(GraphErrorKind::Invalid, call.doing, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CALL: Call = Call::new("testing");
+
+    fn base() -> Url {
+        Url::parse("https://graph.example").unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn a_segment_stays_one_segment(segment in any::<String>()) {
+            if let Ok(url) = join(CALL, &base(), &["users", &segment, "end"]) {
+                let path: Vec<_> = url.path_segments().unwrap().collect();
+                prop_assert_eq!(path.len(), 4);
+                prop_assert_eq!((path[0], path[1], path[3]), ("v1.0", "users", "end"));
+                prop_assert_eq!((url.query(), url.fragment()), (None, None));
+                prop_assert_eq!(url.origin(), base().origin());
+            }
+        }
+
+        #[test]
+        fn a_filter_holds_one_literal(value in "[^\\pC]{0,99}") {
+            let filter = equals(CALL, "displayName", &value).unwrap();
+            let url = with_query(base(), &[("$filter", &filter), ("$select", "id")]);
+            let decoded: Vec<_> = url.query_pairs().collect();
+            prop_assert_eq!(decoded.len(), 2);
+            prop_assert_eq!(&decoded[0].1, &filter);
+            let literal = filter.strip_prefix("displayName eq '").unwrap();
+            let literal = literal.strip_suffix('\'').unwrap();
+            prop_assert!(!literal.replace("''", "").contains('\''));
+            prop_assert_eq!(literal.replace("''", "'"), value);
+        }
+    }
 }

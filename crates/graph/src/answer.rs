@@ -75,6 +75,11 @@ pub(crate) fn refusal(call: Call, response: &Response, token: &str) -> GraphErro
 
 fn kind(call: Call, status: u16, said: &Said) -> GraphErrorKind {
     match status {
+        // Two changes of one object at the same time, as when a secret is removed just after
+        // another was made: Graph says to wait briefly. No conflict of the caller's.
+        400..=499 if said.code.as_deref() == Some("Directory_ConcurrencyViolation") => {
+            GraphErrorKind::Throttled
+        }
         401 => GraphErrorKind::Unauthenticated,
         403 => GraphErrorKind::Denied { needs: call.needs },
         404 | 410 => GraphErrorKind::NotFound,

@@ -140,6 +140,21 @@ impl Graph {
             .collect())
     }
 
+    /// The same, asked again for half a minute while there is none: for an application that an
+    /// interrupted run may have created a moment ago.
+    pub async fn applications_named_soon(
+        &self,
+        name: &str,
+    ) -> Result<Vec<Application>, GraphError> {
+        let mut pauses = self.until_it_shows();
+        loop {
+            let found = self.applications_named(name).await?;
+            if !found.is_empty() || !pauses.next().await {
+                return Ok(found);
+            }
+        }
+    }
+
     /// The app registration with this object id.
     pub async fn application_object(&self, object_id: &str) -> Result<Application, GraphError> {
         const CALL: Call = Call::new("reading an application").needs("Application.Read.All");

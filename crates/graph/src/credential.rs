@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use crate::address::{guid, id, with_query};
@@ -27,10 +27,10 @@ pub struct Password {
     #[serde(default)]
     pub hint: Option<String>,
     /// From when.
-    #[serde(default, rename = "startDateTime")]
+    #[serde(default, rename = "startDateTime", deserialize_with = "time")]
     pub starts: Option<Timestamp>,
     /// Until when.
-    #[serde(default, rename = "endDateTime")]
+    #[serde(default, rename = "endDateTime", deserialize_with = "time")]
     pub ends: Option<Timestamp>,
 }
 
@@ -69,10 +69,10 @@ pub struct Certificate {
     #[serde(default)]
     pub custom_key_identifier: Option<String>,
     /// From when.
-    #[serde(default, rename = "startDateTime")]
+    #[serde(default, rename = "startDateTime", deserialize_with = "time")]
     pub starts: Option<Timestamp>,
     /// Until when.
-    #[serde(default, rename = "endDateTime")]
+    #[serde(default, rename = "endDateTime", deserialize_with = "time")]
     pub ends: Option<Timestamp>,
 }
 
@@ -104,7 +104,7 @@ impl Graph {
             secret_text: String,
             #[serde(default)]
             hint: Option<String>,
-            #[serde(default)]
+            #[serde(default, deserialize_with = "time")]
             end_date_time: Option<Timestamp>,
         }
         const CALL: Call = Call::new("making a client secret")
@@ -248,9 +248,45 @@ fn certificate(call: Call, entry: &Value) -> Result<Certificate, GraphError> {
     Certificate::deserialize(entry).map_err(|_| call.malformed("a certificate without an id"))
 }
 
+/// A time as Graph tells it. One without a zone, which Graph has been seen to tell
+/// (microsoftgraph/msgraph-sdk-java#1815), is UTC; one that is none is none, so that the rest of
+/// the application can be read.
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    Ok(text.and_then(|text| text.parse().or_else(|_| format!("{text}Z").parse()).ok()))
+}
+
 /// In whole seconds, as Graph's examples have times.
 fn seconds(time: Timestamp) -> String {
     Timestamp::from_second(time.as_second())
         .unwrap_or(time)
         .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_is_none_does_not_hide_the_secret() {
+        for (told, understood) in [
+            (r#""2028-11-23T16:00:00Z""#, Some("2028-11-23T16:00:00Z")),
+            (
+                r#""2028-11-23T16:00:00.1234567Z""#,
+                Some("2028-11-23T16:00:00.1234567Z"),
+            ),
+            (r#""2028-11-23T16:00:00""#, Some("2028-11-23T16:00:00Z")),
+            (r#""9999-12-31T23:59:59.9999999Z""#, None),
+            (r#""soon""#, None),
+            ("null", None),
+        ] {
+            let json = format!(r#"{{"keyId":"k","endDateTime":{told}}}"#);
+            let password: Password = serde_json::from_str(&json).unwrap();
+            assert_eq!(
+                password.ends,
+                understood.map(|time| time.parse().unwrap()),
+                "{told}"
+            );
+        }
+    }
 }

@@ -48,7 +48,7 @@ pub enum GraphErrorKind {
     NotFound,
     /// 409, or a 400 that says the same: it exists already, or was changed at the same time.
     Conflict,
-    /// 429: too many requests, also after waiting.
+    /// 429: too many requests, or too many at the same time, also after waiting.
     Throttled,
     /// 5xx: the service does not do it now.
     Unavailable,

@@ -146,3 +146,67 @@ impl From<Plan> for ServicePlan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STANDARD: &str = "9aaf7827-d63c-4b61-89c3-182f06f82e5c";
+    const ENTERPRISE: &str = "efb87545-963c-4e0d-99df-69c6916d9eb0";
+    const FOUNDATION: &str = "113feb6c-3fe4-4440-bddc-54d774bf0318";
+
+    fn plan(id: &str, name: &str, status: &str) -> ServicePlan {
+        Plan {
+            service_plan_id: id.to_owned(),
+            service_plan_name: Some(name.to_owned()),
+            provisioning_status: Some(status.to_owned()),
+        }
+        .into()
+    }
+
+    #[test]
+    fn a_mailbox_is_as_far_as_its_plan() {
+        for (status, mailbox) in [
+            ("Success", Mailbox::Provisioned("S".into())),
+            ("PendingInput", Mailbox::Pending("S".into())),
+            ("PendingActivation", Mailbox::Pending("S".into())),
+            ("PendingProvisioning", Mailbox::Pending("S".into())),
+            ("Error", Mailbox::Failed("S".into())),
+            ("Disabled", Mailbox::Disabled("S".into())),
+            ("Suspended", Mailbox::Unknown("S".into())),
+        ] {
+            assert_eq!(mailbox_plan(&[plan(STANDARD, "S", status)]), mailbox);
+        }
+    }
+
+    #[test]
+    fn the_best_plan_counts() {
+        let foundation = plan(FOUNDATION, "EXCHANGE_S_FOUNDATION", "Success");
+        let disabled = plan(STANDARD, "S", "Disabled");
+        let pending = plan(ENTERPRISE, "E", "PendingProvisioning");
+        let teams = plan("57ff2da0-773e-42df-b2af-ffb7a2317929", "TEAMS1", "Success");
+        let newer = plan(
+            "00000000-0000-0000-0000-000000000001",
+            "EXCHANGE_S_NEXT",
+            "Success",
+        );
+        assert_eq!(mailbox_plan(&[]), Mailbox::None);
+        assert_eq!(mailbox_plan(std::slice::from_ref(&teams)), Mailbox::None);
+        assert_eq!(
+            mailbox_plan(&[teams, foundation.clone()]),
+            Mailbox::NotAMailbox("EXCHANGE_S_FOUNDATION".into())
+        );
+        assert_eq!(
+            mailbox_plan(&[foundation.clone(), newer]),
+            Mailbox::Unknown("EXCHANGE_S_NEXT".into())
+        );
+        assert_eq!(
+            mailbox_plan(&[foundation.clone(), disabled.clone()]),
+            Mailbox::Disabled("S".into())
+        );
+        assert_eq!(
+            mailbox_plan(&[foundation, disabled, pending]),
+            Mailbox::Pending("E".into())
+        );
+    }
+}

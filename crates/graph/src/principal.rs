@@ -131,7 +131,12 @@ impl Graph {
             .denied_at_first();
         let client_id = guid(CALL, client_id)?;
         let url = self.at(CALL, &["servicePrincipals"])?;
-        let made: ServicePrincipal = self.make(CALL, url, json!({ "appId": client_id })).await?;
+        // The portal gives its own this tag, and lists among enterprise applications what has it.
+        let body = json!({
+            "appId": client_id,
+            "tags": ["WindowsAzureActiveDirectoryIntegratedApp"],
+        });
+        let made: ServicePrincipal = self.make(CALL, url, body).await?;
         self.note_fresh(&[&made.id]);
         Ok(made)
     }

@@ -78,6 +78,20 @@ async fn what_creates_is_sent_again_only_when_it_was_declined() {
 }
 
 #[tokio::test]
+async fn two_changes_at_once_are_made_one_after_the_other() {
+    let busy = || refused(409, "Directory_ConcurrencyViolation", "Please wait briefly");
+    let made = ok(&json!({ "keyId": KEY, "secretText": "s" }));
+    let (graph, script) = scripted([busy(), made, busy(), busy(), done()]);
+    graph
+        .add_password(OBJECT, "x", jiff::Timestamp::UNIX_EPOCH)
+        .await
+        .unwrap();
+    graph.remove_password(OBJECT, KEY).await.unwrap();
+    assert_eq!(script.pauses(), [1, 1, 2]);
+    script.sent();
+}
+
+#[tokio::test]
 async fn what_was_just_made_may_be_unknown_for_half_a_minute() {
     let unseen = || {
         refused(

@@ -327,7 +327,10 @@ async fn a_service_principal_is_found_and_made() {
         script.sent(),
         [
             lookup.clone(),
-            format!("POST /v1.0/servicePrincipals {{\"appId\":\"{APP}\"}}"),
+            format!(
+                "POST /v1.0/servicePrincipals {{\"appId\":\"{APP}\",\
+                 \"tags\":[\"WindowsAzureActiveDirectoryIntegratedApp\"]}}"
+            ),
             lookup,
         ]
     );
