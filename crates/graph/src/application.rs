@@ -164,6 +164,23 @@ impl Graph {
         Ok(app.into())
     }
 
+    /// The same, asked again for half a minute while `shows` is not content with it: for a
+    /// credential that an interrupted run may have made a moment ago, since Graph's reads lag
+    /// behind its writes. What came last is returned, content or not.
+    pub async fn application_showing(
+        &self,
+        object_id: &str,
+        shows: impl Fn(&Application) -> bool + Send,
+    ) -> Result<Application, GraphError> {
+        let mut pauses = self.until_it_shows();
+        loop {
+            let app = self.application_object(object_id).await?;
+            if shows(&app) || !pauses.next().await {
+                return Ok(app);
+            }
+        }
+    }
+
     /// Registers an application.
     pub async fn create_application(
         &self,

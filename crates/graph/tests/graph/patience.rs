@@ -179,6 +179,41 @@ async fn a_new_application_that_does_not_show_in_a_search_is_searched_again() {
 }
 
 #[tokio::test]
+async fn an_application_of_an_interrupted_run_is_searched_by_name_until_it_shows() {
+    let empty = || ok(&json!({ "value": [] }));
+    let (graph, script) = scripted([empty(), empty(), ok(&json!({ "value": [application()] }))]);
+    let found = graph
+        .applications_named_soon("Postrider: alerts")
+        .await
+        .unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(script.pauses(), [1, 2]);
+    let (graph, script) = scripted((0..7).map(|_| empty()));
+    assert!(graph.applications_named_soon("x").await.unwrap().is_empty());
+    assert_eq!(script.pauses(), [1, 2, 4, 8, 8, 8]);
+    script.sent();
+}
+
+#[tokio::test]
+async fn a_secret_of_an_interrupted_run_is_looked_for_until_it_shows() {
+    let bare = || ok(&application());
+    let mut with = application();
+    with["passwordCredentials"] = json!([{ "keyId": KEY, "displayName": "postrider 1" }]);
+    let (graph, script) = scripted([bare(), bare(), ok(&with)]);
+    let app = graph
+        .application_showing(OBJECT, |app| !app.passwords.is_empty())
+        .await
+        .unwrap();
+    assert_eq!(app.passwords[0].key_id, KEY);
+    assert_eq!(script.pauses(), [1, 2]);
+    let (graph, script) = scripted((0..7).map(|_| bare()));
+    let app = graph.application_showing(OBJECT, |_| false).await.unwrap();
+    assert!(app.passwords.is_empty());
+    assert_eq!(script.pauses(), [1, 2, 4, 8, 8, 8]);
+    script.sent();
+}
+
+#[tokio::test]
 async fn what_was_deleted_is_not_waited_for() {
     let (graph, script) = scripted([
         answer(201, &application()),
