@@ -244,6 +244,21 @@ pub struct SandboxAddress {
     pub ca_file: PathBuf,
 }
 
+impl Preset {
+    /// The sign-in service and Microsoft Graph, where there is a directory to administer.
+    pub fn directory(&self) -> Option<(Url, Url)> {
+        let OAuth::Microsoft {
+            authority,
+            graph: Some(graph),
+            ..
+        } = self.oauth
+        else {
+            return None;
+        };
+        Some((authority.parse().ok()?, graph.parse().ok()?))
+    }
+}
+
 impl Account {
     /// Microsoft Graph of the directory this account signs in to, where its provider is known to
     /// have one. One that names another sign-in service learns it there (`msgraph_host` of the

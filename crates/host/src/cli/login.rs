@@ -92,18 +92,7 @@ pub(super) async fn run(
             show(connected, &person, output);
             app.let_mail_go_on(&arguments.account).await;
         }
-        Err(failure) => {
-            let mut said = vec![sentence(&failure.message)];
-            said.extend(
-                failure
-                    .remedy
-                    .as_deref()
-                    .map(|remedy| sentence(&format!("to do: {remedy}"))),
-            );
-            said.push("You may close this window.".to_owned());
-            let said: Vec<&str> = said.iter().map(String::as_str).collect();
-            person.tell("Not signed in", &said);
-        }
+        Err(failure) => tell_failure(failure, &person),
     }
     drop(account);
     app.close().await;
@@ -111,7 +100,7 @@ pub(super) async fn run(
 }
 
 /// Until somebody has signed in, the time is up, or Ctrl-C.
-async fn sign_in<'a>(
+pub(super) async fn sign_in<'a>(
     account: &'a Account,
     person: &Person,
     method: LoginMethod,
@@ -134,12 +123,9 @@ async fn sign_in<'a>(
     }
 }
 
-fn show(connected: &Connected, person: &Person, output: &Output) {
-    let who = connected
-        .signed_in
-        .as_ref()
-        .and_then(|person| person.usernames.first())
-        .unwrap_or(&connected.username);
+/// In the browser: it went well.
+pub(super) fn tell(connected: &Connected, person: &Person) {
+    let who = who(connected);
     person.tell(
         "Signed in",
         &[
@@ -147,6 +133,33 @@ fn show(connected: &Connected, person: &Person, output: &Output) {
             "You may close this window.",
         ],
     );
+}
+
+/// In the browser: it did not, and why.
+pub(super) fn tell_failure(failure: &Failure, person: &Person) {
+    let mut said = vec![sentence(&failure.message)];
+    said.extend(
+        failure
+            .remedy
+            .as_deref()
+            .map(|remedy| sentence(&format!("to do: {remedy}"))),
+    );
+    said.push("You may close this window.".to_owned());
+    let said: Vec<&str> = said.iter().map(String::as_str).collect();
+    person.tell("Not signed in", &said);
+}
+
+fn who(connected: &Connected) -> &String {
+    connected
+        .signed_in
+        .as_ref()
+        .and_then(|person| person.usernames.first())
+        .unwrap_or(&connected.username)
+}
+
+fn show(connected: &Connected, person: &Person, output: &Output) {
+    let who = who(connected);
+    tell(connected, person);
     output.json(connected);
     for warning in &connected.warnings {
         complain(&format!("warning: {warning}"));

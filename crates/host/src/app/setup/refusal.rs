@@ -1,6 +1,7 @@
-//! What Microsoft Graph said, as a [`Failure`].
+//! What Microsoft Graph said, and why an account was not set up, as a [`Failure`].
 
 use postrider_graph::{GraphError, GraphErrorKind};
+use postrider_setup::{SetupError, SetupErrorKind};
 use serde_json::json;
 
 use crate::failure::{Failure, with_sources};
@@ -65,4 +66,36 @@ fn denied(needs: Option<&str>) -> String {
         "see that whoever signed in is a Global Administrator, or an Application Administrator \
          together with a Privileged Role Administrator{needs}"
     )
+}
+
+/// Why an account was not planned, or not set up to its end.
+pub(crate) fn setup_failure(account: &str, error: &SetupError) -> Failure {
+    let mut failure = match &error.kind {
+        SetupErrorKind::Wanted(_) => Failure::new("usage.setup", error.to_string()),
+        SetupErrorKind::Blocked { who, .. } => {
+            let mut failure = Failure::new("setup.blocked", error.to_string())
+                .with_remedy("have that changed, then run the same command again");
+            failure.who = Some(who.to_string());
+            failure
+        }
+        SetupErrorKind::Graph(refused) => {
+            let mut failure = graph_failure(refused);
+            if let Some(step) = error.step {
+                failure.message = format!("{step}: {}", failure.message);
+            }
+            if failure.remedy.is_none() || failure.retryable {
+                failure.remedy =
+                    Some("run the same command again: what was made is remembered".to_owned());
+            }
+            failure
+        }
+        // The vault's own words say more.
+        SetupErrorKind::Record(cause) => match cause.downcast_ref::<Failure>() {
+            Some(failure) => failure.clone(),
+            None => Failure::new("setup.record", with_sources(error)),
+        },
+        _ => Failure::new("setup.failed", with_sources(error)),
+    };
+    failure.account = Some(account.to_owned());
+    failure
 }
