@@ -11,6 +11,7 @@ use url::Url;
 
 use crate::address::{contains, join};
 use crate::answer::{Page, parse, refusal};
+use crate::credential::Certificates;
 use crate::error::{GraphError, GraphErrorKind};
 use crate::transport::{Method, Request, Response, Transport};
 
@@ -48,6 +49,7 @@ pub struct Graph {
     transport: Arc<dyn Transport>,
     /// Ids of objects that were just made: asked for too soon, Graph says that there are none.
     fresh: Mutex<Vec<String>>,
+    pub(crate) certificates: Certificates,
 }
 
 /// What is being called, for errors and for whether it may be sent twice.
@@ -56,6 +58,7 @@ pub(crate) struct Call {
     pub(crate) doing: &'static str,
     pub(crate) needs: Option<&'static str>,
     pub(crate) creates: bool,
+    once: bool,
     denied_at_first: bool,
 }
 
@@ -65,6 +68,7 @@ impl Call {
             doing,
             needs: None,
             creates: false,
+            once: false,
             denied_at_first: false,
         }
     }
@@ -77,11 +81,19 @@ impl Call {
         }
     }
 
-    /// Sent twice, it makes two.
-    pub(crate) const fn creating(self) -> Self {
+    /// It makes something.
+    pub(crate) const fn making(self) -> Self {
         Self {
             creates: true,
             ..self
+        }
+    }
+
+    /// It makes something; sent twice, it makes two.
+    pub(crate) const fn creating(self) -> Self {
+        Self {
+            once: true,
+            ..self.making()
         }
     }
 
@@ -133,6 +145,7 @@ impl Graph {
             token,
             transport,
             fresh: Mutex::new(Vec::new()),
+            certificates: Certificates::default(),
         })
     }
 
@@ -371,7 +384,7 @@ impl Patience {
             GraphErrorKind::Throttled => self.backoff(error.retry_after)?,
             // A service that names a time has not begun. One that does not may have: sending
             // what creates again could make two.
-            GraphErrorKind::Unavailable if error.retry_after.is_some() || !call.creates => {
+            GraphErrorKind::Unavailable if error.retry_after.is_some() || !call.once => {
                 self.backoff(error.retry_after)?
             }
             // The object may be there and not show yet.

@@ -1,6 +1,7 @@
 //! Client secrets and certificates of an app registration.
 
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -164,9 +165,11 @@ impl Graph {
         object_id: &str,
         new: &NewCertificate,
     ) -> Result<Certificate, GraphError> {
-        const CALL: Call = Call::new("adding a certificate").needs("Application.ReadWrite.All");
+        const CALL: Call = Call::new("adding a certificate")
+            .needs("Application.ReadWrite.All")
+            .making();
         let key = STANDARD.encode(&new.der);
-        let mut keys = self.keys(CALL, object_id).await?;
+        let mut keys = self.keys(object_id).await?;
         if let Some(there) = keys.iter().find(|entry| holds(entry, &key)) {
             return certificate(CALL, there);
         }
@@ -179,15 +182,20 @@ impl Graph {
             "key": key,
         }));
         self.set_keys(CALL, object_id, keys).await?;
-        // What was written may not be read at once.
+        // Which id it got only shows; and what was written may not be read at once.
         let mut pauses = self.until_it_shows();
         loop {
-            let keys = self.keys(CALL, object_id).await?;
+            let keys = self.keys(object_id).await?;
             if let Some(there) = keys.iter().find(|entry| holds(entry, &key)) {
-                return certificate(CALL, there);
+                let added = certificate(CALL, there)?;
+                self.certificates.note(object_id, &added.key_id, true);
+                return Ok(added);
             }
             if !pauses.next().await {
-                return Err(CALL.malformed("the certificate does not show after it was added"));
+                return Err(GraphError {
+                    may_have_happened: true,
+                    ..stale(CALL)
+                });
             }
         }
     }
@@ -200,32 +208,44 @@ impl Graph {
     ) -> Result<(), GraphError> {
         const CALL: Call = Call::new("removing a certificate").needs("Application.ReadWrite.All");
         let key_id = guid(CALL, key_id)?;
-        let mut keys = self.keys(CALL, object_id).await?;
+        let mut keys = self.keys(object_id).await?;
         let had = keys.len();
-        keys.retain(|entry| {
-            !entry["keyId"]
-                .as_str()
-                .is_some_and(|id| id.eq_ignore_ascii_case(key_id))
-        });
+        keys.retain(|entry| !is(entry, key_id));
         if keys.len() == had {
             return Ok(());
         }
-        self.set_keys(CALL, object_id, keys).await
+        self.set_keys(CALL, object_id, keys).await?;
+        self.certificates.note(object_id, key_id, false);
+        Ok(())
     }
 
     /// The app's certificates as Graph has them, each with all its properties. `key` comes only
     /// when it is selected from a single object (Microsoft Learn, "keyCredential").
-    async fn keys(&self, call: Call, object_id: &str) -> Result<Vec<Value>, GraphError> {
+    ///
+    /// Graph's reads lag behind its writes, and the list is written as a whole: written back as
+    /// it was before our last change, it would undo that. So what this client added has to show,
+    /// and what it removed must not.
+    async fn keys(&self, object_id: &str) -> Result<Vec<Value>, GraphError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Keys {
             #[serde(default)]
             key_credentials: Vec<Value>,
         }
-        let url = self.at(call, &["applications", id(call, object_id)?])?;
+        const CALL: Call =
+            Call::new("reading the certificates of an application").needs("Application.Read.All");
+        let url = self.at(CALL, &["applications", id(CALL, object_id)?])?;
         let url = with_query(url, &[("$select", "keyCredentials")]);
-        let found: Keys = self.read(call, url).await?;
-        Ok(found.key_credentials)
+        let mut pauses = self.until_it_shows();
+        loop {
+            let found: Keys = self.read(CALL, url.clone()).await?;
+            if self.certificates.agree(object_id, &found.key_credentials) {
+                return Ok(found.key_credentials);
+            }
+            if !pauses.next().await {
+                return Err(stale(CALL));
+            }
+        }
     }
 
     async fn set_keys(
@@ -238,6 +258,51 @@ impl Graph {
         let body = json!({ "keyCredentials": keys });
         self.act(call, Method::Patch, url, Some(body)).await
     }
+}
+
+/// The certificates that this client added or removed.
+#[derive(Default)]
+pub(crate) struct Certificates(Mutex<Vec<Written>>);
+
+struct Written {
+    object_id: String,
+    key_id: String,
+    there: bool,
+}
+
+impl Certificates {
+    fn note(&self, object_id: &str, key_id: &str, there: bool) {
+        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        written.retain(|known| !known.key_id.eq_ignore_ascii_case(key_id));
+        written.push(Written {
+            object_id: object_id.to_owned(),
+            key_id: key_id.to_owned(),
+            there,
+        });
+    }
+
+    /// Whether `keys` of the app show what was written to it.
+    fn agree(&self, object_id: &str, keys: &[Value]) -> bool {
+        let written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        written
+            .iter()
+            .filter(|known| known.object_id.eq_ignore_ascii_case(object_id))
+            .all(|known| keys.iter().any(|entry| is(entry, &known.key_id)) == known.there)
+    }
+}
+
+fn stale(call: Call) -> GraphError {
+    GraphError::ours(
+        GraphErrorKind::Unavailable,
+        call.doing,
+        "the directory does not show its certificates as they were last written",
+    )
+}
+
+fn is(entry: &Value, key_id: &str) -> bool {
+    entry["keyId"]
+        .as_str()
+        .is_some_and(|id| id.eq_ignore_ascii_case(key_id))
 }
 
 fn holds(entry: &Value, key: &str) -> bool {
