@@ -25,10 +25,9 @@ local alerts = pr.account(pr.args[1] or {
 -- Does it work? Goes as far as offering the sender, and sends nothing.
 local report = alerts:check()
 for _, stage in ipairs(report.stages) do
-  local mark = stage.ok and "ok" or stage.skipped and "-" or "FAILED"
-  print(("%-10s %-7s %s"):format(stage.name, mark, stage.detail))
+  print(("%-13s %-7s %s"):format(stage.name, stage.result, stage.evidence))
 end
-assert(report.ok, "the account is not ready: see above")
+assert(report.ok, report.verdict)
 
 -- One message, two people, one attachment. A misspelt field would be an error at this line.
 local receipt = assert(alerts:send {

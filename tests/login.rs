@@ -837,7 +837,7 @@ fn a_test_of_an_account_is_not_content_with_a_kept_token() {
         .iter()
         .find(|stage| stage["name"] == "token")
         .unwrap();
-    assert_eq!(token["ok"], false, "{report}");
+    assert_eq!(token["result"], "failed", "{report}");
     assert_eq!(
         token["failure"]["code"], "auth.client_secret_wrong",
         "{report}"

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock as Gate};
@@ -21,9 +22,9 @@ use tokio::runtime::Handle;
 use tokio::sync::RwLock;
 
 use super::bridge::{CredentialAuthenticator, auth_error};
-use super::check::Freshness;
+use super::doctor::{DoctorOptions, Freshness};
 use super::events::Events;
-use super::queue::{Desk, Places};
+use super::queue::{self, Desk, Places};
 use super::secrets::References;
 use super::{compose, failures, standing};
 use crate::failure::{Failure, exit};
@@ -39,7 +40,7 @@ pub(super) const IDLE: Duration = Duration::from_secs(5);
 pub struct Account {
     settings: Settings,
     credential: Arc<Credential>,
-    secrets: Arc<References>,
+    pub(super) secrets: Arc<References>,
     pub(super) pool: Pool,
     pub(super) around: Around,
     /// Its files of trust anchors, as they were when they were read.
@@ -56,6 +57,8 @@ pub(super) struct Around {
     pub(super) events: Arc<Events>,
     pub(super) metrics: Metrics,
     pub(super) queue: Arc<Desk>,
+    /// Whom its sign-in service is to be trusted by; none where it reaches none.
+    pub(super) sign_in_tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 /// Held for reading by every account that takes leave of its server, so that the end of the
@@ -270,19 +273,7 @@ impl Account {
     /// # Errors
     /// Neither is there, or `given` is no address.
     pub fn test_recipient(&self, given: Option<&str>) -> Result<Mailbox, Failure> {
-        match given {
-            Some(address) => address.parse().map_err(|_| {
-                Failure::new(
-                    "usage.address",
-                    format!("\"{address}\" is not a mail address"),
-                )
-            }),
-            None => self.settings.test_recipient.clone().ok_or_else(|| {
-                Failure::new("usage.no_recipient", "nobody to send a test message to")
-                    .with_account(&self.settings.name)
-                    .with_remedy("give --to ADDRESS, or set test_recipient; --no-send only checks")
-            }),
-        }
+        test_recipient(&self.settings, given)
     }
 
     async fn submit(&self, outgoing: &Outgoing) -> Result<SendOutcome, Failure> {
@@ -343,6 +334,9 @@ impl Account {
 
     pub(super) fn send_failure(&self, sender: &str, error: &SendError) -> Failure {
         match &*error.kind {
+            SendErrorKind::Connect(why) if why.kind() == io::ErrorKind::WouldBlock => {
+                queue::no_place(&self.settings.name, why)
+            }
             SendErrorKind::Sasl(sasl) => match auth_error(sasl) {
                 Some(cause) => self.auth_failure(cause),
                 None => failures::send(&self.settings, sender, error),
@@ -383,6 +377,23 @@ impl Account {
                 _ => None,
             },
         }
+    }
+}
+
+/// Who gets the test message of an account that may not be set up.
+pub(crate) fn test_recipient(settings: &Settings, given: Option<&str>) -> Result<Mailbox, Failure> {
+    match given {
+        Some(address) => address.parse().map_err(|_| {
+            Failure::new(
+                "usage.address",
+                format!("\"{address}\" is not a mail address"),
+            )
+        }),
+        None => settings.test_recipient.clone().ok_or_else(|| {
+            Failure::new("usage.no_recipient", "nobody to send a test message to")
+                .with_account(&settings.name)
+                .with_remedy("give --to ADDRESS, or set test_recipient; --no-send only checks")
+        }),
     }
 }
 
@@ -442,8 +453,11 @@ impl AccountHandle for Account {
 
     fn check(&self) -> BoxFuture<'_, Value> {
         async move {
-            let report = Account::check(self, Freshness::Kept).await;
-            serde_json::to_value(report).unwrap_or_default()
+            let options = DoctorOptions {
+                freshness: Freshness::Kept,
+                ..DoctorOptions::default()
+            };
+            self.doctor(&options).await.for_scripts()
         }
         .boxed()
     }
@@ -504,7 +518,7 @@ fn partial_failure(outcome: &SendOutcome) -> Option<Failure> {
     Some(failure)
 }
 
-fn server_settings(
+pub(super) fn server_settings(
     settings: &Settings,
     tls_config: Arc<rustls::ClientConfig>,
 ) -> Result<ServerSettings, Failure> {

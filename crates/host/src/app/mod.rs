@@ -3,8 +3,8 @@
 mod account;
 mod backend;
 mod bridge;
-mod check;
 mod compose;
+pub mod doctor;
 mod events;
 mod expiries;
 mod failures;
@@ -49,8 +49,9 @@ use self::world::Lasting;
 use crate::failure::Failure;
 use crate::metrics::Metrics;
 
+pub(crate) use account::test_recipient;
 pub use account::{Account, RecipientOutcome, SendOutcome};
-pub use check::{CheckReport, CheckStage, Freshness};
+pub use doctor::{DoctorOptions, DoctorReport, DoctorStage, Finding, Freshness, StageResult};
 pub use grant::{LoggedOut, Rotated, Token};
 pub use orphans::Orphan;
 pub use queue::{Entry, Queue, Queued, Ticket};
@@ -315,6 +316,7 @@ impl App {
         self.0.lasting.keeper.settle(SETTLING).await;
         self.0.lasting.ways.end();
         self.retire().await;
+        self.0.lasting.queue.leave().await;
     }
 
     /// Takes leave of every server; the same for a generation that another has followed.
@@ -359,6 +361,11 @@ impl App {
                 .map_err(|failure| failure.with_account(&settings.name))?;
             let server_tls = server_tls?;
             let environment = app.environment(&settings, plugin.description())?;
+            let signs_in = !plugin.description().hosts.is_empty();
+            let sign_in_tls = match settings.ca_file.as_deref() {
+                ca_file if signs_in => Some(app.tls(ca_file)?),
+                _ => None,
+            };
             let secrets = app.references(&settings);
             let instance = app.instance_settings(&settings, &secrets);
             plugin
@@ -380,6 +387,7 @@ impl App {
                     events: Arc::clone(&app.0.lasting.events),
                     metrics: app.0.lasting.metrics.clone(),
                     queue: Arc::clone(&app.0.lasting.queue),
+                    sign_in_tls,
                 },
             )
             .map(Arc::new)

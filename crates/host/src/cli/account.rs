@@ -7,12 +7,13 @@ use std::time::SystemTime;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::doctor;
 use super::host::Host;
 use super::output::Output;
 use super::send::print_receipt;
-use crate::app::{CheckReport, Moment, Standing, is_near};
+use crate::app::{Moment, Standing, is_near};
 use crate::control::work::{CheckAnswer, CheckRequest, ListedCredential};
-use crate::failure::{Failure, exit};
+use crate::failure::Failure;
 use crate::when;
 
 /// What to do with accounts.
@@ -189,43 +190,19 @@ async fn test(
     let request = CheckRequest {
         send: !arguments.no_send,
         to: arguments.to.clone(),
+        offline: false,
     };
     let CheckAnswer {
         check: report,
         recipient,
     } = host.check(&arguments.name, &request).await?;
-    print_report(&report, output);
+    doctor::print(&report, output);
     let Some(recipient) = recipient.filter(|_| report.ok) else {
         output.json(&json!({ "check": report }));
-        return Ok(if report.ok {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::from(
-                report
-                    .failure()
-                    .map_or(exit::UNAVAILABLE, Failure::exit_code),
-            )
-        });
+        return Ok(doctor::exit_code([&report]));
     };
     let receipt = host.send_test(&arguments.name, &recipient).await?;
     output.json(&json!({ "check": report, "receipt": receipt }));
     print_receipt(&receipt, output);
     Ok(ExitCode::SUCCESS)
-}
-
-/// The stages of a check, one line each, and under a failed one what to do.
-pub(super) fn print_report(report: &CheckReport, output: &Output) {
-    for stage in &report.stages {
-        let mark = match (&stage.failure, stage.skipped) {
-            (Some(_), _) => output.bad("failed"),
-            (None, true) => output.faint("—     "),
-            (None, false) => output.good("ok    "),
-        };
-        output.line(format!("{mark}  {:<9} {}", stage.name, stage.detail));
-        if let Some(failure) = &stage.failure {
-            for line in failure.to_string().lines() {
-                output.line(format!("        {line}"));
-            }
-        }
-    }
 }

@@ -6,6 +6,7 @@
 mod account;
 mod check;
 mod delivering;
+mod doctor;
 mod host;
 mod login;
 mod logout;
@@ -22,6 +23,7 @@ mod send;
 pub mod sendmail;
 mod serve;
 mod settings;
+mod setup;
 mod status;
 mod test;
 mod token;
@@ -58,11 +60,12 @@ Examples:
   postrider sandbox                         an offline Microsoft 365 to try things on
   postrider run notify.lua                  run a script
   postrider login alerts                    sign in, once
+  postrider doctor alerts                   why mail does not go out, and who can help
   postrider account test alerts             check every step, then send a test message
   echo 'disk full' | postrider send --account alerts --to ops@example.org --subject Disk
 
 Exit status: 0 done, 1 the script raised an error, 64 usage, 65 bad message or script, 66 no
-such file, 69 refused, 70 internal or over a limit, 74 a file or the output takes no writes, 75 try
+such file, 69 refused, 70 internal or over a limit, 73 a file cannot be made, 74 the output takes no writes, 75 try
 again later, 76 the verdict was lost and the message may have arrived, 77 credentials refused or
 nobody signed in, 78 configuration, 130 stopped with Ctrl-C."
 )]
@@ -116,9 +119,13 @@ enum Command {
     /// Queue mail of programs that know no accounts, as sendmail does
     #[command(disable_help_flag = true, disable_version_flag = true)]
     Sendmail(sendmail::Arguments),
+    /// Set an account up, from nothing to a delivered message
+    Setup(Box<setup::Arguments>),
     /// List, show and test accounts
     #[command(subcommand)]
     Account(account::Command),
+    /// Find out why an account does not send, and who can put it right
+    Doctor(doctor::Arguments),
     /// Sign a person in, once: what follows is refreshed by itself
     Login(login::Arguments),
     /// Print a fresh access token, for msmtp, mutt and others
@@ -242,6 +249,8 @@ impl Cli {
             Command::Account(command) => {
                 account::run(command, &Host::find(settings, alone).await, &output).await
             }
+            Command::Doctor(arguments) => doctor::run(arguments, settings, alone, &output).await,
+            Command::Setup(arguments) => setup::run(*arguments, &settings, &output).await,
             Command::Login(arguments) => login::run(arguments, &settings, &output).await,
             Command::Token(arguments) => {
                 token::run(arguments, &Host::find(settings, alone).await, &output).await

@@ -12,7 +12,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::app::{App, CheckReport, Expiry, Freshness, Moment, Rotated, SendOutcome, Standing};
+use crate::app::{
+    self, App, DoctorOptions, DoctorReport, Expiry, Moment, Rotated, SendOutcome, Standing,
+};
 use crate::failure::Failure;
 use crate::lua::SendRequest;
 
@@ -141,12 +143,14 @@ pub(crate) struct CheckRequest {
     pub(crate) send: bool,
     /// Who that is, if not the account's `test_recipient`.
     pub(crate) to: Option<String>,
+    /// Only what needs no network.
+    pub(crate) offline: bool,
 }
 
 /// What a check found.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct CheckAnswer {
-    pub(crate) check: CheckReport,
+    pub(crate) check: DoctorReport,
     /// Who gets the test message.
     pub(crate) recipient: Option<String>,
 }
@@ -157,16 +161,19 @@ pub(crate) async fn check(
     name: &str,
     request: &CheckRequest,
 ) -> Result<CheckAnswer, Failure> {
-    let account = app.account(name).await?;
+    let settings = app.settings_of(name)?;
     let recipient = if request.send {
-        let recipient = account.test_recipient(request.to.as_deref())?;
-        Some(recipient.to_string())
+        Some(app::test_recipient(settings, request.to.as_deref())?)
     } else {
         None
     };
+    let options = DoctorOptions {
+        offline: request.offline,
+        ..DoctorOptions::default()
+    };
     Ok(CheckAnswer {
-        check: account.check(Freshness::Now).await,
-        recipient,
+        check: app.doctor(name, &options).await?,
+        recipient: recipient.map(|recipient| recipient.to_string()),
     })
 }
 

@@ -183,7 +183,12 @@ const REPORT: Record = Record {
     doc: "What `account:check` found.",
     fields: &[
         field("account", Text, "The account's name."),
-        field("ok", Boolean, "Whether all went well."),
+        field("ok", Boolean, "Whether no stage failed."),
+        field(
+            "verdict",
+            Text,
+            "The cause, in one line; or that there is none.",
+        ),
         field(
             "stages",
             List(&Type::Record(&STAGE)),
@@ -196,16 +201,60 @@ const STAGE: Record = Record {
     class: "postrider.Stage",
     doc: "One step of `account:check`.",
     fields: &[
-        field("name", Text, "Which it is."),
-        field("ok", Boolean, "Whether it went well."),
         field(
-            "skipped",
-            Boolean,
-            "Whether it was not tried, since one before it failed.",
+            "name",
+            Text,
+            "Which it is: `config`, `secrets`, `plugin`, `clock`, `dns`, `tcp`, `tls`, `ehlo`, `token`, `claims`, `graph_user`, `graph_licence`, `graph_consent`, `graph_secret`, `auth`, `sender`, `message`.",
         ),
-        field("detail", Text, "What was seen."),
+        field(
+            "result",
+            Words(&["ok", "failed", "warning", "skipped"]),
+            "How it went.",
+        ),
         field("elapsed_ms", Number, "How long it took."),
-        optional("failure", Type::Error, "Why it failed."),
+        field(
+            "evidence",
+            Text,
+            "What was seen; where it was not tried, why.",
+        ),
+        optional(
+            "failure",
+            Type::Record(&FINDING),
+            "What is wrong, where something is.",
+        ),
+    ],
+};
+
+const FINDING: Record = Record {
+    class: "postrider.Finding",
+    doc: "What is wrong, why, and who can put it right.",
+    fields: &[
+        field("code", Text, "Dotted and stable: what a script matches."),
+        field("cause", Text, "Why, in one line."),
+        field("remedy", Text, "What to do."),
+        field("who", Text, "Who can do it: `you`, or somebody else."),
+        field(
+            "verdict",
+            Words(&["retry", "reauthorize", "reconfigure", "permanent", "admin"]),
+            "What follows.",
+        ),
+        field("retryable", Boolean, "Whether waiting alone may help."),
+        optional(
+            "others",
+            List(&Type::Record(&ALTERNATIVE)),
+            "What else it may be, the likelier first.",
+        ),
+    ],
+};
+
+const ALTERNATIVE: Record = Record {
+    class: "postrider.Alternative",
+    doc: "What else may be the cause.",
+    fields: &[
+        field("code", Text, "Dotted and stable."),
+        field("cause", Text, "Why, in one line."),
+        field("remedy", Text, "What to do."),
+        field("who", Text, "Who can do it."),
     ],
 };
 
@@ -444,7 +493,8 @@ if not receipt then pr.log.warn("not sent", { why = err.code, fix = err.remedy }
             doc: "Connects, signs in and offers the sender, then leaves without sending: what would go wrong, stage by stage.",
             since: "0.1",
             example: r"local report = account:check()
-for _, stage in ipairs(report.stages) do print(stage.name, stage.ok, stage.detail) end",
+print(report.verdict)
+for _, stage in ipairs(report.stages) do print(stage.name, stage.result, stage.evidence) end",
         },
         Item {
             name: "account:status",

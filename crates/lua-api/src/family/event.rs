@@ -82,6 +82,33 @@ pub const EVENTS: &[Event] = &[
         ],
     },
     Event {
+        name: "secret.renewed",
+        doc: "A new client secret or certificate is in use. The one before it still works for the overlap.",
+        payload: &[
+            ACCOUNT,
+            field("secret", Text, "The setting, such as `client_secret`."),
+            optional("expires_at", Number, "When the new one ends."),
+            optional(
+                "remove_after",
+                Number,
+                "From when the old one may be removed; absent once it is.",
+            ),
+            AT,
+        ],
+    },
+    Event {
+        name: "secret.renewal_failed",
+        doc: "A client secret or certificate was to be replaced, or the old one to be removed, and was not. What is in use works as before; it is tried again.",
+        payload: &[
+            ACCOUNT,
+            CODE,
+            MESSAGE,
+            REMEDY,
+            field("retryable", Boolean, "Whether the same may succeed later."),
+            AT,
+        ],
+    },
+    Event {
         name: "send.accepted",
         doc: "A server took a message, for all its recipients or for some of them.",
         payload: &[
