@@ -96,7 +96,7 @@ pub async fn apply(
         marks: plan.found.known.credential_marks.clone(),
         orphans: Vec::new(),
     }
-    .to_its_end(progress)
+    .carry_out(progress)
     .await
 }
 
@@ -113,7 +113,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn to_its_end(
+    async fn carry_out(
         mut self,
         progress: &mut (dyn FnMut(Progress<'_>) + Send),
     ) -> Result<Done, SetupError> {
@@ -522,7 +522,7 @@ fn nonce(step: StepId) -> Result<String, SetupError> {
             step: Some(step),
             kind: SetupErrorKind::Record("the system's random source failed".into()),
         })?;
-    Ok(octets.iter().map(|octet| format!("{octet:02x}")).collect())
+    Ok(certificate::hexadecimal(&octets))
 }
 
 fn at(step: StepId) -> impl Fn(GraphError) -> SetupError {

@@ -2,8 +2,8 @@
 //!
 //! RSA, since Entra takes PS256 and RS256 only.
 
-use std::fmt;
-use std::time::SystemTime;
+use std::fmt::{self, Write as _};
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use rcgen::{
@@ -12,7 +12,6 @@ use rcgen::{
 use rsa::pkcs8::{EncodePrivateKey as _, LineEnding};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use secrecy::SecretString;
-use std::time::Duration;
 
 use crate::error::{SetupError, SetupErrorKind};
 
@@ -74,7 +73,7 @@ pub fn make(subject: &str, lifetime: Duration, now: Timestamp) -> Result<Made, S
         certificate_pem: certificate.pem(),
         certificate_der: certificate.der().to_vec(),
         private_key_pem: SecretString::from(private_key_pem.as_str()),
-        thumbprint_sha256: digest.as_ref().iter().map(|b| format!("{b:02x}")).collect(),
+        thumbprint_sha256: hexadecimal(digest.as_ref()),
         starts,
         ends,
     })
@@ -89,6 +88,15 @@ fn common_name(subject: &str) -> String {
         .filter(|c| !c.is_control())
         .take(LONGEST_NAME)
         .collect()
+}
+
+/// Two digits for each octet, in lower case.
+pub(crate) fn hexadecimal(octets: &[u8]) -> String {
+    octets.iter().fold(String::new(), |mut text, octet| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{octet:02x}");
+        text
+    })
 }
 
 fn failed(cause: impl fmt::Display) -> SetupError {

@@ -6,6 +6,7 @@ use postrider_graph::ids::directory_role::{
 };
 use postrider_graph::{Graph, GraphError, GraphErrorKind, Mailbox, User, mailbox_plan};
 
+use crate::error::SetupError;
 use crate::finding::{Finding, Topic, Who};
 use crate::permission::same;
 use crate::plan::{Can, Found, May, State, Step, StepId, Tenant, live};
@@ -21,7 +22,7 @@ pub(crate) async fn user(
     graph: &Graph,
     wanted: &Wanted,
     tenant: &Tenant,
-) -> Result<Vec<Finding>, GraphError> {
+) -> Result<Vec<Finding>, SetupError> {
     let name = &wanted.username;
     let user = match graph.user(name).await {
         Ok(user) => user,
@@ -193,7 +194,7 @@ fn mailbox(user: &User, wanted: &Wanted, mailbox: &Mailbox) -> Finding {
     }
 }
 
-pub(crate) async fn sender(graph: &Graph, wanted: &Wanted) -> Result<Vec<Finding>, GraphError> {
+pub(crate) async fn sender(graph: &Graph, wanted: &Wanted) -> Result<Vec<Finding>, SetupError> {
     let Some(sender) = wanted.other_sender() else {
         return Ok(Vec::new());
     };
@@ -228,7 +229,7 @@ pub(crate) async fn sender(graph: &Graph, wanted: &Wanted) -> Result<Vec<Finding
     }])
 }
 
-pub(crate) async fn policies(graph: &Graph, wanted: &Wanted) -> Result<Vec<Finding>, GraphError> {
+pub(crate) async fn policies(graph: &Graph, wanted: &Wanted) -> Result<Vec<Finding>, SetupError> {
     const INSTEAD: &str = "sign in with a browser on this machine instead \
                            (flow authorization_code), or exempt this user and application";
     let device = wanted.flow == Flow::DeviceCode;
@@ -262,14 +263,14 @@ pub(crate) struct Roles {
     templates: Option<Vec<String>>,
 }
 
-pub(crate) async fn roles(graph: &Graph, wanted: &Wanted) -> Result<(May, Roles), GraphError> {
+pub(crate) async fn roles(graph: &Graph, wanted: &Wanted) -> Result<(May, Roles), SetupError> {
     let read = match graph.my_directory_roles().await {
         Ok(roles) => roles
             .into_iter()
             .map(|role| role.role_template_id)
             .collect::<Option<Vec<String>>>(),
         Err(error) if is_denied(&error) => None,
-        Err(error) => return Err(error),
+        Err(error) => return Err(SetupError::graph(None, error)),
     };
     let roles = Roles {
         templates: read.or_else(|| wanted.roles_in_token.clone()),
@@ -368,11 +369,11 @@ impl Roles {
     }
 }
 
-/// "User", which every member of a tenant has in `wids`.
+/// The role of every member, which `wids` names too (Microsoft Learn, "Configure optional claims").
 const DEFAULT_USER: &str = "b79fbf4d-3ef9-4689-8143-76b194e85509";
 
 /// Whether the person signed in can run what Exchange needs.
-pub(crate) fn exchange_roles(_wanted: &Wanted, roles: &Roles) -> Option<Finding> {
+pub(crate) fn exchange_roles(roles: &Roles) -> Option<Finding> {
     if roles.templates.is_none()
         || roles.has(EXCHANGE_ADMINISTRATOR)
         || roles.has(GLOBAL_ADMINISTRATOR)
@@ -485,9 +486,9 @@ fn is_denied(error: &GraphError) -> bool {
 }
 
 /// A finding that something could not be looked at, where that need not be the end.
-fn unread(topic: Topic, what: &str, error: GraphError) -> Result<Finding, GraphError> {
+fn unread(topic: Topic, what: &str, error: GraphError) -> Result<Finding, SetupError> {
     if !is_denied(&error) {
-        return Err(error);
+        return Err(SetupError::graph(None, error));
     }
     let finding = Finding::warn(topic, format!("{what} could not be looked at"));
     Ok(match error.kind {

@@ -30,10 +30,10 @@ pub(super) async fn at_tenant(graph: &Graph, wanted: &Wanted) -> Result<Plan, Se
     {
         findings.push(elsewhere(other, &wanted.known));
     }
-    findings.extend(check::user(graph, wanted, &tenant).await.map_err(failed)?);
-    findings.extend(check::sender(graph, wanted).await.map_err(failed)?);
-    findings.extend(check::policies(graph, wanted).await.map_err(failed)?);
-    let (may, roles) = check::roles(graph, wanted).await.map_err(failed)?;
+    findings.extend(check::user(graph, wanted, &tenant).await?);
+    findings.extend(check::sender(graph, wanted).await?);
+    findings.extend(check::policies(graph, wanted).await?);
+    let (may, roles) = check::roles(graph, wanted).await?;
 
     let mut found = Found {
         known,
@@ -51,7 +51,7 @@ pub(super) async fn at_tenant(graph: &Graph, wanted: &Wanted) -> Result<Plan, Se
     let steps = steps::of(wanted, &found);
     findings.extend(check::application(wanted, &found));
     findings.extend(roles.for_steps(&steps));
-    findings.extend(check::exchange_roles(wanted, &roles));
+    findings.extend(check::exchange_roles(&roles));
     Ok(Plan {
         signed_in: me.user_principal_name,
         tenant,
@@ -130,7 +130,12 @@ async fn application(graph: &Graph, wanted: &Wanted, found: &mut Found) -> Resul
     };
     let mut named: Vec<Application> = Vec::new();
     if let AppChoice::Named(name) = &wanted.app {
-        named = graph.applications_named(name).await?;
+        let interrupted = !known.finished && !known.application_marks.is_empty();
+        named = if interrupted && known.application.is_none() {
+            graph.applications_named_soon(name).await?
+        } else {
+            graph.applications_named(name).await?
+        };
     } else if !known.application_marks.is_empty() {
         named = graph.applications_named(&account_name).await?;
     }
