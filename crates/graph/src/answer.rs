@@ -84,8 +84,10 @@ fn kind(call: Call, status: u16, said: &Said) -> GraphErrorKind {
         403 => GraphErrorKind::Denied { needs: call.needs },
         404 | 410 => GraphErrorKind::NotFound,
         409 | 412 => GraphErrorKind::Conflict,
-        // An application permission that is there already is a 400 whose codes say nothing.
-        400 if call.creates && said.message.contains("already exists") => GraphErrorKind::Conflict,
+        // An application permission or an owner that is there already is a 400 whose codes say
+        // nothing: "Permission being assigned already exists on the object", "One or more added
+        // object references already exist".
+        400 if call.creates && said.message.contains("already exist") => GraphErrorKind::Conflict,
         429 => GraphErrorKind::Throttled,
         500..=599 => GraphErrorKind::Unavailable,
         400..=499 => GraphErrorKind::Rejected,
