@@ -235,9 +235,14 @@ impl Graph {
     }
 
     /// Makes a user or service principal an owner of an app registration.
+    ///
+    /// # Errors
+    ///
+    /// A conflict if it is one already.
     pub async fn add_owner(&self, object_id: &str, owner: &str) -> Result<(), GraphError> {
         const CALL: Call = Call::new("adding an owner to an application")
-            .needs("Application.ReadWrite.All and Directory.Read.All");
+            .needs("Application.ReadWrite.All and Directory.Read.All")
+            .making();
         let url = self.at(
             CALL,
             &["applications", id(CALL, object_id)?, "owners", "$ref"],

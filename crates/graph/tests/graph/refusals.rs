@@ -102,6 +102,18 @@ async fn a_permission_given_twice_is_a_conflict() {
 }
 
 #[tokio::test]
+async fn an_owner_added_twice_is_a_conflict() {
+    let (graph, _) = scripted([refused(
+        400,
+        "Request_BadRequest",
+        "One or more added object references already exist for the following modified \
+         properties: 'owners'.",
+    )]);
+    let error = graph.add_owner(OBJECT, OBJECT).await.unwrap_err();
+    assert_eq!(error.kind, GraphErrorKind::Conflict);
+}
+
+#[tokio::test]
 async fn a_proxys_page_is_an_error_of_its_status() {
     let page = Response {
         status: 502,
