@@ -24,6 +24,19 @@ pub(crate) struct Catalogue {
     pub(crate) network: Vec<NetworkEntry>,
 }
 
+impl Catalogue {
+    /// What a code of Postrider's own means: the last entry that has it, which is the most
+    /// general one.
+    pub(crate) fn by_code(&self, code: &str) -> Option<&Meaning> {
+        let smtp = self.smtp.iter().map(|entry| &entry.meaning);
+        let oauth = self.oauth.iter().map(|entry| &entry.meaning);
+        let graph = self.graph.iter().map(|entry| &entry.meaning);
+        let network = self.network.iter().map(|entry| &entry.meaning);
+        let mut all = smtp.chain(oauth).chain(graph).chain(network);
+        all.rfind(|meaning| meaning.code == code)
+    }
+}
+
 /// What an entry says.
 #[derive(Deserialize)]
 pub(crate) struct Meaning {
@@ -72,8 +85,16 @@ pub(crate) struct SmtpEntry {
 
 impl SmtpEntry {
     pub(crate) fn matches(&self, reply: u16, enhanced: Option<&str>, lower_text: &str) -> bool {
-        any(&self.reply, |wanted| *wanted == reply)
-            && any(&self.enhanced, |wanted| enhanced == Some(wanted))
+        any(&self.reply, |wanted| *wanted == reply) && self.fits_status(enhanced, lower_text)
+    }
+
+    /// The same where the reply's code is not known: it has to be the status that decides.
+    pub(crate) fn matches_status(&self, enhanced: &str, lower_text: &str) -> bool {
+        !self.enhanced.is_empty() && self.fits_status(Some(enhanced), lower_text)
+    }
+
+    fn fits_status(&self, enhanced: Option<&str>, lower_text: &str) -> bool {
+        any(&self.enhanced, |wanted| enhanced == Some(wanted))
             && any(&self.contains, |phrase| phrase.is_in(lower_text))
     }
 }

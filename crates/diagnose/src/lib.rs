@@ -21,10 +21,7 @@ use catalogue::CATALOGUE;
 ///
 /// `enhanced` is the status code of RFC 3463, such as `5.7.3`, where the server gave one.
 pub fn smtp(reply: u16, enhanced: Option<&str>, text: &str, subject: Subject<'_>) -> Diagnosis {
-    let subject = Subject {
-        sender: refused_sender(text).unwrap_or(subject.sender),
-        ..subject
-    };
+    let subject = about(text, subject);
     let lower = text.to_lowercase();
     CATALOGUE
         .smtp
@@ -139,14 +136,19 @@ pub fn aadsts_code(text: &str) -> Option<u64> {
     digits.parse().ok()
 }
 
-/// The sender that Exchange names in a `SendAsDenied` (facts A3): the message's author, which
-/// need not be the account's sender. It ends up in a command that somebody pastes, so nothing
-/// but the plainest of addresses is taken from a server.
-fn refused_sender(text: &str) -> Option<&str> {
-    let (_, rest) = text.split_once("not allowed to send as ")?;
-    let end = rest.find([';', ' ']).unwrap_or(rest.len());
+/// `subject` with the sender that Exchange names in a `SendAsDenied` (facts A3): the message's
+/// author, which need not be the account's sender. It ends up in a command that somebody pastes,
+/// so nothing but the plainest of addresses is taken from a server.
+fn about<'a>(text: &'a str, subject: Subject<'a>) -> Subject<'a> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "@.-_+".contains(c);
-    Some(&rest[..end]).filter(|sender| sender.contains('@') && sender.chars().all(plain))
+    let refused = text
+        .split_once("not allowed to send as ")
+        .map(|(_, rest)| &rest[..rest.find([';', ' ']).unwrap_or(rest.len())])
+        .filter(|sender| sender.contains('@') && sender.chars().all(plain));
+    Subject {
+        sender: refused.unwrap_or(subject.sender),
+        ..subject
+    }
 }
 
 /// What the class of a reply says (RFC 5321 §4.2.1), and the subject of its enhanced status.
