@@ -14,6 +14,7 @@ pub mod output;
 mod plugin;
 mod queue;
 mod repl;
+mod renew;
 mod rotate;
 mod run;
 mod sandbox;
@@ -256,6 +257,9 @@ impl Cli {
                 token::run(arguments, &Host::find(settings, alone).await, &output).await
             }
             Command::Rotate(arguments) => {
+                if let Some((how, accounts)) = arguments.renewal() {
+                    return renew::run(how, accounts, &settings, &output).await;
+                }
                 rotate::run(arguments, &Host::find(settings, alone).await, &output).await
             }
             Command::Logout(arguments) => {

@@ -122,10 +122,7 @@ fn with_tokens(
     let app = app(scenario, &client_id);
     let known = |one: &Secret| one.value.is(secret.expose_secret());
     if !app.secrets.iter().any(known) {
-        app.secrets.push(Secret {
-            value: Password::new(secret.expose_secret()),
-            expires: None,
-        });
+        app.secrets.push(Secret::new(secret.expose_secret()));
     }
     auth.secrets
         .insert("client_secret".to_owned(), SecretRef::Inline(secret));
@@ -178,6 +175,8 @@ fn user<'s>(scenario: &'s mut Scenario, address: &str) -> &'s mut User {
             mfa: false,
             blocked_by_conditional_access: false,
             admin: false,
+            roles: Vec::new(),
+            plans: None,
         });
         scenario.users.len() - 1
     });
@@ -194,9 +193,15 @@ fn app<'s>(scenario: &'s mut Scenario, client_id: &Guid) -> &'s mut App {
             name: "Test".to_owned(),
             tenant: TENANT.to_owned(),
             object_id: Guid::default(),
+            registration_id: Guid::default(),
+            service_principal: true,
+            notes: None,
+            tags: Vec::new(),
+            owners: Vec::new(),
             multi_tenant: false,
             public_client: false,
             redirect_uris: vec!["http://localhost".to_owned()],
+            public_redirect_uris: Vec::new(),
             spa_redirect_uris: Vec::new(),
             secrets: Vec::new(),
             certificates: Vec::new(),

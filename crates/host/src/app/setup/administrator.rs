@@ -165,17 +165,12 @@ impl Administrator {
     }
 
     /// `wids` of the access token: the directory roles of whoever signed in, by template. Read
-    /// for a diagnosis, never for a decision; empty where the token cannot be read.
-    pub async fn role_templates(&self) -> Vec<String> {
-        let Ok(token) = self.token().await else {
-            return Vec::new();
-        };
-        let payload = token.expose_secret().split('.').nth(1).and_then(decode);
-        let wids = payload
-            .as_ref()
-            .and_then(|claims| claims["wids"].as_array());
-        let texts = wids.into_iter().flatten().filter_map(Value::as_str);
-        texts.map(str::to_owned).collect()
+    /// for a diagnosis, never for a decision; nothing where the token does not tell.
+    pub async fn role_templates(&self) -> Option<Vec<String>> {
+        let token = self.token().await.ok()?;
+        let claims = token.expose_secret().split('.').nth(1).and_then(decode)?;
+        let texts = claims.get("wids")?.as_array()?.iter();
+        Some(texts.filter_map(Value::as_str).map(str::to_owned).collect())
     }
 }
 

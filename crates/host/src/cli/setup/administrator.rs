@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use postrider_auth::LoginMethod;
+use serde::Deserialize;
 
 use crate::app::App;
 use crate::app::setup::{AdminSignIn, Administrator};
@@ -19,7 +20,8 @@ use crate::when;
 const PATIENCE: Duration = Duration::from_mins(20);
 
 /// How an administrator signs in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
 pub(in crate::cli) enum AdminLogin {
     /// Your browser is opened here, or you open one on this machine
     Browser,
@@ -43,6 +45,12 @@ pub(in crate::cli) struct AdminArguments {
 }
 
 impl AdminArguments {
+    /// The same, and `way` where these options name none.
+    pub(super) fn or(mut self, way: Option<AdminLogin>) -> Self {
+        self.admin_login = self.admin_login.or(way);
+        self
+    }
+
     /// How the administrator signs in.
     pub(in crate::cli) fn way(&self) -> AdminLogin {
         self.admin_login.unwrap_or_else(|| {

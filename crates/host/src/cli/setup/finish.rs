@@ -6,8 +6,8 @@ use std::time::Duration;
 use postrider_auth::LoginMethod;
 use serde::Serialize;
 
-use crate::app::{Account, App, CheckReport, Connected, Freshness, SendOutcome};
-use crate::cli::account::print_report;
+use crate::app::{Account, App, Connected, DoctorOptions, DoctorReport, SendOutcome};
+use crate::cli::doctor::print as print_report;
 use crate::cli::login;
 use crate::cli::output::{Output, complain};
 use crate::cli::send::print_receipt;
@@ -34,7 +34,7 @@ pub(super) struct Finished {
     #[serde(skip_serializing_if = "Option::is_none")]
     signed_in: Option<Connected>,
     /// What was checked.
-    check: CheckReport,
+    check: DoctorReport,
     /// What became of the test message.
     #[serde(skip_serializing_if = "Option::is_none")]
     receipt: Option<SendOutcome>,
@@ -69,7 +69,7 @@ pub(super) async fn finish(
         None
     };
     output.line("");
-    let check = account.check(Freshness::Now).await;
+    let check = account.doctor(&DoctorOptions::default()).await;
     print_report(&check, output);
     let recipient = account.settings().test_recipient.as_ref();
     let receipt = match recipient.filter(|_| check.ok && wanted.send_test) {
