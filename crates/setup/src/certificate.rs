@@ -116,3 +116,84 @@ impl fmt::Debug for Made {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ring::rand::SystemRandom;
+    use ring::rsa::KeyPair as RsaKeyPair;
+    use ring::signature::{RSA_PSS_2048_8192_SHA256, RSA_PSS_SHA256, UnparsedPublicKey};
+    use rustls_pki_types::pem::PemObject as _;
+    use secrecy::ExposeSecret as _;
+    use x509_parser::prelude::FromDer as _;
+
+    use super::*;
+
+    const YEAR: Duration = Duration::from_hours(24 * 365);
+
+    #[test]
+    fn the_key_signs_what_the_certificate_verifies() {
+        let now = "2026-11-23T10:00:00.5Z".parse().unwrap();
+
+        let made = make("alerts", YEAR, now).unwrap();
+
+        let (_, certificate) =
+            x509_parser::certificate::X509Certificate::from_der(&made.certificate_der).unwrap();
+        assert_eq!(certificate.subject().to_string(), "CN=alerts");
+        assert!(!certificate.is_ca());
+        assert_eq!(made.starts.to_string(), "2026-11-23T09:55:00Z");
+        assert_eq!(made.ends.to_string(), "2027-11-23T10:00:00Z");
+        let validity = certificate.validity();
+        assert_eq!(validity.not_before.timestamp(), made.starts.as_second());
+        assert_eq!(validity.not_after.timestamp(), made.ends.as_second());
+        let key =
+            PrivatePkcs8KeyDer::from_pem_slice(made.private_key_pem.expose_secret().as_bytes())
+                .unwrap();
+        let key = RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()).unwrap();
+        let mut signature = vec![0; key.public().modulus_len()];
+        key.sign(
+            &RSA_PSS_SHA256,
+            &SystemRandom::new(),
+            b"a JWT",
+            &mut signature,
+        )
+        .unwrap();
+        UnparsedPublicKey::new(
+            &RSA_PSS_2048_8192_SHA256,
+            &certificate.public_key().subject_public_key.data,
+        )
+        .verify(b"a JWT", &signature)
+        .unwrap();
+    }
+
+    #[test]
+    fn the_key_does_not_show() {
+        let made = make("alerts", YEAR, "2026-11-23T10:00:00Z".parse().unwrap()).unwrap();
+
+        let shown = format!("{made:?}");
+
+        assert!(shown.contains(&made.thumbprint_sha256));
+        assert!(!shown.contains("PRIVATE"));
+        assert_eq!(made.thumbprint_sha256.len(), 64);
+    }
+
+    #[test]
+    fn a_lifetime_beyond_the_calendar_is_an_error() {
+        let now = "2026-11-23T10:00:00Z".parse().unwrap();
+
+        let error = make("alerts", Duration::MAX, now).unwrap_err();
+
+        assert!(
+            error
+                .to_string()
+                .starts_with("a certificate could not be made")
+        );
+    }
+
+    #[test]
+    fn a_long_or_odd_subject_is_cut_to_what_a_name_may_hold() {
+        let name = common_name(&format!("a\nb{}", "é".repeat(80)));
+
+        assert_eq!(name.chars().count(), LONGEST_NAME);
+        assert!(name.starts_with("abé"));
+    }
+}

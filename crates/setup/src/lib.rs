@@ -21,6 +21,8 @@ mod manual;
 mod permission;
 mod plan;
 mod powershell;
+#[cfg(test)]
+mod testing;
 mod wanted;
 
 pub use apply::{Done, Orphan, OrphanKind, Progress, apply};

@@ -1,11 +1,13 @@
 //! The same as steps in the portal, for those who may not use Graph.
 
+use std::time::Duration;
+
+use postrider_graph::PermissionKind;
 use serde::Serialize;
 
 use crate::permission::{self, Service};
-use crate::plan::{Registration, Tenant};
+use crate::plan::{REDIRECT, Registration, Tenant};
 use crate::wanted::{AppChoice, Cloud, CredentialKind, Wanted};
-use postrider_graph::PermissionKind;
 
 /// One thing to do in a portal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -124,10 +126,10 @@ fn register(wanted: &Wanted, name: &str, tenant: Option<&Tenant>) -> ManualStep 
             "Redirect URI, platform",
             "Public client/native (mobile & desktop)",
         ));
-        values.push(("Redirect URI", crate::plan::REDIRECT));
+        values.push(("Redirect URI", REDIRECT));
     } else if registration.web {
         values.push(("Redirect URI, platform", "Web"));
-        values.push(("Redirect URI", crate::plan::REDIRECT));
+        values.push(("Redirect URI", REDIRECT));
     }
     step(
         "Register the application",
@@ -147,8 +149,9 @@ fn authentication(wanted: &Wanted) -> Option<ManualStep> {
 }
 
 fn permissions(wanted: &Wanted) -> Vec<ManualStep> {
-    // Here the name is what counts: the id is for Graph.
-    let needs = permission::needs(wanted, Some(""));
+    // Not the permission to renew its own credential: the portal cannot make an application its
+    // own owner, without which that permission is for nothing.
+    let needs = permission::needs(wanted, None);
     let mut steps = Vec::new();
     for service in [Service::Exchange, Service::Graph] {
         for (kind, title) in [
@@ -178,7 +181,7 @@ fn permissions(wanted: &Wanted) -> Vec<ManualStep> {
 }
 
 fn credential(wanted: &Wanted) -> Option<ManualStep> {
-    let days = |lifetime: std::time::Duration| format!("{} days", lifetime.as_secs() / 86_400);
+    let days = |lifetime: Duration| format!("{} days", lifetime.as_secs() / 86_400);
     let name = format!("{}{}", crate::check::OUR_PREFIX, wanted.account);
     match wanted.credential {
         CredentialKind::None => None,
@@ -198,5 +201,86 @@ fn credential(wanted: &Wanted) -> Option<ManualStep> {
                 ("Certificate, good for", &days(lifetime)),
             ],
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{self, tenant};
+    use crate::wanted::Flow;
+
+    fn text(steps: &[ManualStep]) -> String {
+        let mut text = String::new();
+        for step in steps {
+            text.extend([&step.title, "\n"]);
+            for value in &step.values {
+                text.extend(["  ", &value.field, ": ", &value.value, "\n"]);
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn a_person_with_a_browser_finds_every_value() {
+        let wanted = testing::wanted(Flow::AuthorizationCode, testing::SECRET);
+
+        let steps = manual(&wanted, Some(&tenant()));
+
+        assert_eq!(
+            text(&steps),
+            "Sign in
+  Portal: https://entra.microsoft.com
+  Tenant: Contoso
+Register the application
+  Name: Postrider: alerts
+  Supported account types: Accounts in this organizational directory only (Contoso only - Single tenant)
+  Redirect URI, platform: Web
+  Redirect URI: http://localhost
+Add permissions of Office 365 Exchange Online
+  API: Office 365 Exchange Online
+  Delegated permissions: SMTP.Send
+Add permissions of Microsoft Graph
+  API: Microsoft Graph
+  Delegated permissions: offline_access, openid, profile, User.Read
+Give consent
+Make a client secret
+  Description: postrider alerts
+  Expires: 365 days
+Note the identifiers
+  Application (client) ID: shown there
+  Directory (tenant) ID: 5f0e1d2c-0000-4000-8000-000000000001
+Run the lines of Exchange PowerShell
+"
+        );
+    }
+
+    #[test]
+    fn an_application_on_its_own_is_told_which_object_id_counts() {
+        let mut wanted = testing::wanted(Flow::ClientCredentials, testing::SECRET);
+        wanted.own_renewal = true;
+
+        let text = text(&manual(&wanted, None));
+
+        assert!(
+            text.contains("Application permissions: SMTP.SendAsApp\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("Note the enterprise application's object id"),
+            "{text}"
+        );
+        assert!(!text.contains("Redirect"), "{text}");
+        assert!(!text.contains(permission::OWNED_BY), "{text}");
+    }
+
+    #[test]
+    fn a_public_client_is_allowed_to_be_one_and_gets_no_secret() {
+        let wanted = testing::wanted(Flow::DeviceCode, CredentialKind::None);
+
+        let text = text(&manual(&wanted, None));
+
+        assert!(text.contains("Allow public client flows: Yes"), "{text}");
+        assert!(!text.contains("secret"), "{text}");
     }
 }

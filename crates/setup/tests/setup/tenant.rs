@@ -208,30 +208,32 @@ impl Directory {
             .query_pairs()
             .find(|(name, _)| name == "$filter")
             .map(|(_, value)| value.into_owned());
+        let filter = filter.as_deref();
         let body = request.body.clone().unwrap_or(Value::Null);
         let mut segments: VecDeque<&str> = path.trim_matches('/').split('/').collect();
         let first = segments.pop_front().unwrap_or_default();
         let rest: Vec<&str> = segments.into();
         match (request.method, first, rest.as_slice()) {
-            (Method::Get, "organization", []) => list(vec![json!({
+            (Method::Get, "organization", []) => list(&[json!({
                 "id": TENANT, "displayName": "Contoso",
                 "verifiedDomains": [
                     { "name": "contoso.onmicrosoft.com", "isInitial": true, "isDefault": false },
                     { "name": "contoso.com", "isInitial": false, "isDefault": true },
                 ],
             })]),
-            (Method::Get, "me", []) => ok(json!({
+            (Method::Get, "me", []) => ok(&json!({
                 "id": "a0000000-0000-4000-8000-00000000000a",
                 "userPrincipalName": "admin@contoso.com", "mail": null,
             })),
             (Method::Get, "me", ["transitiveMemberOf", _]) => list(
-                self.roles
+                &self
+                    .roles
                     .iter()
                     .map(|role| json!({ "id": "r", "roleTemplateId": role }))
-                    .collect(),
+                    .collect::<Vec<_>>(),
             ),
-            (Method::Get, "policies", _) => ok(json!({ "isEnabled": self.security_defaults })),
-            (Method::Get, "users", [_, "licenseDetails"]) => list(vec![json!({
+            (Method::Get, "policies", _) => ok(&json!({ "isEnabled": self.security_defaults })),
+            (Method::Get, "users", [_, "licenseDetails"]) => list(&[json!({
                 "servicePlans": self.plans.iter().map(|(id, name, status)| json!({
                     "servicePlanId": id, "servicePlanName": name, "provisioningStatus": status,
                 })).collect::<Vec<_>>(),
@@ -242,10 +244,7 @@ impl Directory {
                         .as_str()
                         .is_some_and(|upn| upn.eq_ignore_ascii_case(name))
                 });
-                user.map_or_else(
-                    || refused(404, "Request_ResourceNotFound"),
-                    |u| ok(u.clone()),
-                )
+                user.map_or_else(|| refused(404, "Request_ResourceNotFound"), ok)
             }
             (method, "applications", rest) => self.applications(method, rest, filter, &body),
             (method, "servicePrincipals", rest) => self.principals(method, rest, filter, &body),
@@ -258,17 +257,17 @@ impl Directory {
         &mut self,
         method: Method,
         rest: &[&str],
-        filter: Option<String>,
+        filter: Option<&str>,
         body: &Value,
     ) -> Response {
         match (method, rest) {
             (Method::Get, []) => {
-                let (property, value) = condition(&filter);
+                let (property, value) = condition(filter);
                 if property == "displayName" && self.not_yet > 0 {
                     self.not_yet -= 1;
-                    return list(Vec::new());
+                    return list(&Vec::new());
                 }
-                list(matching(&self.applications, &property, &value))
+                list(&matching(&self.applications, &property, &value))
             }
             (Method::Post, []) => {
                 let mut app = body.clone();
@@ -279,7 +278,7 @@ impl Directory {
                 self.applications.push(app.clone());
                 Response {
                     status: 201,
-                    ..ok(app)
+                    ..ok(&app)
                 }
             }
             (method, [object_id, rest @ ..]) => {
@@ -298,7 +297,7 @@ impl Directory {
 
     fn application(&mut self, method: Method, at: usize, rest: &[&str], body: &Value) -> Response {
         match (method, rest) {
-            (Method::Get, []) => ok(self.applications[at].clone()),
+            (Method::Get, []) => ok(&self.applications[at]),
             (Method::Delete, []) => {
                 self.applications.remove(at);
                 nothing()
@@ -327,7 +326,7 @@ impl Directory {
                 let passwords = self.applications[at]["passwordCredentials"].as_array_mut();
                 passwords.unwrap().push(made.clone());
                 made["secretText"] = json!(secret);
-                ok(made)
+                ok(&made)
             }
             (Method::Post, ["removePassword"]) => {
                 let passwords = self.applications[at]["passwordCredentials"].as_array_mut();
@@ -337,7 +336,11 @@ impl Directory {
             (Method::Get, ["owners"]) => {
                 let app = self.applications[at]["id"].as_str().unwrap();
                 let owners = self.owners.iter().filter(|(of, _)| of == app);
-                list(owners.map(|(_, owner)| json!({ "id": owner })).collect())
+                list(
+                    &owners
+                        .map(|(_, owner)| json!({ "id": owner }))
+                        .collect::<Vec<_>>(),
+                )
             }
             (Method::Post, ["owners", "$ref"]) => {
                 let app = self.applications[at]["id"].as_str().unwrap().to_owned();
@@ -357,13 +360,13 @@ impl Directory {
         &mut self,
         method: Method,
         rest: &[&str],
-        filter: Option<String>,
+        filter: Option<&str>,
         body: &Value,
     ) -> Response {
         match (method, rest) {
             (Method::Get, []) => {
-                let (property, value) = condition(&filter);
-                list(matching(&self.principals, &property, &value))
+                let (property, value) = condition(filter);
+                list(&matching(&self.principals, &property, &value))
             }
             (Method::Post, []) => {
                 if self.principals.iter().any(|p| p["appId"] == body["appId"]) {
@@ -374,11 +377,11 @@ impl Directory {
                 self.principals.push(made.clone());
                 Response {
                     status: 201,
-                    ..ok(made)
+                    ..ok(&made)
                 }
             }
             (Method::Get, [principal, "appRoleAssignments"]) => {
-                list(matching(&self.assigned, "principalId", principal))
+                list(&matching(&self.assigned, "principalId", principal))
             }
             (Method::Post, [_, "appRoleAssignedTo"]) => {
                 let mut made = body.clone();
@@ -394,7 +397,7 @@ impl Directory {
                 self.assigned.push(made.clone());
                 Response {
                     status: 201,
-                    ..ok(made)
+                    ..ok(&made)
                 }
             }
             _ => refused(400, "BadRequest"),
@@ -405,13 +408,13 @@ impl Directory {
         &mut self,
         method: Method,
         rest: &[&str],
-        filter: Option<String>,
+        filter: Option<&str>,
         body: &Value,
     ) -> Response {
         match (method, rest) {
             (Method::Get, []) => {
-                let (property, value) = condition(&filter);
-                list(matching(&self.grants, &property, &value))
+                let (property, value) = condition(filter);
+                list(&matching(&self.grants, &property, &value))
             }
             (Method::Post, []) => {
                 let same = |other: &Value| {
@@ -427,7 +430,7 @@ impl Directory {
                 self.grants.push(made.clone());
                 Response {
                     status: 201,
-                    ..ok(made)
+                    ..ok(&made)
                 }
             }
             (Method::Patch, [id]) => {
@@ -448,8 +451,8 @@ impl Directory {
 }
 
 /// `property eq 'value'`.
-fn condition(filter: &Option<String>) -> (String, String) {
-    let (property, value) = filter.as_deref().unwrap().split_once(" eq ").unwrap();
+fn condition(filter: Option<&str>) -> (String, String) {
+    let (property, value) = filter.unwrap().split_once(" eq ").unwrap();
     let value = value.trim_matches('\'').replace("''", "'");
     (property.to_owned(), value)
 }
@@ -465,7 +468,7 @@ fn matching(all: &[Value], property: &str, value: &str) -> Vec<Value> {
         .collect()
 }
 
-fn ok(body: Value) -> Response {
+fn ok(body: &Value) -> Response {
     Response {
         status: 200,
         body: body.to_string().into_bytes(),
@@ -473,8 +476,8 @@ fn ok(body: Value) -> Response {
     }
 }
 
-fn list(entries: Vec<Value>) -> Response {
-    ok(json!({ "value": entries }))
+fn list(entries: &[Value]) -> Response {
+    ok(&json!({ "value": entries }))
 }
 
 fn nothing() -> Response {
@@ -487,6 +490,6 @@ fn nothing() -> Response {
 fn refused(status: u16, code: &str) -> Response {
     Response {
         status,
-        ..ok(json!({ "error": { "code": code, "message": "Insufficient, or not there." } }))
+        ..ok(&json!({ "error": { "code": code, "message": "Insufficient, or not there." } }))
     }
 }
