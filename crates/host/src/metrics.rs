@@ -47,6 +47,7 @@ struct Inner {
     registry: Registry,
     sends: Family<SendLabels, Counter>,
     refreshes: Family<ResultLabel, Counter>,
+    renewals: Family<ResultLabel, Counter>,
     schedule_runs: Family<RunLabels, Counter>,
     last_run: Family<ScheduleLabel, Gauge<f64, AtomicU64>>,
     last_took: Family<ScheduleLabel, Gauge<f64, AtomicU64>>,
@@ -120,6 +121,7 @@ impl Default for Metrics {
             registry: Registry::with_prefix("postrider"),
             sends: Family::default(),
             refreshes: Family::default(),
+            renewals: Family::default(),
             schedule_runs: Family::default(),
             last_run: Family::default(),
             last_took: Family::default(),
@@ -141,6 +143,11 @@ impl Default for Metrics {
             "queue_transitions",
             "Recipients of queued messages by the state they got into",
             inner.queue.clone(),
+        );
+        registry.register(
+            "secret_renewals",
+            "Replacements of client secrets and certificates by how they ended",
+            inner.renewals.clone(),
         );
         registry.register(
             "refreshes",
@@ -207,6 +214,14 @@ impl Metrics {
         self.0
             .refreshes
             .get_or_create(&ResultLabel { result })
+            .inc();
+    }
+
+    /// A client secret or certificate was to be replaced, and a new one is in use or not.
+    pub fn renewal(&self, ok: bool) {
+        self.0
+            .renewals
+            .get_or_create(&ResultLabel { result: word(ok) })
             .inc();
     }
 

@@ -39,8 +39,8 @@ pub use check::{Finding, Validators, check};
 pub use complete::{complete, word};
 pub use family::{
     ATTACH_FIELDS, CRON_FIELDS, CSV_ENCODE_FIELDS, CSV_READ_FIELDS, EVENTS, FAMILIES, HANDLES,
-    HTTP_GET_FIELDS, HTTP_POST_FIELDS, RETRY_FIELDS, ROTATE_FIELDS, RUN_FIELDS, SCHEDULE_FIELDS,
-    SEND_FIELDS, item, items,
+    HTTP_GET_FIELDS, HTTP_POST_FIELDS, RETRY_FIELDS, ROTATE_CLIENT_SECRET_FIELDS, ROTATE_FIELDS,
+    RUN_FIELDS, SCHEDULE_FIELDS, SEND_FIELDS, item, items,
 };
 pub use item::{
     ERR, Error, Errors, Event, Family, Field, Handle, Item, Kind, Record, Type, error, field,

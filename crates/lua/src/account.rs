@@ -7,12 +7,13 @@ use mlua::{Function, MetaMethod, UserData, UserDataFields, UserDataMethods, Valu
 use secrecy::ExposeSecret as _;
 
 use crate::Failure;
-use crate::backend::{AccountHandle, Backend, SendRequest, Sent, Token};
+use crate::backend::{AccountHandle, Backend, SecretRotation, SendRequest, Sent, Token};
 use crate::call::{Fields, Registrar, Reply};
 use crate::fault::Fault;
 use crate::json::{self, Secrets};
 use crate::message;
 use crate::meter::Kind;
+use crate::time;
 use postrider_lua_api as api;
 
 /// Where the prelude keeps what a handle's fields are.
@@ -51,6 +52,7 @@ pub(crate) fn register(
         let accounts: Vec<Account> = known.account_names().into_iter().map(configured).collect();
         Ok(accounts)
     })?;
+    register_renewal(registrar, backend)?;
     let backend = Arc::clone(backend);
     registrar.add_waiting("account", move |lua, mut args| {
         let backend = Arc::clone(&backend);
@@ -133,6 +135,34 @@ pub(crate) fn register(
                 let secret = lua.create_string(token.secret.expose_secret())?;
                 Ok((secret, json::to_lua(lua, &token.details)?))
             }))
+        }))
+    })
+}
+
+/// Registers the replacement of an account's own secret.
+fn register_renewal(registrar: &Registrar<'_>, backend: &Arc<dyn Backend>) -> mlua::Result<()> {
+    let backend = Arc::clone(backend);
+    registrar.add_waiting("account:rotate_client_secret", move |_, mut args| {
+        let account: Account = args.this()?;
+        let options = args.options("options")?;
+        args.end()?;
+        let rotation = match &options {
+            Some(options) => {
+                let known = api::names(api::ROTATE_CLIENT_SECRET_FIELDS);
+                let fields = Fields::new(options, "", &known)?;
+                SecretRotation {
+                    lifetime: time::span(&fields, "lifetime")?,
+                    overlap: time::span(&fields, "overlap")?,
+                    finish: fields.flag("finish")?,
+                }
+            }
+            None => SecretRotation::default(),
+        };
+        let backend = Arc::clone(&backend);
+        Ok(Box::pin(async move {
+            let name = account.0.name();
+            let renewed = backend.rotate_client_secret(name, rotation).await;
+            Ok(Reply::Json(renewed.map_err(Fault::failed)?))
         }))
     })
 }

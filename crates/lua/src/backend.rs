@@ -6,8 +6,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::{BoxFuture, FutureExt as _, join_all, ready};
 use jiff::Timestamp;
 use postrider_config::{ScriptSettings, SecretRef};
 use postrider_schedule::{Clock, Draft, SystemClock};
@@ -34,6 +35,16 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         table: Value,
     ) -> BoxFuture<'_, Result<Arc<dyn AccountHandle>, Failure>>;
+
+    /// Replaces the client secret or certificate of an account of the configuration file.
+    fn rotate_client_secret<'a>(
+        &'a self,
+        account: &'a str,
+        _rotation: SecretRotation,
+    ) -> BoxFuture<'a, Result<Value, Failure>> {
+        let failure = Failure::new("usage.not_renewable", "nothing here renews secrets");
+        ready(Err(failure.with_account(account))).boxed()
+    }
 
     /// The names of the accounts in the configuration file, sorted.
     fn account_names(&self) -> Vec<String>;
@@ -98,6 +109,17 @@ pub trait Backend: Send + Sync + 'static {
     fn run(&self, program: Program) -> BoxFuture<'_, Result<Ended, Failure>> {
         Box::pin(program.run())
     }
+}
+
+/// How a client secret or certificate is replaced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SecretRotation {
+    /// How long the new one is to last, where it is said.
+    pub lifetime: Option<Duration>,
+    /// How long the old one is kept beside it, where it is said.
+    pub overlap: Option<Duration>,
+    /// Whether to remove the old one now.
+    pub finish: bool,
 }
 
 /// What scripts may reach beyond their accounts: nothing, unless it is listed.

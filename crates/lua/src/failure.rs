@@ -119,6 +119,7 @@ impl Failure {
             },
             "schedule" if self.code == "schedule.unknown" => exit::NOINPUT,
             "csv" | "json" | "message" | "script" | "template" | "time" => exit::DATAERR,
+            "file" if self.code == "file.unwritable" => exit::CANTCREAT,
             "file" => exit::NOINPUT,
             "auth" => exit::NOPERM,
             "graph" if matches!(&*self.code, "graph.denied" | "graph.unauthenticated") => {
@@ -153,6 +154,8 @@ pub mod exit {
     pub const UNAVAILABLE: u8 = 69;
     /// Something inside failed.
     pub const SOFTWARE: u8 = 70;
+    /// A file that was named cannot be made or written.
+    pub const CANTCREAT: u8 = 73;
     /// The answer, or the vault, could not be written.
     pub const IOERR: u8 = 74;
     /// Try again later.

@@ -51,7 +51,7 @@ mod time;
 pub use activity::{Activity, Asleep, Busy};
 pub use backend::{
     AccountHandle, Attachment, Backend, HostEvent, Listener, Listeners, Permissions, Priority,
-    Queueing, SendRequest, Sent, Source, Token,
+    Queueing, SecretRotation, SendRequest, Sent, Source, Token,
 };
 pub use failure::{Failure, SmtpFailure};
 pub use fault::ScriptError;

@@ -334,13 +334,13 @@ impl Chosen {
             Value::Function(function) => Some(function),
             other => return Err(fields.wrong("on_error", "a function", &other)),
         };
-        let timeout = span(&fields, "timeout")?;
+        let timeout = time::span(&fields, "timeout")?;
         if timeout.is_some_and(|span| span.is_zero()) {
             return Err(Fault::misuse("timeout: no time at all lets nothing run"));
         }
         let options = Options {
             name: fields.text("name")?,
-            jitter: span(&fields, "jitter")?.unwrap_or_default(),
+            jitter: time::span(&fields, "jitter")?.unwrap_or_default(),
             overlap: word(&fields, "overlap", &Overlap::NAMES)?,
             missed: word(&fields, "missed", &Missed::NAMES)?,
             timeout: None,
@@ -351,15 +351,6 @@ impl Chosen {
             on_error,
             timeout,
         })
-    }
-}
-
-fn span(fields: &Fields<'_>, key: &str) -> Result<Option<Duration>, Fault> {
-    match fields.value(key)? {
-        Value::Nil => Ok(None),
-        value => time::duration(&value)
-            .map(Some)
-            .map_err(|wrong| Fault::Misuse(format!("{key}: {wrong}"))),
     }
 }
 
@@ -397,8 +388,8 @@ fn retry(fields: &Fields<'_>) -> Result<Retry, Fault> {
             };
             Ok(Retry {
                 attempts,
-                backoff: span(&own, "backoff")?.unwrap_or(usual.backoff),
-                longest: span(&own, "longest")?.unwrap_or(usual.longest),
+                backoff: time::span(&own, "backoff")?.unwrap_or(usual.backoff),
+                longest: time::span(&own, "longest")?.unwrap_or(usual.longest),
             })
         }
         value if number(&value).is_some() => Ok(Retry {

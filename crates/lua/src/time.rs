@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use mlua::{Lua, Value};
 
-use super::call::{Args, Registrar, number};
+use super::call::{Args, Fields, Registrar, number};
 use super::fault::Fault;
 use crate::Failure;
 use crate::backend::Backend;
@@ -112,6 +112,16 @@ pub(crate) fn duration(value: &Value) -> Result<Duration, String> {
     parse_duration(&text).ok_or_else(|| {
         format!("'{text:.40}' is no span of time: write \"500ms\", \"90s\", \"45m\" or \"1h30m\"")
     })
+}
+
+/// The span of time in the field `key`, if it is there.
+pub(crate) fn span(fields: &Fields<'_>, key: &str) -> Result<Option<Duration>, Fault> {
+    match fields.value(key)? {
+        Value::Nil => Ok(None),
+        value => duration(&value)
+            .map(Some)
+            .map_err(|wrong| Fault::Misuse(format!("{key}: {wrong}"))),
+    }
 }
 
 fn parse_duration(text: &str) -> Option<Duration> {

@@ -9,11 +9,12 @@ use postrider_schedule::{Clock, Draft};
 use secrecy::SecretString;
 use serde_json::Value;
 
-use super::{App, SETTLING, failures};
+use super::{App, SETTLING, failures, renewal, standing};
 use crate::failure::Failure;
 use crate::http;
 use crate::lua::{
-    AccountHandle, Activity, Backend, Ended, HostEvent, Listener, MessageHook, Permissions, Program,
+    AccountHandle, Activity, Backend, Ended, HostEvent, Listener, MessageHook, Permissions,
+    Program, SecretRotation,
 };
 
 impl Backend for App {
@@ -47,6 +48,28 @@ impl Backend for App {
             let account = self.set_up(settings).await?;
             self.lead_also_to(&account);
             Ok(account as Arc<dyn AccountHandle>)
+        }
+        .boxed()
+    }
+
+    fn rotate_client_secret<'a>(
+        &'a self,
+        account: &'a str,
+        rotation: SecretRotation,
+    ) -> BoxFuture<'a, Result<Value, Failure>> {
+        async move {
+            let options = renewal::Options {
+                action: if rotation.finish {
+                    renewal::Action::Finish
+                } else {
+                    renewal::Action::Renew
+                },
+                lifetime: rotation.lifetime,
+                overlap: rotation.overlap,
+                administrator: None,
+            };
+            let renewed = self.renew(account, &options, Arc::new(|_| {})).await?;
+            Ok(standing::for_scripts(&renewed))
         }
         .boxed()
     }

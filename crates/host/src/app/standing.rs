@@ -18,7 +18,7 @@ use crate::when;
 const NEAR_DAYS: i64 = 30;
 
 /// The fields that are points in time.
-const TIMES: [&str; 9] = [
+const TIMES: [&str; 10] = [
     "queued_at",
     "at",
     "expires_at",
@@ -26,6 +26,7 @@ const TIMES: [&str; 9] = [
     "lapses_at",
     "last_refreshed",
     "next_refresh",
+    "remove_after",
     "retry_at",
     "since",
 ];

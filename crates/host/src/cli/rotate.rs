@@ -10,6 +10,7 @@ use futures_util::stream::StreamExt as _;
 
 use super::host::Host;
 use super::output::Output;
+use super::renew;
 use crate::control::work::{Report, RotateRequest};
 use crate::failure::{Failure, exit};
 use crate::when;
@@ -24,6 +25,14 @@ Examples:
   postrider rotate alerts            refresh its token if it is due
   postrider rotate --all             each account's; run it daily, and no sign-in lapses unused
   postrider rotate alerts --force    now, due or not
+  postrider rotate --client-secret alerts
+                                     a new client secret or certificate: made at Entra ID, tried,
+                                     put into the vault; the old one is kept for a day
+  postrider rotate --client-secret alerts --finish
+                                     remove the old one now
+
+With --client-secret the same command again goes on from wherever it was broken off, and removes
+the old one when its time has come; --abort goes back.
 
 Exit status: 0 every account has what it needs, 75 some could not be refreshed for now, 77 somebody
 has to sign in.")]
@@ -37,6 +46,17 @@ pub(super) struct Arguments {
     /// Refresh what is not due, too
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    renewal: renew::Arguments,
+}
+
+impl Arguments {
+    /// How the application's own secret is to be replaced, and of which accounts, where that is
+    /// what is wanted.
+    pub(super) fn renewal(&self) -> Option<(&renew::Arguments, &[String])> {
+        let wanted = self.renewal.is_wanted();
+        wanted.then_some((&self.renewal, &*self.accounts))
+    }
 }
 
 pub(super) async fn run(

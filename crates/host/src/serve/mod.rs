@@ -41,7 +41,7 @@ use self::heartbeat::Beat;
 use self::lock::DaemonLock;
 use self::reload::{Cause, Server};
 use self::shutdown::Deadline;
-use crate::app::{App, AppSettings, queue};
+use crate::app::{App, AppSettings, queue, renewal};
 use crate::control::{self, ControlListener};
 use crate::failure::Failure;
 use crate::metrics;
@@ -126,6 +126,10 @@ pub(crate) async fn run(settings: &AppSettings) -> Result<Ended, Failure> {
     let helpers = [
         tokio::spawn(watch_files(server.clone())),
         tokio::spawn(reload_on(server.clone(), Arc::clone(&reload))),
+        tokio::spawn(renewal::look_after({
+            let server = server.clone();
+            move || server.current().app.clone()
+        })),
         tokio::spawn(keep_alive(beat, scheduler.clone(), clock)),
     ];
 
@@ -137,7 +141,7 @@ pub(crate) async fn run(settings: &AppSettings) -> Result<Ended, Failure> {
         ended = &mut delivering => return Err(delivery_ended(ended)),
     };
     // Whoever waits for them to end has less time than they may take.
-    for helper in &helpers[..2] {
+    for helper in &helpers[..3] {
         helper.abort();
     }
     let ending = Ending {

@@ -113,6 +113,25 @@ pub const ROTATE_FIELDS: &[Field] = &[optional(
     "Also when nothing is due, such as after a secret was changed at the provider.",
 )];
 
+/// What `account:rotate_client_secret` accepts.
+pub const ROTATE_CLIENT_SECRET_FIELDS: &[Field] = &[
+    optional(
+        "lifetime",
+        Type::Duration,
+        "How long the new one is to last. Default: `renewal.lifetime` of the account, else 180 days.",
+    ),
+    optional(
+        "overlap",
+        Type::Duration,
+        "How long the old one is kept beside it. Default: `renewal.overlap` of the account, else a day.",
+    ),
+    optional(
+        "finish",
+        Boolean,
+        "Remove the old one now, the overlap cut short; begins nothing.",
+    ),
+];
+
 /// A message.
 pub(crate) const MESSAGE: Record = Record {
     class: "postrider.Message",
@@ -130,6 +149,41 @@ const ROTATE: Record = Record {
     class: "postrider.RotateOptions",
     doc: "What `account:rotate` takes.",
     fields: ROTATE_FIELDS,
+};
+
+const ROTATE_CLIENT_SECRET: Record = Record {
+    class: "postrider.RotateClientSecretOptions",
+    doc: "What `account:rotate_client_secret` takes.",
+    fields: ROTATE_CLIENT_SECRET_FIELDS,
+};
+
+const RENEWED: Record = Record {
+    class: "postrider.Renewed",
+    doc: "Where the renewal of a client secret or certificate stands.",
+    fields: &[
+        field("account", Text, "The account's name."),
+        field("setting", Text, "`client_secret` or `certificate`."),
+        field(
+            "state",
+            Words(&["switched", "finished", "none"]),
+            "`switched`: the new one is in use and the old one is kept; `finished`: the old one is removed; `none`: nothing was under way.",
+        ),
+        optional("key_id", Text, "The id of the new one at Entra ID."),
+        optional("expires_at", Number, "When the new one ends."),
+        optional("old_key_id", Text, "The id of the old one."),
+        optional(
+            "remove_after",
+            Number,
+            "From when the old one may be removed.",
+        ),
+        field(
+            "orphans_removed",
+            List(&Text),
+            "Ids of what a broken-off renewal had left at Entra ID, and was removed.",
+        ),
+        field("notes", List(&Text), "What remains to be known or done."),
+        optional("next", Text, "The next step."),
+    ],
 };
 
 const RECEIPT: Record = Record {
@@ -546,6 +600,46 @@ for _, secret in ipairs(status.expires) do print(secret.secret, secret.days) end
             example: r"local rotation, err = account:rotate()
 if rotation then print(rotation.outcome, pr.time.format(rotation.next_refresh or 0)) end
 assert(account:rotate { force = true })",
+        },
+        Item {
+            name: "account:rotate_client_secret",
+            kind: Kind::Function {
+                params: &[optional(
+                    "options",
+                    Type::Record(&ROTATE_CLIENT_SECRET),
+                    "Options, as below.",
+                )],
+                returns: &[
+                    optional(
+                        "renewed",
+                        Type::Record(&RENEWED),
+                        "Where it stands, as below.",
+                    ),
+                    ERR,
+                ],
+                waits: true,
+                errors: Errors::Returned(&[
+                    &[
+                        error("secret.not_in_vault", "it lies where it cannot be replaced"),
+                        error("secret.no_right", "the application may not renew its own"),
+                        error(
+                            "secret.not_accepted",
+                            "Entra ID does not accept the new one yet",
+                        ),
+                        error("secret.changed", "somebody else has changed it meanwhile"),
+                        error("secret.busy", "another process is renewing it"),
+                        error("graph.*", "Microsoft Graph did not do it"),
+                    ],
+                    codes::CREDENTIAL,
+                    codes::SECRET,
+                    codes::NETWORK,
+                    codes::ACCOUNT,
+                ]),
+            },
+            doc: "Replaces the client secret or certificate of an account of the configuration file: makes a new one at Entra ID, by the application's own right, sees it work, puts it into the vault, and removes the old one after the overlap. Called again it goes on with what was begun; the same as `postrider rotate --client-secret`.",
+            since: "0.1",
+            example: r"local renewed, err = account:rotate_client_secret { overlap = '2d' }
+if renewed then print(renewed.state, renewed.next) else print(err.message, err.remedy) end",
         },
         Item {
             name: "account:token",

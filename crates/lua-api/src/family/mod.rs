@@ -18,7 +18,7 @@ mod template;
 mod test;
 mod time;
 
-pub use account::{ATTACH_FIELDS, ROTATE_FIELDS, SEND_FIELDS};
+pub use account::{ATTACH_FIELDS, ROTATE_CLIENT_SECRET_FIELDS, ROTATE_FIELDS, SEND_FIELDS};
 pub use csv::{CSV_ENCODE_FIELDS, CSV_READ_FIELDS};
 pub use event::EVENTS;
 pub use http::{HTTP_GET_FIELDS, HTTP_POST_FIELDS};

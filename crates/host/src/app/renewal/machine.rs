@@ -31,13 +31,16 @@ pub(super) struct Registered {
     pub(super) mark: Option<String>,
 }
 
+/// All that is registered, and the id of the one that was asked about, where that can be told.
+pub(super) struct Listed {
+    pub(super) all: Vec<Registered>,
+    pub(super) known: Option<String>,
+}
+
 /// The provider's list of an application's secrets or certificates.
 pub(super) trait Registry: Send + Sync {
-    /// All there are, and which of them `value` is, where that can be told.
-    fn list<'a>(
-        &'a self,
-        value: &'a SecretString,
-    ) -> BoxFuture<'a, Result<(Vec<Registered>, Option<String>), Failure>>;
+    /// All there are, and which of them `value` is.
+    fn list<'a>(&'a self, value: &'a SecretString) -> BoxFuture<'a, Result<Listed, Failure>>;
 
     /// What is made here and not there: a certificate with its key. A client secret is not.
     fn prepare(
@@ -147,8 +150,6 @@ pub(super) struct Outcome {
     pub(super) orphans: Vec<String>,
     /// Whether the one before may still be registered, for nobody could tell which it is.
     pub(super) old_is_left: bool,
-    /// Whether this run is the one that put the new one in use.
-    pub(super) switched_now: bool,
 }
 
 /// One run.
@@ -189,36 +190,25 @@ impl Machine<'_> {
             (found, Order::Renew { lifetime, overlap }) => {
                 self.begin(found, lifetime, overlap).await?
             }
-            (found, _) => return Ok(nothing(found)),
+            (found, _) => return Ok(nothing(found.as_ref())),
         };
         if order == Order::Abort && journal.phase != Phase::Reverting {
             self.turn_back(&mut journal).await?;
         }
-        let mut switched_now = false;
         loop {
             match journal.phase {
                 Phase::Intended => self.make(&mut journal).await?,
                 Phase::Made => self.prove(&mut journal).await?,
-                Phase::Proved => {
-                    self.switch(&mut journal)?;
-                    switched_now = true;
-                }
+                Phase::Proved => self.switch(&mut journal)?,
                 Phase::Switched => {
                     let due = journal.remove_after.unwrap_or(Timestamp::MIN);
                     if order != Order::Finish && self.time.now() < due {
-                        return Ok(Outcome {
-                            switched_now,
-                            ..outcome(Reached::Switched(due), &journal)
-                        });
+                        return Ok(outcome(Reached::Switched(due), &journal));
                     }
-                    let said = Outcome {
-                        switched_now,
-                        ..outcome(Reached::Finished, &journal)
-                    };
-                    return self.retire(&mut journal, said).await;
+                    return self.retire(&mut journal).await;
                 }
                 Phase::Reverting => return self.revert(&mut journal).await,
-                Phase::Rest => return Ok(nothing(Some(journal))),
+                Phase::Rest => return Ok(nothing(Some(&journal))),
             }
         }
     }
@@ -237,7 +227,7 @@ impl Machine<'_> {
             ));
         };
         let settled = earlier.as_ref().and_then(|one| one.settled.clone());
-        let (all, known) = self.registry.list(&value).await?;
+        let Listed { all, known } = self.registry.list(&value).await?;
         let by_journal = settled
             .as_ref()
             .and_then(|settled| settled.key_id_of(&value))
@@ -291,7 +281,7 @@ impl Machine<'_> {
         (self.progress)(Progress::Making);
         let prepared = journal.new.as_ref().map(|new| new.value.clone());
         if prepared.is_none() {
-            let (all, _) = self.registry.list(old_value(journal)?).await?;
+            let Listed { all, .. } = self.registry.list(old_value(journal)?).await?;
             let left = marked(&all, &journal.mark, None);
             self.sweep(journal, left).await?;
         }
@@ -349,7 +339,9 @@ impl Machine<'_> {
     ) -> Result<Failure, Failure> {
         let key_id = new_of(journal)?.key_id.clone();
         let gone = match self.registry.list(old_value(journal)?).await {
-            Ok((all, _)) => key_id.is_some_and(|id| !all.iter().any(|one| one.key_id == id)),
+            Ok(Listed { all, .. }) => {
+                key_id.is_some_and(|id| !all.iter().any(|one| one.key_id == id))
+            }
             Err(_) => false,
         };
         if gone {
@@ -402,14 +394,15 @@ impl Machine<'_> {
     }
 
     /// Removes the old one, and whatever else is left.
-    async fn retire(&self, journal: &mut Journal, said: Outcome) -> Result<Outcome, Failure> {
+    async fn retire(&self, journal: &mut Journal) -> Result<Outcome, Failure> {
+        let said = outcome(Reached::Finished, journal);
         let new = new_of(journal)?.clone();
         let in_use = self.keep.in_use()?.map(|(value, _)| value);
         if !is(in_use.as_ref(), &new.value) {
             return Err(changed(journal));
         }
         (self.progress)(Progress::Removing);
-        let (all, known) = self.registry.list(old_value(journal)?).await?;
+        let Listed { all, known } = self.registry.list(old_value(journal)?).await?;
         let left = marked(&all, &journal.mark, new.key_id.as_deref());
         self.sweep(journal, left).await?;
         let old = journal.old.as_ref().and_then(|old| old.key_id.clone());
@@ -470,7 +463,7 @@ impl Machine<'_> {
             (self.step)("restored");
         }
         let said = outcome(Reached::Aborted, journal);
-        let (all, known) = self.registry.list(&old).await?;
+        let Listed { all, known } = self.registry.list(&old).await?;
         let own = new.and_then(|new| new.key_id);
         let left = marked(&all, &journal.mark, own.as_deref());
         self.sweep(journal, left).await?;
@@ -556,18 +549,16 @@ fn changed(journal: &Journal) -> Failure {
     .with_remedy("the vault stays as it is; --abort removes the new one that nobody uses")
 }
 
-fn nothing(journal: Option<Journal>) -> Outcome {
+fn nothing(journal: Option<&Journal>) -> Outcome {
     Outcome {
         reached: Reached::Nothing,
         key_id: journal
-            .as_ref()
             .and_then(|one| one.settled.as_ref())
             .map(|settled| settled.key_id.clone()),
         ends: None,
         old_key_id: None,
-        orphans: journal.as_ref().map(mentioned).unwrap_or_default(),
+        orphans: journal.map(mentioned).unwrap_or_default(),
         old_is_left: false,
-        switched_now: false,
     }
 }
 
@@ -579,6 +570,5 @@ fn outcome(reached: Reached, journal: &Journal) -> Outcome {
         old_key_id: journal.old.as_ref().and_then(|old| old.key_id.clone()),
         orphans: mentioned(journal),
         old_is_left: false,
-        switched_now: false,
     }
 }

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::journal::{Journal, New, Phase, Renewable};
 use super::machine::{
-    Keep, Machine, Order, Outcome, Prover, Reached, Registered, Registry, Time, Unproved,
+    Keep, Listed, Machine, Order, Outcome, Prover, Reached, Registered, Registry, Time, Unproved,
 };
 use crate::failure::Failure;
 
@@ -45,6 +45,8 @@ struct State {
     what: Renewable,
     keys: Vec<Key>,
     vault: Option<String>,
+    /// How often something was put in the place of what was in use.
+    replaced: usize,
     settled: bool,
     journal: Option<Vec<u8>>,
     now: Timestamp,
@@ -80,6 +82,7 @@ impl World {
             what,
             keys: vec![other, old],
             vault: Some(OLD.to_owned()),
+            replaced: 0,
             settled: false,
             journal: None,
             now,
@@ -192,10 +195,7 @@ impl State {
 }
 
 impl Registry for World {
-    fn list<'a>(
-        &'a self,
-        value: &'a SecretString,
-    ) -> BoxFuture<'a, Result<(Vec<Registered>, Option<String>), Failure>> {
+    fn list<'a>(&'a self, value: &'a SecretString) -> BoxFuture<'a, Result<Listed, Failure>> {
         let listed = self.call(|state| {
             let all = state.keys.iter().map(|key| Registered {
                 key_id: key.id.clone(),
@@ -205,7 +205,10 @@ impl Registry for World {
                 .keys
                 .iter()
                 .find(|key| key.text == value.expose_secret());
-            Ok((all.collect(), known.map(|key| key.id.clone())))
+            Ok(Listed {
+                all: all.collect(),
+                known: known.map(|key| key.id.clone()),
+            })
         });
         ready(listed).boxed()
     }
@@ -307,6 +310,7 @@ impl Keep for World {
     fn replace(&self, value: &SecretString, _: Option<Timestamp>) -> Result<(), Failure> {
         self.call(|state| {
             state.vault = Some(value.expose_secret().to_owned());
+            state.replaced += 1;
             Ok(())
         })
     }
@@ -384,7 +388,7 @@ fn an_undisturbed_renewal_switches_waits_and_removes() {
         let first = world.run(renew(), None).1.unwrap();
         let due = world.lock().now.checked_add(DAY).unwrap();
         assert_eq!(first.reached, Reached::Switched(due));
-        assert!(first.switched_now);
+        assert_eq!(world.lock().replaced, 1);
         assert_eq!(first.old_key_id.as_deref(), Some("k-old"));
         assert_eq!(first.key_id, Some(world.in_use_id()));
         let accepted = |text: &str| world.lock().accepts(text);
@@ -393,7 +397,7 @@ fn an_undisturbed_renewal_switches_waits_and_removes() {
         // Before its time nothing happens.
         let again = world.run(renew(), None).1.unwrap();
         assert_eq!(again.reached, Reached::Switched(due));
-        assert!(!again.switched_now);
+        assert_eq!(world.lock().replaced, 1);
 
         world.pass(DAY);
         let last = world.run(Order::GoOn, None).1.unwrap();
@@ -539,7 +543,8 @@ fn one_that_is_never_accepted_leaves_the_old_one_in_use_and_says_what_to_do() {
         "{failure:?}"
     );
     world.lock().delay = SignedDuration::ZERO;
-    assert!(world.run(renew(), None).1.unwrap().switched_now);
+    let outcome = world.run(renew(), None).1.unwrap();
+    assert!(matches!(outcome.reached, Reached::Switched(_)));
 }
 
 #[test]
@@ -577,6 +582,7 @@ impl World {
             what: state.what,
             keys: state.keys.clone(),
             vault: state.vault.clone(),
+            replaced: state.replaced,
             settled: state.settled,
             journal: state.journal.clone(),
             now: state.now,
