@@ -189,7 +189,12 @@ impl Herald {
             ca_file: None,
             danger_plaintext: false,
         };
-        tokio::spawn(post(lasting, request));
+        // Whoever ends this process waits a moment for what holds this.
+        let leaving = Arc::clone(&lasting.leaving).try_read_owned();
+        tokio::spawn(async move {
+            post(lasting, request).await;
+            drop(leaving);
+        });
     }
 }
 
