@@ -13,6 +13,7 @@ use postrider_graph::{
     RESPONSE_OCTETS, Request, Response, Transport, TransportError, TransportErrorKind,
 };
 use postrider_schedule::Clock;
+use postrider_vault::crash_point;
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, RETRY_AFTER};
 use secrecy::ExposeSecret as _;
 use url::Url;
@@ -67,6 +68,7 @@ impl GraphTransport {
             };
             TransportError::new(kind, failure.message.clone()).caused_by(failure)
         };
+        let changes = request.method != postrider_graph::Method::Get;
         let method = reqwest::Method::from_bytes(request.method.as_str().as_bytes());
         let method = method.map_err(|_| not_sent("no method of HTTP"))?;
         let mut headers = HeaderMap::new();
@@ -86,7 +88,13 @@ impl GraphTransport {
                 .header(reqwest::header::CONTENT_TYPE, "application/json")
                 .body(octets);
         }
+        if changes {
+            crash_point("graph.before_request");
+        }
         let mut response = sent.send().await.map_err(broken)?;
+        if changes {
+            crash_point("graph.after_response");
+        }
         let field = |name: &str| response.headers().get(name)?.to_str().ok();
         let mut answer = Response {
             status: response.status().as_u16(),

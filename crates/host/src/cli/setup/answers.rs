@@ -5,7 +5,7 @@
 //! is needed it says where it is, and what is fetched there goes into the vault.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -25,7 +25,7 @@ const LIFETIME: Duration = Duration::from_hours(24 * 730);
 #[derive(Clone, Debug, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Answers {
-    /// What to set up: microsoft365, gmail, fastmail, … (postrider lists them), or custom
+    /// microsoft365, gmail, fastmail, another preset, or custom
     #[arg(value_name = "PROVIDER")]
     pub(super) provider: Option<String>,
     /// The account's name in postrider.toml
@@ -52,7 +52,10 @@ pub(super) struct Answers {
     /// How the connection is secured [default: starttls]
     #[arg(long, value_enum, value_name = "TLS")]
     pub(super) tls: Option<Tls>,
-    /// How it signs in [default: oauth where the provider has it]
+    /// PEM file with the authorities to trust, where the server's is not a public one
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca_file: Option<PathBuf>,
+    /// How it signs in [default: oauth at Microsoft or with --app-id, else basic]
     #[arg(long, value_enum, value_name = "HOW")]
     pub(super) auth: Option<AuthKind>,
     /// Who acts [default: authorization_code]
@@ -229,6 +232,7 @@ impl Answers {
             server: self.server.or(file.server),
             port: self.port.or(file.port),
             tls: self.tls.or(file.tls),
+            ca_file: self.ca_file.or(file.ca_file),
             auth: self.auth.or(file.auth),
             flow: self.flow.or(file.flow),
             credential: self.credential.or(file.credential),
@@ -291,6 +295,13 @@ impl Answers {
             (None, Some("microsoft365-china")) => Cloud::China,
             _ => Cloud::Global,
         }
+    }
+
+    /// The file of authorities; absolute, for the settings may lie elsewhere.
+    pub(super) fn ca_file(&self) -> Option<String> {
+        let file = self.ca_file.as_ref()?;
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+        Some(file.display().to_string())
     }
 
     /// How long a credential is to last.
@@ -371,6 +382,14 @@ pub(super) fn check_host(typed: &str) -> Result<(), String> {
         Ok(_) if !typed.contains(char::is_whitespace) => Ok(()),
         _ => Err("a host name like smtp.example.org, or an address".to_owned()),
     }
+}
+
+/// Whether `typed` is a file.
+pub(super) fn check_file(typed: &str) -> Result<(), String> {
+    if Path::new(typed).is_file() {
+        return Ok(());
+    }
+    Err("a file that is there".to_owned())
 }
 
 /// Whether `typed` is a port.

@@ -95,7 +95,7 @@ pub(super) fn choose(
     complain(&format!("\n{question}"));
     for (index, choice) in choices.iter().enumerate() {
         complain(&format!(
-            "  {:>2}  {:<20} {}",
+            "  {:>2}  {:<28}  {}",
             index + 1,
             choice.word,
             choice.meaning

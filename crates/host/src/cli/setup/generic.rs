@@ -168,6 +168,9 @@ impl Generic<'_> {
         if let Some(server) = self.server()? {
             set("server", server);
         }
+        if let Some(file) = answers.ca_file() {
+            set("ca_file", file.into());
+        }
         set("auth", self.auth_settings()?);
         Ok(Value::Object(account))
     }

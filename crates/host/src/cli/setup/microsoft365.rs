@@ -10,6 +10,7 @@ use postrider_config::edit::Change;
 use postrider_setup::{
     self as setup, AppChoice, CredentialKind, Done, Granted, Known, Plan, Tenant, Wanted,
 };
+use postrider_vault::crash_point;
 use serde_json::{Map, Value, json};
 use url::Url;
 
@@ -114,7 +115,9 @@ impl Microsoft365<'_> {
         show::orphans(&done, self.output);
         let settings = self.settings(&wanted, &place, &tenant, &done.client_id);
         let changes = app_setup::changes(self.path, account, &settings)?;
+        crash_point("setup.before_settings");
         app_setup::write(self.path, &changes)?;
+        crash_point("setup.after_settings");
         if is_new {
             self.output
                 .line(format!("  written  {}", self.path.display()));
@@ -134,6 +137,9 @@ impl Microsoft365<'_> {
         } else {
             Place::of_cloud(cloud)?
         };
+        if let Some(file) = self.answers.ca_file() {
+            place.ca_file = Some(file.into());
+        }
         if let Some(host) = &self.answers.server {
             place.server = Some((host.clone(), self.answers.port.unwrap_or(587)));
         }

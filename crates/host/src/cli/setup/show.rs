@@ -66,11 +66,29 @@ pub(super) fn settings(path: &std::path::Path, changes: &[Change], output: &Outp
         output.line(format!("  {} the account", output.faint("exists ")));
     }
     for change in changes {
-        let (mark, key) = match change {
-            Change::Set { key, .. } => (output.good("set    "), key),
-            Change::Remove { key } => (output.good("remove "), key),
-        };
-        output.line(format!("  {mark} {key}"));
+        match change {
+            Change::Set { key, value } => leaves(key, value, output),
+            Change::Remove { key } => output.line(format!("  {} {key}", output.good("remove "))),
+        }
+    }
+}
+
+/// Each setting on a line. Of secrets there are references only.
+fn leaves(key: &str, value: &Value, output: &Output) {
+    match value {
+        Value::Object(below) if !below.keys().any(|name| name == "vault") => {
+            for (name, value) in below {
+                leaves(&format!("{key}.{name}"), value, output);
+            }
+        }
+        Value::Object(_) => {
+            let name = value["vault"].as_str().unwrap_or_default();
+            output.line(format!(
+                "  {} {key}, in the vault as {name}",
+                output.good("set    ")
+            ));
+        }
+        value => output.line(format!("  {} {key} = {value}", output.good("set    "))),
     }
 }
 

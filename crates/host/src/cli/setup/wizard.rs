@@ -4,8 +4,8 @@
 use postrider_config::{Preset, Presets};
 
 use super::answers::{
-    Answers, AuthKind, Credential, FlowName, Tls, check_account, check_address, check_host,
-    check_issuer, check_port, check_some, preset, word,
+    Answers, AuthKind, Credential, FlowName, Tls, check_account, check_address, check_file,
+    check_host, check_issuer, check_port, check_some, preset, word,
 };
 use super::ask::{self, Choice};
 use crate::cli::output::complain;
@@ -154,6 +154,10 @@ fn server(answers: &mut Answers, preset: &Preset) -> Result<(), Failure> {
     };
     let port = ask::text("Port", Some(&port.to_string()), check_port)?;
     let port = port.parse().unwrap_or(tls.port());
+    if usual.is_none() && answers.ca_file.is_none() {
+        let question = "File with the server's certificate authority, if it is a private one";
+        answers.ca_file = ask::optional(question, check_file)?.map(Into::into);
+    }
     // What is usual follows from the provider, and stays out of the file.
     if usual.map(|(host, port, tls)| (host, port, word(tls))) != Some((&host, port, tls.word())) {
         answers.server = Some(host);
