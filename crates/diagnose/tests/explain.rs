@@ -156,7 +156,7 @@ fn postriders_own_words_are_explained_too() {
         (found.kind, found.diagnosis.code.as_str()),
         (Kind::Postrider, "auth.mfa")
     );
-    assert_eq!(codes("tls.unknown_issuer"), ["tls.unknown_issuer"]);
+    assert_eq!(codes("tls.unknown_authority"), ["tls.unknown_authority"]);
 }
 
 #[test]

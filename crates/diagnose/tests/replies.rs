@@ -156,7 +156,7 @@ const REPLIES: &[(&str, &str, &[&str])] = &[
      &["smtp.no_auth"]),
     ("nodemailer/nodemailer#1040",
      "{ Error: self signed certificate in certificate chain\n    at TLSSocket.onConnectSecure (_tls_wrap.js:1055:34)\n    at TLSSocket.emit (events.js:198:13)\n    at TLSSocket._finishInit (_tls_wrap.js:627:8) code: 'ESOCKET', command: 'CONN' }",
-     &["tls.unknown_issuer"]),
+     &["tls.unknown_authority"]),
     ("EasyEngine/dockerfiles#106, Postfix",
      "to=<user@example.com>, relay=smtp.example.com[192.0.2.1]:587, delay=6, delays=0.01/0.03/6/0, dsn=4.7.0, status=deferred (SASL authentication failed; cannot authenticate to server smtp.example.com[192.0.2.1]: no mechanism available)",
      &["?smtp.temporary", "smtp.no_auth"]),

@@ -4,11 +4,11 @@ use std::error::Error;
 
 use postrider_auth::{AuthError, AuthErrorKind, Cause, SettingsProblem, StoreError};
 use postrider_config::{
-    Account, Config, ConfigErrors, Problem, SecretError, SecretErrorKind, TlsMode, edit::EditError,
+    Account, Config, ConfigErrors, Problem, SecretError, SecretErrorKind, edit::EditError,
 };
-use postrider_diagnose::{self as diagnose, Diagnosis, Subject, Verdict as Meaning, Who};
+use postrider_diagnose::{self as diagnose, Diagnosis, Subject, Trouble, Verdict as Meaning, Who};
 use postrider_smtp::message::MessageError;
-use postrider_smtp::{Reply, SendError, SendErrorKind, Stage, TlsFailure, tls::TlsError};
+use postrider_smtp::{Reply, SendError, SendErrorKind, Stage, tls::TlsError};
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, SmtpFailure, with_sources};
@@ -173,7 +173,12 @@ pub(super) fn auth(account: &Account, error: &AuthError) -> Failure {
         );
         let message = format!("{}: {}", found.cause, error.message);
         let mut failure = diagnosed(Failure::new(&found.code, message), &found);
-        if found.verdict == Meaning::Reauthorize && signs_in(account) {
+        let grant_lost = matches!(
+            error.kind,
+            AuthErrorKind::InvalidGrant | AuthErrorKind::NeedsUser
+        );
+        let by_a_person = found.verdict == Meaning::Reauthorize || grant_lost;
+        if by_a_person && signs_in(account) {
             failure.remedy = Some(sign_in_remedy(account, &found.remedy));
         }
         failure
@@ -218,15 +223,17 @@ pub(super) fn by_kind(error: &AuthError) -> Failure {
         AuthErrorKind::InvalidGrant => {
             Failure::new("auth.revoked", message).with_remedy(login(&error.account))
         }
-        AuthErrorKind::Transient => Failure::new(
-            "auth.unavailable",
-            format!("the sign-in service is not available: {message}"),
-        )
-        .with_remedy(match (certificate_remedy(message), error.retry_after) {
-            (Some(remedy), _) => remedy.to_owned(),
-            (None, Some(wait)) => format!("try again in {} s", wait.as_secs().max(1)),
-            (None, None) => "try again later".to_owned(),
-        }),
+        AuthErrorKind::Transient => {
+            let said = format!("the sign-in service is not available: {message}");
+            let failure = Failure::new("auth.unavailable", said);
+            match (on_the_way(message), error.retry_after) {
+                (Some(found), _) => diagnosed(failure, &found),
+                (None, Some(wait)) => {
+                    failure.with_remedy(format!("try again in {} s", wait.as_secs().max(1)))
+                }
+                (None, None) => failure.with_remedy("try again later"),
+            }
+        }
         AuthErrorKind::Protocol => Failure::new("network.sign_in", message).with_remedy(
             "see whether a proxy or a captive portal answers in the provider's place \
              (HTTPS_PROXY), and whether the endpoint is right",
@@ -253,19 +260,12 @@ fn sign_in_remedy(account: &Account, advice: &str) -> String {
     }
 }
 
-/// What helps where TLS did not accept the provider's certificate; the words are rustls's.
-fn certificate_remedy(message: &str) -> Option<&'static str> {
-    let says = |words: &str| message.contains(words);
-    if says("certificate not valid yet") || says("certificate expired") {
-        Some("look at this machine's clock first: it decides whether a certificate is valid")
-    } else if says("UnknownIssuer") {
-        Some(
-            "if the provider, or a proxy that inspects TLS, has an authority of its own, name it \
-             with ca_file",
-        )
-    } else {
-        None
-    }
+/// What the catalogue knows of the trouble on the way to the sign-in service; the words are the
+/// system's and rustls's.
+fn on_the_way(message: &str) -> Option<Diagnosis> {
+    let mut found = diagnose::explain(message, Subject::default()).into_iter();
+    let trouble = found.find(|one| one.kind == diagnose::Kind::Network);
+    trouble.map(|one| one.diagnosis)
 }
 
 /// The one command that lets a person sign in.
@@ -313,41 +313,10 @@ pub(super) fn send(account: &Account, sender: &str, error: &SendError) -> Failur
     failure
 }
 
+/// What went wrong before the server could say anything about it.
 fn without_reply(account: &Account, error: &SendError) -> Failure {
+    let words = with_sources(&DisplayKind(error));
     let (code, remedy) = match &*error.kind {
-        SendErrorKind::Dns(_) => (
-            "network.dns",
-            Some("check server.host, and this machine's resolver"),
-        ),
-        SendErrorKind::Connect(_) => (
-            "network.connect",
-            Some(
-                "check server.host and server.port, and that a firewall lets this machine out on that port",
-            ),
-        ),
-        SendErrorKind::Lost(_) => ("network.lost", Some("send again later")),
-        SendErrorKind::Timeout(_) => ("network.timeout", Some("send again later")),
-        SendErrorKind::Tls(failure) => {
-            ("tls.failed", Some(tls_remedy(account.server.tls, failure)))
-        }
-        SendErrorKind::InjectedBeforeTls => (
-            "tls.injection",
-            Some("do not trust this network: something between here and the server interferes"),
-        ),
-        SendErrorKind::NotOffered("STARTTLS") => (
-            "tls.not_offered",
-            Some(
-                "nothing was sent. Check the port (587), or use tls = \"implicit\" on port 465; if the server does offer it elsewhere, something in between removes it",
-            ),
-        ),
-        SendErrorKind::NotOffered("AUTH") => (
-            "smtp.no_auth",
-            Some("check that host and port are the submission server, not the MX"),
-        ),
-        SendErrorKind::NotOffered("SMTPUTF8") => (
-            "smtp.no_smtputf8",
-            Some("use addresses in ASCII with this server"),
-        ),
         SendErrorKind::TooLarge { .. } => ("smtp.too_large", Some("send less in one message")),
         SendErrorKind::Unknown(_) => (
             "smtp.unknown",
@@ -357,36 +326,31 @@ fn without_reply(account: &Account, error: &SendError) -> Failure {
         ),
         SendErrorKind::Sasl(_) => ("auth.failed", None),
         SendErrorKind::Closed => ("internal.closed", None),
-        _ => (
-            "smtp.protocol",
-            Some("check that host and port lead to an SMTP submission server"),
-        ),
+        kind => {
+            let subject = Subject {
+                server: &error.server,
+                ..subject(account)
+            };
+            let found = diagnose::network(trouble(kind), &words, subject);
+            return diagnosed(Failure::new(&found.code, words), &found);
+        }
     };
-    let failure = Failure::new(code, with_sources(&DisplayKind(error)));
+    let failure = Failure::new(code, words);
     match remedy {
         Some(remedy) => failure.with_remedy(remedy),
         None => failure,
     }
 }
 
-fn tls_remedy(mode: TlsMode, failure: &TlsFailure) -> &'static str {
-    match failure {
-        TlsFailure::Expired => "the server's administrator has to renew its certificate",
-        TlsFailure::NotYetValid => "check this machine's clock",
-        TlsFailure::WrongName { .. } => "set server.host to a name that the certificate carries",
-        TlsFailure::UnknownAuthority => {
-            "for a private authority, name its certificate as ca_file of the account"
-        }
-        TlsFailure::AuthorityAsServer => {
-            "issue a certificate for the server from that authority, and name the authority as ca_file"
-        }
-        TlsFailure::OldVersion => {
-            "the server has to offer TLS 1.2 or later; Postrider uses nothing older"
-        }
-        _ if mode == TlsMode::Implicit => {
-            "if the server expects STARTTLS on this port (587 does), set tls = \"starttls\""
-        }
-        _ => "look into the server's log for why it broke the handshake off",
+/// The catalogue's word for what went wrong.
+fn trouble(kind: &SendErrorKind) -> Trouble {
+    match kind {
+        SendErrorKind::Dns(_) => Trouble::Dns,
+        SendErrorKind::Connect(_) => Trouble::Connect,
+        SendErrorKind::Timeout(_) => Trouble::Timeout,
+        SendErrorKind::Lost(_) => Trouble::Lost,
+        SendErrorKind::Tls(_) | SendErrorKind::InjectedBeforeTls => Trouble::Tls,
+        _ => Trouble::Protocol,
     }
 }
 
@@ -429,7 +393,7 @@ fn diagnosed(failure: Failure, found: &Diagnosis) -> Failure {
     failure
 }
 
-fn subject(account: &Account) -> Subject<'_> {
+pub(super) fn subject(account: &Account) -> Subject<'_> {
     let setting = |key: &str| {
         account
             .auth
