@@ -16,6 +16,7 @@ use crate::error::{RecordError, SetupError, SetupErrorKind};
 use crate::journal::{Event, KnownApplication, KnownCredential, NewSecret, Record, SecretName};
 use crate::permission::{self, Service};
 use crate::plan::{Plan, REDIRECT, Registration, State, Step, StepId, Tenant, ends, left, live};
+use crate::shown::shown;
 use crate::wanted::{AppChoice, CredentialKind};
 
 /// What an account has, now that its plan was carried out.
@@ -449,7 +450,7 @@ impl Run<'_> {
                 .map_err(at(StepId::LeftOverApplication))?;
             self.orphans.push(Orphan {
                 kind: OrphanKind::Application,
-                name: app.display_name.clone(),
+                name: shown(&app.display_name),
                 id: app.app_id.clone(),
             });
         }

@@ -426,12 +426,28 @@ pub(crate) fn application(wanted: &Wanted, found: &Found) -> Vec<Finding> {
             );
         }
     }
+    let known = &found.known;
     let Some(app) = &found.application else {
+        if !known.finished && known.application.is_none() && !known.application_marks.is_empty() {
+            findings.push(unheard("an application"));
+        }
         return findings;
     };
+    if let Some(last) = known.credential_marks.last()
+        && !known.finished
+    {
+        let passwords = app.passwords.iter().map(|p| &p.display_name);
+        let certificates = app.certificates.iter().map(|c| &c.display_name);
+        if !passwords
+            .chain(certificates)
+            .any(|name| name.as_ref() == Some(last))
+        {
+            findings.push(unheard(&format!("the credential \"{last}\"")));
+        }
+    }
     let foreign = |name: &Option<String>| {
         name.as_ref().is_some_and(|name| {
-            name.starts_with(OUR_PREFIX) && !found.known.credential_marks.contains(name)
+            name.starts_with(OUR_PREFIX) && !known.credential_marks.contains(name)
         })
     };
     let live = live(wanted, found);
@@ -476,6 +492,19 @@ pub(crate) fn application(wanted: &Wanted, found: &Found) -> Vec<Finding> {
         );
     }
     findings
+}
+
+/// What an interrupted run asked for, and nobody has seen.
+fn unheard(what: &str) -> Finding {
+    Finding::warn(
+        Topic::LeftOver,
+        format!("An interrupted run asked for {what}, which does not show"),
+    )
+    .because("the request did not arrive, or the directory does not show it yet")
+    .remedied(
+        Who::You,
+        "go on, and run this again in some minutes: should it show by then, it is removed",
+    )
 }
 
 fn is_denied(error: &GraphError) -> bool {

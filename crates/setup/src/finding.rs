@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::shown::shown;
+
 /// One prerequisite, as it was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
@@ -109,7 +111,7 @@ impl Finding {
         Self {
             topic,
             severity,
-            text: text.into(),
+            text: shown(&text.into()),
             cause: None,
             remedy: None,
             who: None,
@@ -117,13 +119,13 @@ impl Finding {
     }
 
     pub(crate) fn because(mut self, cause: impl Into<String>) -> Self {
-        self.cause = Some(cause.into());
+        self.cause = Some(shown(&cause.into()));
         self
     }
 
     pub(crate) fn remedied(mut self, who: Who, remedy: impl Into<String>) -> Self {
         self.who = Some(who);
-        self.remedy = Some(remedy.into());
+        self.remedy = Some(shown(&remedy.into()));
         self
     }
 }

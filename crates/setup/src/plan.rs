@@ -11,6 +11,7 @@ use crate::error::{SetupError, SetupErrorKind};
 use crate::finding::{Finding, Severity, Who};
 use crate::journal::Known;
 use crate::permission::Need;
+use crate::shown::shown;
 use crate::wanted::Wanted;
 
 mod look;
@@ -176,11 +177,14 @@ impl From<Organization> for Tenant {
         let mut domains = organization.verified_domains;
         domains.sort_by_key(|domain| !domain.is_default);
         Self {
-            name: organization
-                .display_name
-                .unwrap_or_else(|| organization.id.clone()),
+            name: shown(
+                organization
+                    .display_name
+                    .as_deref()
+                    .unwrap_or(&organization.id),
+            ),
             id: organization.id,
-            domains: domains.into_iter().map(|domain| domain.name).collect(),
+            domains: domains.iter().map(|domain| shown(&domain.name)).collect(),
         }
     }
 }
@@ -197,8 +201,8 @@ pub(crate) struct Found {
     pub(crate) application: Option<Application>,
     /// Why the application could not be told from others, or is not there.
     pub(crate) application_cannot: Option<String>,
-    /// Where the application was found, for the plan.
-    pub(crate) application_from: From_,
+    /// How the application was found.
+    pub(crate) origin: Origin,
     pub(crate) principal: Option<ServicePrincipal>,
     pub(crate) grants: Vec<DelegatedGrant>,
     pub(crate) assigned: Vec<AppRoleAssignment>,
@@ -212,7 +216,7 @@ pub(crate) struct Found {
 
 /// How an application came to be the account's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum From_ {
+pub(crate) enum Origin {
     /// It has to be made.
     #[default]
     Nowhere,

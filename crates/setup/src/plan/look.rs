@@ -2,13 +2,14 @@
 
 use postrider_graph::{Application, Graph, GraphError, GraphErrorKind, PermissionKind};
 
-use super::{Can, Found, From_, May, Plan, Tenant, steps};
+use super::{Can, Found, May, Origin, Plan, Tenant, steps};
 use crate::check;
 use crate::error::SetupError;
 use crate::finding::{Finding, Topic, Who};
 use crate::journal::Known;
 use crate::permission::{self, OWNED_BY, Service, same};
 use crate::plan::StepId;
+use crate::shown::shown;
 use crate::wanted::{AppChoice, Wanted};
 
 pub(super) async fn at_tenant(graph: &Graph, wanted: &Wanted) -> Result<Plan, SetupError> {
@@ -53,7 +54,7 @@ pub(super) async fn at_tenant(graph: &Graph, wanted: &Wanted) -> Result<Plan, Se
     findings.extend(roles.for_steps(&steps));
     findings.extend(check::exchange_roles(&roles));
     Ok(Plan {
-        signed_in: me.user_principal_name,
+        signed_in: shown(&me.user_principal_name),
         tenant,
         findings,
         steps,
@@ -142,7 +143,7 @@ async fn application(graph: &Graph, wanted: &Wanted, found: &mut Found) -> Resul
 
     match &wanted.app {
         AppChoice::Existing(client_id) => match graph.application(client_id).await {
-            Ok(Some(app)) => (found.application, found.application_from) = (Some(app), From_::Id),
+            Ok(Some(app)) => (found.application, found.origin) = (Some(app), Origin::Id),
             Ok(None) => {
                 found.application_cannot = Some(format!(
                     "there is no application with the client id {client_id} in this tenant"
@@ -161,11 +162,11 @@ async fn application(graph: &Graph, wanted: &Wanted, found: &mut Found) -> Resul
             };
             let marked = named.iter().find(|app| is_marked(app, known));
             if let Some(app) = recorded {
-                (found.application, found.application_from) = (Some(app), From_::Record);
+                (found.application, found.origin) = (Some(app), Origin::Record);
             } else if let Some(app) = marked {
-                (found.application, found.application_from) = (Some(app.clone()), From_::Mark);
+                (found.application, found.origin) = (Some(app.clone()), Origin::Mark);
             } else if let [app] = named.as_slice() {
-                (found.application, found.application_from) = (Some(app.clone()), From_::Name);
+                (found.application, found.origin) = (Some(app.clone()), Origin::Name);
             } else if !named.is_empty() {
                 let ids: Vec<&str> = named.iter().map(|app| app.app_id.as_str()).collect();
                 found.application_cannot = Some(format!(

@@ -2,10 +2,11 @@
 
 use postrider_graph::Application;
 
-use super::{Can, Found, From_, State, Step, StepId};
+use super::{Can, Found, Origin, State, Step, StepId};
 use crate::finding::Who;
 use crate::journal::{KnownCredential, SecretName};
 use crate::permission::{self, Need, Service, same};
+use crate::shown::shown;
 use crate::wanted::{AppChoice, CredentialKind, Wanted};
 
 /// Where a browser returns to after the sign-in: this machine. Entra ignores the port.
@@ -50,16 +51,17 @@ fn application(wanted: &Wanted, found: &Found) -> Step {
     let named = |app: &Application| {
         format!(
             "Application \"{}\" (client id {})",
-            app.display_name, app.app_id
+            shown(&app.display_name),
+            app.app_id
         )
     };
     let (what, why, state) = match (&found.application, &wanted.app) {
         (Some(app), _) => {
-            let how = match found.application_from {
-                From_::Mark => "an interrupted run made it: it is taken over",
-                From_::Name => "it has the account's name",
-                From_::Id => "it is the one asked for",
-                From_::Record | From_::Nowhere => "it is the account's",
+            let how = match found.origin {
+                Origin::Mark => "an interrupted run made it: it is taken over",
+                Origin::Name => "it has the account's name",
+                Origin::Id => "it is the one asked for",
+                Origin::Record | Origin::Nowhere => "it is the account's",
             };
             match lacking(app, wanted) {
                 None => (named(app), how.to_owned(), State::Exists),
@@ -378,7 +380,8 @@ fn left_application(app: &Application) -> Step {
         id: StepId::LeftOverApplication,
         what: format!(
             "Application \"{}\" (client id {}) removed",
-            app.display_name, app.app_id
+            shown(&app.display_name),
+            app.app_id
         ),
         why: "an interrupted run of this setup made it, and the account uses another".to_owned(),
         state: State::Change,

@@ -239,3 +239,36 @@ async fn an_application_that_showed_too_late_is_removed_and_mentioned() {
     assert_eq!(done.orphans[0].id, "c0000000-0000-4000-8000-0000000000ab");
     assert_whole(&machine, &wanted);
 }
+
+#[tokio::test]
+async fn what_was_asked_for_and_does_not_show_is_mentioned() {
+    let wanted = by_browser();
+    let tenant = Tenant::new();
+    let machine = Machine::new(&tenant);
+    machine.run(&wanted).await.unwrap();
+    let mark = "postrider alerts of-a-request-that-was-lost";
+    {
+        let known = &mut machine.disk.lock().unwrap().known;
+        known.finished = false;
+        known.credential_marks.push(mark.to_owned());
+    }
+
+    let (plan, _) = machine.run(&wanted).await.unwrap();
+    let (after, _) = machine.run(&wanted).await.unwrap();
+
+    assert!(plan.findings.iter().any(|f| f.text.contains(mark)));
+    assert!(!after.findings.iter().any(|f| f.text.contains(mark)));
+    // Had it only been slow, it goes as soon as it shows.
+    tenant.with(|d| {
+        let passwords = d.applications[0]["passwordCredentials"]
+            .as_array_mut()
+            .unwrap();
+        let mut slow = passwords[0].clone();
+        slow["keyId"] = "c0000000-0000-4000-8000-0000000000cc".into();
+        slow["displayName"] = mark.into();
+        passwords.push(slow);
+    });
+    let (_, done) = machine.run(&wanted).await.unwrap();
+    assert_eq!(done.orphans[0].name, mark);
+    assert_whole(&machine, &wanted);
+}

@@ -490,6 +490,34 @@ async fn wishes_that_contradict_each_other_are_told_before_anything_is_asked() {
 }
 
 #[tokio::test]
+async fn names_that_others_gave_do_not_reach_the_terminal_as_they_are() {
+    let tenant = Tenant::new();
+    let machine = Machine::new(&tenant);
+    let app = made_by_hand(&tenant, "evil\u{1b}[2J\u{202e}");
+    tenant.with(|d| {
+        d.users[0]["mail"] = json!("a\u{1b}]0;x\u{7}@contoso.com");
+        d.plans[0].1 = "EXCHANGE_S_\u{9b}1A".to_owned();
+        let passwords = d.applications[0]["passwordCredentials"].as_array_mut();
+        passwords.unwrap()[1]["displayName"] = json!("postrider \u{1b}c");
+    });
+    let wanted = Wanted {
+        app: AppChoice::Existing(app["appId"].as_str().unwrap().to_owned()),
+        ..by_browser()
+    };
+
+    let plan = machine.plan(&wanted).await.unwrap();
+
+    let steps = plan.steps.iter().flat_map(|s| [&s.what, &s.why]);
+    let findings = plan.findings.iter().map(|f| &f.text);
+    for text in steps.chain(findings) {
+        assert!(
+            !text.chars().any(|c| c.is_control() || c == '\u{202e}'),
+            "{text:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_journal_survives_as_json() {
     let machine = Machine::new(&Tenant::new());
     machine.run(&on_its_own()).await.unwrap();
