@@ -7,6 +7,8 @@
 
 mod guard;
 
+use std::path::PathBuf;
+
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State as Shared};
 use axum::http::{StatusCode, header};
@@ -16,6 +18,7 @@ use axum::{Json, Router, middleware};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use url::Url;
 
 use crate::entra::{Entra, Revocation};
 use crate::inbox::{self, Inbox};
@@ -31,15 +34,25 @@ pub(crate) struct Control {
     state: State,
     entra: Entra,
     snippet: String,
+    address: Address,
+}
+
+/// Where the sandbox is reached, for programs that set themselves up against it.
+#[derive(Clone)]
+pub(crate) struct Address {
+    pub(crate) smtp_port: u16,
+    pub(crate) authority: Url,
+    pub(crate) ca_file: PathBuf,
 }
 
 impl Control {
     /// A control API over this state. `snippet` is what to put into a configuration.
-    pub(crate) fn new(state: State, entra: Entra, snippet: String) -> Self {
+    pub(crate) fn new(state: State, entra: Entra, snippet: String, address: Address) -> Self {
         Self {
             state,
             entra,
             snippet,
+            address,
         }
     }
 
@@ -61,7 +74,12 @@ impl Control {
                 "/v1/token-requests",
                 get(token_requests).delete(clear_token_requests),
             )
+            .route(
+                "/v1/graph-requests",
+                get(graph_requests).delete(clear_graph_requests),
+            )
             .route("/v1/config", get(config))
+            .route("/v1/address", get(address))
             .route("/", get(|| async { Redirect::to("/inbox") }))
             .with_state(self.clone())
             .merge(inbox::router(inbox, self.state))
@@ -387,6 +405,29 @@ async fn config(Shared(control): Shared<Control>) -> Response {
         control.snippet,
     )
         .into_response()
+}
+
+/// `GET /v1/address`: where everything is. Names are those of the servers' certificate; Graph
+/// has no path of its own.
+async fn address(Shared(control): Shared<Control>) -> Response {
+    let address = &control.address;
+    let authority = address.authority.as_str().trim_end_matches('/');
+    Json(json!({
+        "smtp_host": "localhost", "smtp_port": address.smtp_port,
+        "authority": authority, "graph": authority, "ca_file": address.ca_file,
+    }))
+    .into_response()
+}
+
+/// `GET /v1/graph-requests`: how many there were, by call
+async fn graph_requests(Shared(control): Shared<Control>) -> Response {
+    Json(control.state.graph_requests()).into_response()
+}
+
+/// `DELETE /v1/graph-requests`: counted from zero again
+async fn clear_graph_requests(Shared(control): Shared<Control>) -> StatusCode {
+    control.state.clear_graph_requests();
+    StatusCode::NO_CONTENT
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {

@@ -4,7 +4,7 @@
 //! redirects, proof keys, client proofs, consent and lifetimes are really checked. Each
 //! refusal goes to the log with the reason the wire does not carry.
 //!
-//! Not here: Graph, and what a token is good for at Exchange.
+//! Not here: what a token is good for at Exchange.
 
 mod aadsts;
 mod answer;
@@ -55,7 +55,7 @@ pub(crate) struct Entra {
 }
 
 /// What a fault of the scenario makes of a request.
-enum Strike {
+pub(crate) enum Strike {
     /// Nothing, or nothing any more.
     None,
     /// This answer instead of the usual one.
@@ -183,7 +183,12 @@ impl Entra {
     }
 
     /// What a fault of the scenario does to this request.
-    async fn strike(&self, at: FaultPoint, client_id: &str, headers: &HeaderMap) -> Strike {
+    pub(crate) async fn strike(
+        &self,
+        at: FaultPoint,
+        client_id: &str,
+        headers: &HeaderMap,
+    ) -> Strike {
         let Some(effect) = self.state.take_fault(at, client_id) else {
             return Strike::None;
         };
@@ -246,7 +251,7 @@ pub(crate) struct Revocation {
 
 /// No answer: a body that fails before its first octet, whereupon the server drops the
 /// connection.
-fn nothing() -> Response {
+pub(crate) fn nothing() -> Response {
     Response::new(Body::from_stream(futures_util::stream::once(async {
         Err::<&[u8], _>(std::io::Error::from(std::io::ErrorKind::ConnectionAborted))
     })))

@@ -1,4 +1,5 @@
-//! An offline Microsoft 365: Entra ID, Exchange Online's SMTP submission and an inbox.
+//! An offline Microsoft 365: Entra ID, a slice of Graph, Exchange Online's SMTP submission and
+//! an inbox.
 //!
 //! One process, loopback only. Everything it knows is a [`Scenario`]; everything it
 //! refuses, it can say why. It issues real signed tokens and really checks them, so a
@@ -13,6 +14,7 @@ pub mod ca;
 mod control;
 mod entra;
 pub mod exchange;
+mod graph;
 mod html;
 pub mod inbox;
 mod jwt;

@@ -14,9 +14,10 @@ use tokio_rustls::TlsAcceptor;
 use url::Url;
 
 use crate::ca::{Authority, CaError};
-use crate::control::{Control, Guard};
+use crate::control::{Address, Control, Guard};
 use crate::entra::{Entra, TlsListener};
 use crate::exchange::Exchange;
+use crate::graph::Graph;
 use crate::inbox::Inbox;
 use crate::jwt::{KeyError, SigningKey};
 use crate::scenario::{Scenario, ScenarioError};
@@ -136,7 +137,7 @@ impl Sandbox {
 
         let state = State::new(
             scenario,
-            authority,
+            authority.clone(),
             key.wait().await?,
             options.clock,
             options.random,
@@ -146,10 +147,20 @@ impl Sandbox {
         let (tls_listener, accepting) = TlsListener::new(web, Arc::clone(&tls))
             .map_err(|e| StartError::Listen("Entra ID", web_addr, e))?;
         let service = Exchange::new(state.clone(), inbox.clone());
-        let api_router = Control::new(state.clone(), entra.clone(), snippet)
+        let graph = Graph::new(entra.clone(), inbox.clone());
+        let address = Address {
+            smtp_port: smtp_addr.port(),
+            authority: authority.clone(),
+            ca_file: dir.ca_file(),
+        };
+        let api_router = Control::new(state.clone(), entra.clone(), snippet, address)
             .router(inbox.clone(), Guard::new(api_addr));
         let web = vec![
-            tokio::spawn(serve(tls_listener, entra.router(), stopped.clone())),
+            tokio::spawn(serve(
+                tls_listener,
+                entra.router().merge(graph.router()),
+                stopped.clone(),
+            )),
             tokio::spawn(serve(api, api_router, stopped)),
             accepting,
         ];

@@ -7,6 +7,7 @@
 //! Not here: what happens because of it. Entra ID and Exchange ask, this answers.
 
 mod check;
+mod directory;
 mod fault;
 mod suggest;
 mod values;
@@ -16,6 +17,10 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use directory::{
+    APP_ROLES, Certificate, DirectoryRole, GRAPH_COMMAND_LINE_TOOLS, Offered, ProvisioningStatus,
+    SCOPES, ServicePlan,
+};
 pub use fault::{AadError, Effect, Fault, FaultPoint, HttpAnswer};
 pub use values::{Guid, Password, Permission, Resource, Span};
 
@@ -44,6 +49,9 @@ pub struct Scenario {
     /// How long tokens live, and how refresh tokens rotate.
     #[serde(default)]
     pub tokens: TokenPolicy,
+    /// How Graph behaves.
+    #[serde(default)]
+    pub graph: GraphRules,
     /// What goes wrong on purpose.
     #[serde(rename = "fault", default)]
     pub faults: Vec<Fault>,
@@ -88,6 +96,28 @@ pub struct Tenant {
     /// Conditional Access refuses the device code flow (`AADSTS53003`).
     #[serde(default)]
     pub block_device_code: bool,
+    /// Whether people who are no administrators may register apps.
+    #[serde(default = "yes")]
+    pub user_app_registration: bool,
+    /// Policy: client secrets end at most this long after they were made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_lifetime: Option<Span>,
+    /// Policy: no client secrets are made.
+    #[serde(default)]
+    pub secrets_forbidden: bool,
+}
+
+/// How Graph behaves. The default shows everything at once.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GraphRules {
+    /// For how long a new object is not found yet, by the sandbox's clock: at Graph, and its app
+    /// or secret at the token endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub propagation: Option<Span>,
+    /// How many times it is looked for in vain first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub propagation_requests: Option<u32>,
 }
 
 /// Whose accounts a tenant holds.
@@ -157,9 +187,16 @@ pub struct User {
     /// Conditional Access refuses every token (`AADSTS53003`).
     #[serde(default)]
     pub blocked_by_conditional_access: bool,
-    /// May consent for the whole organisation.
+    /// May consent for the whole organisation: a global administrator.
     #[serde(default)]
     pub admin: bool,
+    /// Further roles in the directory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<DirectoryRole>,
+    /// Service plans of the user's licences; absent: those of the kind of mailbox. Without a
+    /// provisioned mailbox plan among them a licensed mailbox is none (`535 5.7.3`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plans: Option<Vec<ServicePlan>>,
 }
 
 /// What kind of mailbox a user has.
@@ -216,6 +253,22 @@ pub struct App {
     /// Object id of the *enterprise application*; made from the client id when absent.
     #[serde(default)]
     pub object_id: Guid,
+    /// Object id of the *app registration*; made from the client id when absent.
+    #[serde(default)]
+    pub registration_id: Guid,
+    /// Whether there is an enterprise application; without one the app is not installed
+    /// (`AADSTS700016`).
+    #[serde(default = "yes")]
+    pub service_principal: bool,
+    /// Notes of the registration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notes: Option<String>,
+    /// Tags of the registration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Object ids of its owners: users or service principals.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owners: Vec<Guid>,
     /// Users of other tenants may sign in, through `common` too.
     #[serde(default)]
     pub multi_tenant: bool,
@@ -225,6 +278,9 @@ pub struct App {
     /// Where a sign-in may return to.
     #[serde(default)]
     pub redirect_uris: Vec<String>,
+    /// Redirects of the platform "mobile and desktop": whoever returns there proves nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub public_redirect_uris: Vec<String>,
     /// Redirects of a single-page app: refresh tokens end after 24 hours.
     #[serde(default)]
     pub spa_redirect_uris: Vec<String>,
@@ -233,7 +289,7 @@ pub struct App {
     pub secrets: Vec<Secret>,
     /// Certificates (PEM) whose keys may sign client assertions.
     #[serde(default)]
-    pub certificates: Vec<String>,
+    pub certificates: Vec<Certificate>,
     /// Other issuers whose assertions stand for this app.
     #[serde(default)]
     pub federated: Vec<Federated>,
@@ -270,6 +326,32 @@ pub struct Secret {
         skip_serializing_if = "Option::is_none"
     )]
     pub expires: Option<Timestamp>,
+    /// `keyId`: the *secret ID* of the portal; made from the app and the value when absent.
+    #[serde(default)]
+    pub key_id: Guid,
+    /// `displayName`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// When it was made.
+    #[serde(
+        default,
+        with = "values::rfc3339",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub starts: Option<Timestamp>,
+}
+
+impl Secret {
+    /// A secret that never ends.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self {
+            value: Password::new(value),
+            expires: None,
+            key_id: Guid::default(),
+            name: None,
+            starts: None,
+        }
+    }
 }
 
 /// One federated credential: whose assertions stand for the app.
@@ -491,6 +573,11 @@ impl Scenario {
         self.users.iter().find(|u| u.has_address(address))
     }
 
+    /// The app with this object id of its registration.
+    pub fn registration(&self, object_id: &str) -> Option<&App> {
+        self.apps.iter().find(|a| a.registration_id == *object_id)
+    }
+
     /// The app with this client id.
     pub fn app(&self, client_id: &str) -> Option<&App> {
         self.apps.iter().find(|a| a.client_id == *client_id)
@@ -545,6 +632,53 @@ impl Tenant {
 }
 
 impl User {
+    /// Whether mail can be submitted through the mailbox and kept in it.
+    pub fn has_mailbox(&self) -> bool {
+        match self.mailbox {
+            Mailbox::Licensed => self.service_plans().iter().any(ServicePlan::is_mailbox),
+            other => other.usable(),
+        }
+    }
+
+    /// The service plans of the user's licences.
+    pub fn service_plans(&self) -> Vec<ServicePlan> {
+        match (&self.plans, self.mailbox) {
+            (Some(plans), _) => plans.clone(),
+            (None, Mailbox::Licensed) => vec![ServicePlan::new("EXCHANGE_S_STANDARD")],
+            (None, _) => Vec::new(),
+        }
+    }
+
+    /// Whether the user has one of these roles.
+    pub fn has_role(&self, among: &[DirectoryRole]) -> bool {
+        self.directory_roles().iter().any(|r| among.contains(r))
+    }
+
+    /// The user's roles in the directory.
+    pub fn directory_roles(&self) -> Vec<DirectoryRole> {
+        let mut roles: Vec<_> = self
+            .admin
+            .then_some(DirectoryRole::GlobalAdministrator)
+            .into_iter()
+            .collect();
+        for role in &self.roles {
+            if !roles.contains(role) {
+                roles.push(*role);
+            }
+        }
+        roles
+    }
+
+    /// Whether the user may consent to this for everyone.
+    pub fn consents_for_everyone(&self) -> bool {
+        self.has_role(&[
+            DirectoryRole::GlobalAdministrator,
+            DirectoryRole::PrivilegedRoleAdministrator,
+            DirectoryRole::ApplicationAdministrator,
+            DirectoryRole::CloudApplicationAdministrator,
+        ])
+    }
+
     /// Whether this is the mailbox's name or one of its aliases.
     pub fn has_address(&self, address: &str) -> bool {
         self.upn.eq_ignore_ascii_case(address)
@@ -553,6 +687,40 @@ impl User {
 }
 
 impl App {
+    /// A registration with its service principal and nothing else.
+    pub fn new(client_id: Guid, name: impl Into<String>, tenant: impl Into<String>) -> Self {
+        Self {
+            client_id,
+            name: name.into(),
+            tenant: tenant.into(),
+            object_id: Guid::default(),
+            registration_id: Guid::default(),
+            service_principal: true,
+            notes: None,
+            tags: Vec::new(),
+            owners: Vec::new(),
+            multi_tenant: false,
+            public_client: false,
+            redirect_uris: Vec::new(),
+            public_redirect_uris: Vec::new(),
+            spa_redirect_uris: Vec::new(),
+            secrets: Vec::new(),
+            certificates: Vec::new(),
+            federated: Vec::new(),
+            delegated: Vec::new(),
+            application: Vec::new(),
+            consent: Vec::new(),
+            application_consent: Vec::new(),
+            assigned_users: None,
+            exchange_service_principal: false,
+        }
+    }
+
+    /// Whether it has anything to prove itself with.
+    pub fn has_credentials(&self) -> bool {
+        !(self.secrets.is_empty() && self.certificates.is_empty() && self.federated.is_empty())
+    }
+
     /// Whether the user or an administrator for everyone consented to this.
     pub fn consented(&self, upn: &str, permission: &Permission) -> bool {
         self.consent

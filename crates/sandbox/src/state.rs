@@ -8,9 +8,10 @@
 pub(crate) mod testing;
 
 mod log;
+mod settling;
 mod tally;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -25,6 +26,8 @@ use url::Url;
 
 use crate::jwt::{SigningKey, TokenProblem, shown};
 use crate::scenario::{Effect, FaultPoint, Guid, Resource, Scenario, ScenarioError, TenantKind};
+
+use settling::Settling;
 
 pub use log::{Area, LogEntry, Outcome};
 pub use tally::{Tally, TokenRequests};
@@ -89,6 +92,8 @@ struct World {
     log: VecDeque<LogEntry>,
     logged: u64,
     token_requests: TokenRequests,
+    graph_requests: BTreeMap<String, u64>,
+    settling: HashMap<String, Settling>,
 }
 
 impl World {
@@ -101,6 +106,8 @@ impl World {
             log: VecDeque::new(),
             logged: 0,
             token_requests: TokenRequests::default(),
+            graph_requests: BTreeMap::new(),
+            settling: HashMap::new(),
         }
     }
 }
@@ -350,6 +357,9 @@ pub struct Claims {
     pub uti: String,
     /// "1.0"
     pub ver: String,
+    /// Templates of the user's directory roles.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wids: Vec<String>,
 }
 
 impl Claims {

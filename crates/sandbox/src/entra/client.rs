@@ -36,6 +36,17 @@ impl Proof {
     }
 }
 
+/// Whether a client may come without a proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Public {
+    /// Only if its registration says that it is a public client.
+    No,
+    /// It came through a redirect of a single-page app.
+    May,
+    /// It came through a redirect of a desktop app, and must show none.
+    Must,
+}
+
 /// What a request says about its client: from the body or from HTTP Basic.
 pub(crate) struct Presented {
     pub(crate) client_id: String,
@@ -86,10 +97,10 @@ impl Presented {
         entra: &Entra,
         app: &App,
         path: &TenantPath,
-        may_be_public: bool,
+        may: Public,
     ) -> Result<Proof, Aadsts> {
         let presented = self.secret.is_some() || self.assertion.is_some();
-        if app.public_client {
+        if may == Public::Must || app.public_client && !(presented && app.has_credentials()) {
             return if presented {
                 Err(Aadsts::new(700_025, &[]))
             } else {
@@ -105,7 +116,7 @@ impl Presented {
                 }
                 check_assertion(entra, app, path, assertion).map(|()| Proof::Assertion)
             }
-            (None, None) if may_be_public => Ok(Proof::Public),
+            (None, None) if may == Public::May => Ok(Proof::Public),
             (None, None) => Err(Aadsts::new(7_000_218, &[])),
         }
     }
@@ -115,7 +126,7 @@ impl Presented {
         let mut fitting = app
             .secrets
             .iter()
-            .filter(|s| s.value.is(presented))
+            .filter(|s| s.value.is(presented) && !entra.state.is_settling(s.key_id.as_str()))
             .peekable();
         if fitting.peek().is_none() {
             return Err(Aadsts::new(7_000_215, &[&self.client_id]));
@@ -137,6 +148,9 @@ pub(crate) fn find_app<'s>(
     let directory = path.display(scenario);
     let unknown = || Aadsts::new(700_016, &[client_id, &directory]);
     let app = scenario.app(client_id).ok_or_else(unknown)?;
+    if !app.service_principal {
+        return Err(unknown().because("the app has no service principal in its tenant"));
+    }
     match path {
         TenantPath::Tenant(id) => {
             let home = scenario.tenant(&app.tenant).is_some_and(|t| t.id == *id);
@@ -213,7 +227,7 @@ fn by_certificate(app: &App, jws: Jws<'_>, now: Timestamp) -> Result<Value, Aads
     let key = app
         .certificates
         .iter()
-        .filter_map(|pem| VerifyingKey::from_pem(pem).ok())
+        .filter_map(|certificate| VerifyingKey::from_pem(&certificate.pem).ok())
         .find(|key| key.thumbprint() == Some(thumbprint))
         .ok_or_else(|| invalid_signature("The key was not found."))?;
     // Unconfirmed: the wording of these two reasons.

@@ -56,9 +56,18 @@ fn document(entra: &Entra, path: &TenantPath) -> Value {
         "tenant_region_scope": null,
         "cloud_instance_name": "sandbox",
         "cloud_graph_host_name": "graph.windows.net",
-        "msgraph_host": "graph.microsoft.com",
+        "msgraph_host": graph_host(entra),
         "rbac_url": "https://pas.windows.net",
     })
+}
+
+/// Graph is served beside Entra ID: the host and port of both.
+fn graph_host(entra: &Entra) -> String {
+    let authority = entra.state.authority();
+    let host = authority.host_str().unwrap_or("localhost");
+    authority
+        .port()
+        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 /// `GET /{tenant}/discovery/v2.0/keys`

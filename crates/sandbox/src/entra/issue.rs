@@ -64,6 +64,12 @@ impl Delegated<'_> {
             upn: Some(self.user.upn.clone()),
             uti: entra.state.handle(),
             ver: "1.0".to_owned(),
+            wids: self
+                .user
+                .directory_roles()
+                .iter()
+                .map(|role| role.template().to_owned())
+                .collect(),
         };
         let mut answer = access_answer(entra, self.scenario, &claims, self.tenant.kind, lifetime);
         answer["scope"] = scope_answer(&self.target, &names).into();
@@ -135,6 +141,7 @@ pub(crate) fn app_only_answer(
         upn: None,
         uti: entra.state.handle(),
         ver: "1.0".to_owned(),
+        wids: Vec::new(),
     };
     access_answer(entra, scenario, &claims, TenantKind::Organization, lifetime)
 }

@@ -13,6 +13,8 @@ pub(crate) struct Redirect {
     pub(crate) url: Url,
     /// Registered for a single-page app.
     pub(crate) spa: bool,
+    /// Registered for a mobile or desktop app.
+    pub(crate) public: bool,
 }
 
 impl Redirect {
@@ -24,10 +26,13 @@ impl Redirect {
         }
         let among = |registered: &[String]| registered.iter().any(|r| matches(r, &url));
         let spa = among(&app.spa_redirect_uris);
-        (spa || among(&app.redirect_uris)).then(|| Self {
+        let web = among(&app.redirect_uris);
+        let public = !web && among(&app.public_redirect_uris);
+        (spa || web || public).then(|| Self {
             as_written: requested.to_owned(),
             url,
             spa,
+            public,
         })
     }
 }

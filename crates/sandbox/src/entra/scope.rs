@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::scenario::{App, Permission, Resource, Tenant};
+use crate::scenario::{App, Permission, Resource, SCOPES, Tenant};
 
 use super::aadsts::Aadsts;
 
@@ -154,28 +154,16 @@ impl Requested {
 
 /// The permission's name in its own spelling, if the service has it or the app registered it.
 fn known_name(app: &App, resource: Resource, name: &str) -> Option<String> {
-    let known = match resource {
-        Resource::Exchange => ["SMTP.Send"].as_slice(),
-        Resource::Graph => &[
-            "User.Read",
-            "SMTP.Send",
-            "Mail.Send",
-            "Mail.Send.Shared",
-            "Directory.Read.All",
-            "RoleManagement.Read.Directory",
-            "Application.ReadWrite.All",
-            "AppRoleAssignment.ReadWrite.All",
-            "DelegatedPermissionGrant.ReadWrite.All",
-        ],
-    };
+    let known = SCOPES
+        .iter()
+        .filter(|offered| offered.resource == resource)
+        .map(|offered| offered.name);
     let registered = app
         .delegated
         .iter()
         .filter(|p| p.resource == resource)
         .map(|p| p.name.as_str());
     known
-        .iter()
-        .copied()
         .chain(registered)
         .find(|k| k.eq_ignore_ascii_case(name))
         .map(str::to_owned)

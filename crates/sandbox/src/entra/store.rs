@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::scenario::Guid;
 
+use super::client::Public;
 use super::redirect::Redirect;
 
 /// What a person has agreed to: one user, one client, bound to no service.
@@ -24,8 +25,21 @@ pub(crate) struct Grant {
     pub(crate) mfa: bool,
     /// Came through a single-page app's redirect.
     pub(crate) spa: bool,
+    /// Came through a desktop app's redirect.
+    pub(crate) public: bool,
     /// When the user signed in.
     pub(crate) began: Timestamp,
+}
+
+impl Grant {
+    /// Whether whoever redeems what came of it may come without a proof.
+    pub(crate) fn may_be_public(&self) -> Public {
+        match (self.spa, self.public) {
+            (true, _) => Public::May,
+            (false, true) => Public::Must,
+            (false, false) => Public::No,
+        }
+    }
 }
 
 /// An authorization code.

@@ -17,7 +17,7 @@ use crate::scenario::{Account, App, FaultPoint, Rotation, Scenario, Tenant, User
 use crate::state::{Area, Outcome, Tally};
 
 use super::aadsts::Aadsts;
-use super::client::{Presented, Proof, find_app};
+use super::client::{Presented, Proof, Public, find_app};
 use super::form::Form;
 use super::issue::{Delegated, app_only_answer, consented};
 use super::scope::{Requested, Target};
@@ -110,6 +110,11 @@ fn exchange(
     let grant_type = form.need("grant_type")?;
     let presented = Presented::read(headers, form)?;
     let app = find_app(&scenario, &presented.client_id, &path)?;
+    if entra.state.is_settling(app.client_id.as_str()) {
+        let directory = path.display(&scenario);
+        return Err(Aadsts::new(700_016, &[app.client_id.as_str(), &directory])
+            .because("the app is too new to be known everywhere"));
+    }
     let request = Request {
         entra,
         scenario: &scenario,
@@ -128,9 +133,8 @@ fn exchange(
 }
 
 impl Request<'_> {
-    fn prove(&self, may_be_public: bool) -> Result<Proof, Aadsts> {
-        self.presented
-            .prove(self.entra, self.app, &self.path, may_be_public)
+    fn prove(&self, may: Public) -> Result<Proof, Aadsts> {
+        self.presented.prove(self.entra, self.app, &self.path, may)
     }
 
     fn authorization_code(&self) -> Result<(Value, String), Aadsts> {
@@ -141,7 +145,7 @@ impl Request<'_> {
         let known = self.entra.store().codes.get(code).cloned();
         let known = known
             .ok_or_else(|| Aadsts::malformed("the code was never issued").under("invalid_grant"))?;
-        let proof = self.prove(known.redirect.spa)?;
+        let proof = self.prove(known.grant.may_be_public())?;
         self.same_client(&known.grant)?;
         if known.redeemed {
             return Err(Aadsts::new(54_005, &[]));
@@ -187,7 +191,7 @@ impl Request<'_> {
         let known = known.ok_or_else(|| {
             Aadsts::malformed("the refresh token was never issued").under("invalid_grant")
         })?;
-        let proof = self.prove(known.grant.spa)?;
+        let proof = self.prove(known.grant.may_be_public())?;
         self.same_client(&known.grant)?;
         let policy = &self.scenario.tokens;
         let now = self.entra.state.now();
@@ -248,7 +252,7 @@ impl Request<'_> {
             return Err(Aadsts::new(50_059, &[]).because("client credentials need a real tenant"));
         };
         let scope = self.form.need("scope")?;
-        let proof = self.prove(false)?;
+        let proof = self.prove(Public::No)?;
         if proof == Proof::Public {
             return Err(Aadsts::new(7_000_218, &[]).because("a public client has no credentials"));
         }
@@ -289,7 +293,7 @@ impl Request<'_> {
             .or_else(|| self.form.get("code"))
             .ok_or_else(|| Aadsts::missing("device_code"))?;
         let known = self.entra.store().devices.get(presented).cloned();
-        let proof = self.prove(false)?;
+        let proof = self.prove(Public::No)?;
         let known = known
             .filter(|d| d.client == self.app.client_id)
             .ok_or_else(|| Aadsts::new(70_018, &[]))?;

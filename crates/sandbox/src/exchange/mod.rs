@@ -31,6 +31,7 @@ use crate::inbox::Inbox;
 use crate::state::State;
 use ledger::Ledger;
 use session::Session;
+pub(crate) use submission::may_send_as;
 
 /// Connections at once, from everyone together; more are closed unanswered.
 const CONNECTIONS: usize = 4096;

@@ -88,7 +88,7 @@ pub(super) fn sign_in(
             "Conditional Access blocks the user",
         ));
     }
-    if !mailbox.mailbox.usable() {
+    if !mailbox.has_mailbox() {
         return Err(Denied::silently(format!(
             "{} has no licensed mailbox",
             mailbox.upn

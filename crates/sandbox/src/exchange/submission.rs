@@ -84,7 +84,7 @@ fn senders<'a>(submission: &'a Submission, origin: &'a Origin) -> &'a [String] {
 }
 
 /// A5. `Err` says what is missing.
-fn may_send_as(scenario: &Scenario, user: &User, from: &str) -> Result<(), String> {
+pub(crate) fn may_send_as(scenario: &Scenario, user: &User, from: &str) -> Result<(), String> {
     let Some(owner) = scenario.mailbox(from) else {
         return Err(format!("{from} is no mailbox here"));
     };

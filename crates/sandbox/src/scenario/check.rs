@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use axum::http::HeaderValue;
 
 use super::suggest::suggestion;
-use super::{EVERYONE, Effect, FaultPoint, Guid, Right, Scenario, ScenarioError};
+use super::{
+    App, EVERYONE, Effect, FaultPoint, GRAPH_COMMAND_LINE_TOOLS, Guid, Right, Scenario,
+    ScenarioError, TenantKind,
+};
 
 impl Scenario {
     /// Fills in what may be left out, then checks.
@@ -18,7 +21,17 @@ impl Scenario {
                 user.name.clone_from(&user.upn);
             }
         }
+        self.install_command_line_tools();
         for app in &mut self.apps {
+            if app.registration_id.is_empty() {
+                app.registration_id = Guid::derived(&format!("application {}", app.client_id));
+            }
+            for secret in &mut app.secrets {
+                if secret.key_id.is_empty() {
+                    let name = format!("secret {} {}", app.client_id, secret.value.reveal());
+                    secret.key_id = Guid::derived(&name);
+                }
+            }
             if app.object_id.is_empty() {
                 app.object_id = Guid::derived(&format!("service principal {}", app.client_id));
             }
@@ -30,6 +43,30 @@ impl Scenario {
         }
         self.check()?;
         Ok(self)
+    }
+
+    /// Every tenant has it: the first one stands for its home.
+    fn install_command_line_tools(&mut self) {
+        let home = self
+            .tenants
+            .iter()
+            .find(|t| t.kind == TenantKind::Organization);
+        let (Some(home), Some(client_id)) = (home, Guid::parse(GRAPH_COMMAND_LINE_TOOLS)) else {
+            return;
+        };
+        if self.app(client_id.as_str()).is_none() {
+            let tools = App::new(
+                client_id,
+                "Microsoft Graph Command Line Tools",
+                home.id.as_str(),
+            );
+            self.apps.push(App {
+                multi_tenant: true,
+                public_client: true,
+                public_redirect_uris: vec!["http://localhost".to_owned()],
+                ..tools
+            });
+        }
     }
 
     /// Finds everything that contradicts itself.
@@ -116,27 +153,23 @@ impl Scenario {
                 let near = suggestion(&app.tenant, self.domains());
                 problem(format!("there is no tenant `{}`{near}", app.tenant));
             }
-            if app.public_client
-                && !(app.secrets.is_empty()
-                    && app.certificates.is_empty()
-                    && app.federated.is_empty())
+            let redirects = app.redirect_uris.iter();
+            for uri in redirects
+                .chain(&app.public_redirect_uris)
+                .chain(&app.spa_redirect_uris)
             {
-                problem(
-                    "a public client has no secrets, certificates or federated credentials"
-                        .to_owned(),
-                );
-            }
-            for uri in app.redirect_uris.iter().chain(&app.spa_redirect_uris) {
                 if let Some(why) = redirect_problem(uri) {
                     problem(format!("redirect URI `{uri}` {why}"));
                 }
             }
-            for pem in &app.certificates {
-                if let Err(why) = crate::jwt::VerifyingKey::from_pem(pem).and_then(|key| {
-                    key.thumbprint()
-                        .map(|_| ())
-                        .ok_or_else(|| "it is a bare key".to_owned())
-                }) {
+            for certificate in &app.certificates {
+                if let Err(why) =
+                    crate::jwt::VerifyingKey::from_pem(&certificate.pem).and_then(|key| {
+                        key.thumbprint()
+                            .map(|_| ())
+                            .ok_or_else(|| "it is a bare key".to_owned())
+                    })
+                {
                     problem(format!("a certificate is not usable: {why}"));
                 }
             }
@@ -221,7 +254,7 @@ impl Scenario {
             }
             let fits = match &fault.effect {
                 Effect::Delay(_) | Effect::Close | Effect::Hang => true,
-                Effect::Aadsts(_) => fault.at.is_http(),
+                Effect::Aadsts(_) => fault.at.is_http() && fault.at != FaultPoint::Graph,
                 Effect::Http(answer) => {
                     if !(200..=599).contains(&answer.status) {
                         problems.push(format!("fault: {} is no HTTP status", answer.status));
@@ -246,7 +279,10 @@ impl Scenario {
                 Effect::HideStarttls => fault.at == FaultPoint::SmtpEhlo,
                 Effect::InjectPlaintext(_) => fault.at == FaultPoint::SmtpStarttls,
                 Effect::LoseReply => {
-                    matches!(fault.at, FaultPoint::SmtpMessage | FaultPoint::Token)
+                    matches!(
+                        fault.at,
+                        FaultPoint::SmtpMessage | FaultPoint::Token | FaultPoint::Graph
+                    )
                 }
             };
             if !fits {

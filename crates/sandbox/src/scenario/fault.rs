@@ -80,6 +80,8 @@ pub enum FaultPoint {
     DeviceCode,
     /// Entra: a token is asked for.
     Token,
+    /// Graph: any call; `only_for` names a call as `POST applications/{id}/addPassword`.
+    Graph,
     /// SMTP: a connection was opened, before the greeting.
     SmtpConnect,
     /// SMTP: `EHLO`, before or after TLS.
@@ -107,11 +109,16 @@ impl FaultPoint {
         )
     }
 
-    /// Whether Entra ID, rather than Exchange, meets it.
+    /// Whether Entra ID or Graph, rather than Exchange, meets it.
     pub fn is_http(self) -> bool {
         matches!(
             self,
-            Self::Discovery | Self::Keys | Self::Authorize | Self::DeviceCode | Self::Token
+            Self::Discovery
+                | Self::Keys
+                | Self::Authorize
+                | Self::DeviceCode
+                | Self::Token
+                | Self::Graph
         )
     }
 }
@@ -138,7 +145,8 @@ pub enum Effect {
     /// SMTP, `smtp_starttls`: this text follows the reply to `STARTTLS` in the same packet.
     InjectPlaintext(String),
     /// `smtp_message`: the message is kept, and the connection ends before the reply. `token`:
-    /// the tokens are issued, and the connection ends before they are sent.
+    /// the tokens are issued, and the connection ends before they are sent. `graph`: the same
+    /// with what was made or changed.
     LoseReply,
 }
 

@@ -14,6 +14,8 @@ const LOG_KEPT: usize = 10_000;
 pub enum Area {
     /// Entra ID.
     Entra,
+    /// Microsoft Graph.
+    Graph,
     /// Exchange.
     Exchange,
     /// The control API.

@@ -1,5 +1,7 @@
 //! How many token requests there were: for tests of clients that must not ask too often.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::State;
@@ -35,6 +37,25 @@ pub struct Tally {
 }
 
 impl State {
+    /// How many requests Graph had, by call: `POST applications/{id}/addPassword`.
+    pub fn graph_requests(&self) -> BTreeMap<String, u64> {
+        self.world().graph_requests.clone()
+    }
+
+    /// Counts them from zero again.
+    pub fn clear_graph_requests(&self) {
+        self.world().graph_requests.clear();
+    }
+
+    /// Counts one request to Graph.
+    pub(crate) fn tally_graph(&self, call: &str) {
+        *self
+            .world()
+            .graph_requests
+            .entry(call.to_owned())
+            .or_default() += 1;
+    }
+
     /// How many token requests there were.
     pub fn token_requests(&self) -> TokenRequests {
         self.world().token_requests

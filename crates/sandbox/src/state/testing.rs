@@ -53,6 +53,7 @@ pub(crate) fn delegated_claims(state: &State) -> Claims {
         upn: Some(user.upn.clone()),
         uti: state.handle(),
         ver: "1.0".to_owned(),
+        wids: Vec::new(),
     }
 }
 

@@ -102,7 +102,7 @@ async fn present(site: &Site, assertion: &str) -> Answer {
 #[tokio::test]
 async fn a_certificate_proves_the_client_by_ps256_and_by_rs256() {
     let key = Key::new();
-    let site = Site::with(|s| s.apps[0].certificates = vec![key.certificate.clone()]).await;
+    let site = Site::with(|s| s.apps[0].certificates = vec![key.certificate.clone().into()]).await;
     let tid = site.sandbox.state().scenario().tenants[0].id.to_string();
     for (alg, tenant) in [("PS256", TENANT), ("RS256", tid.as_str())] {
         let aud = site.url(&format!("{tenant}/oauth2/v2.0/token"));
@@ -118,7 +118,7 @@ async fn a_certificate_proves_the_client_by_ps256_and_by_rs256() {
 #[tokio::test]
 async fn every_claim_of_an_assertion_is_checked() {
     let (key, stranger) = (Key::new(), Key::new());
-    let site = Site::with(|s| s.apps[0].certificates = vec![key.certificate.clone()]).await;
+    let site = Site::with(|s| s.apps[0].certificates = vec![key.certificate.clone().into()]).await;
     let now = site.sandbox.state().now().as_second();
     let cases = [
         (json!({ "aud": "https://elsewhere.example/token" }), 700_023),
@@ -196,7 +196,7 @@ fn header(alg: &str, key: &Key) -> String {
 #[tokio::test]
 async fn a_certificate_that_expired_proves_nothing() {
     let key = Key::new();
-    let site = Site::with(|s| s.apps[0].certificates = vec![key.certificate.clone()]).await;
+    let site = Site::with(|s| s.apps[0].certificates = vec![key.certificate.clone().into()]).await;
     let ten_years_after_it = std::time::Duration::from_hours(24 * 365 * 10);
     site.sandbox.state().advance(ten_years_after_it);
     let answer = present(
@@ -215,7 +215,7 @@ async fn a_certificate_that_expired_proves_nothing() {
 #[tokio::test]
 async fn an_assertion_works_once() {
     let key = Key::new();
-    let site = Site::with(|s| s.apps[0].certificates = vec![key.certificate.clone()]).await;
+    let site = Site::with(|s| s.apps[0].certificates = vec![key.certificate.clone().into()]).await;
     let assertion = key.sign("PS256", &claims(&site, "one", &json!({})));
     present(&site, &assertion).await.is_ok();
     present(&site, &assertion)

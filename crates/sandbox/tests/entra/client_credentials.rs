@@ -258,10 +258,7 @@ async fn an_expired_secret_is_told_from_a_wrong_one_and_a_newer_one_replaces_it(
 
     state
         .change(|s| {
-            s.apps[0].secrets.push(Secret {
-                value: Password::new("newer"),
-                expires: None,
-            });
+            s.apps[0].secrets.push(Secret::new("newer"));
         })
         .unwrap();
     ask(&site, &[("client_secret", "newer")]).await.is_ok();

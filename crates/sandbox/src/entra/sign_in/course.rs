@@ -4,7 +4,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use jiff::SignedDuration;
 
-use crate::scenario::{App, Consent, EVERYONE, Guid, Permission, Scenario, Tenant, User};
+use crate::scenario::{App, Consent, EVERYONE, Guid, Permission, SCOPES, Scenario, Tenant, User};
 use crate::state::{Area, Outcome};
 
 use super::super::aadsts::Aadsts;
@@ -142,7 +142,7 @@ impl<'a> Course<'a> {
             Purpose::Device { .. } if tenant.block_device_code => {
                 Gate::Returned(conditional_access())
             }
-            Purpose::AdminConsent(_) if !user.admin => Gate::Refused(
+            Purpose::AdminConsent(_) if !user.consents_for_everyone() => Gate::Refused(
                 Aadsts::new(90_094, &[]).because("only an administrator consents for everyone"),
             ),
             _ => self.consent_gate(user, tenant),
@@ -159,7 +159,13 @@ impl<'a> Course<'a> {
             .filter(|p| !self.app.consented(&user.upn, p))
             .cloned()
             .collect();
-        if !missing.is_empty() && !tenant.user_consent && !user.admin {
+        let for_administrators = |p: &Permission| {
+            SCOPES
+                .iter()
+                .any(|offered| offered.admin && offered.permission().covers(p))
+        };
+        let restricted = !tenant.user_consent || missing.iter().any(for_administrators);
+        if !missing.is_empty() && restricted && !user.consents_for_everyone() {
             return Gate::Returned(Aadsts::new(90_094, &[]));
         }
         let always = match &self.purpose {
@@ -224,7 +230,7 @@ impl<'a> Course<'a> {
         everyone: bool,
     ) -> Response {
         let admin_consent = matches!(self.purpose, Purpose::AdminConsent(_));
-        let by = if user.admin && (everyone || admin_consent) {
+        let by = if user.consents_for_everyone() && (everyone || admin_consent) {
             EVERYONE
         } else {
             &user.upn
@@ -344,6 +350,7 @@ impl<'a> Course<'a> {
             client: self.app.client_id.clone(),
             mfa: sign_in.mfa,
             spa: false,
+            public: false,
             began: entra.state.now(),
         };
         entra.state.log(
@@ -404,6 +411,7 @@ fn new_code(entra: &Entra, request: &AuthorizeRequest, grant: Grant) -> String {
     let known = Code {
         grant: Grant {
             spa: request.redirect.spa,
+            public: request.redirect.public,
             ..grant
         },
         scope: request.scope.clone(),
