@@ -20,7 +20,7 @@ use crate::when;
     clippy::struct_excessive_bools,
     reason = "each is an option of the command line"
 )]
-pub(super) struct Arguments {
+pub(super) struct RenewalArguments {
     /// Replace the application's client secret or certificate at Entra ID, or go on with what an
     /// earlier run of this began
     #[arg(long, conflicts_with_all = ["all", "force"])]
@@ -51,7 +51,7 @@ pub(super) struct Arguments {
     no_browser: bool,
 }
 
-impl Arguments {
+impl RenewalArguments {
     /// Whether it is this that is wanted.
     pub(super) fn is_wanted(&self) -> bool {
         self.client_secret
@@ -59,7 +59,7 @@ impl Arguments {
 }
 
 pub(super) async fn run(
-    arguments: &Arguments,
+    arguments: &RenewalArguments,
     accounts: &[String],
     settings: &AppSettings,
     output: &Output,
@@ -125,7 +125,7 @@ fn says(progress: &Progress) -> String {
     }
 }
 
-fn show(renewed: &Renewed, arguments: &Arguments, output: &Output) {
+fn show(renewed: &Renewed, arguments: &RenewalArguments, output: &Output) {
     output.json(renewed);
     let now = SystemTime::now();
     let (name, setting) = (&renewed.account, renewed.setting);

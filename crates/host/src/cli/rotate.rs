@@ -47,13 +47,13 @@ pub(super) struct Arguments {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    renewal: renew::Arguments,
+    renewal: renew::RenewalArguments,
 }
 
 impl Arguments {
     /// How the application's own secret is to be replaced, and of which accounts, where that is
     /// what is wanted.
-    pub(super) fn renewal(&self) -> Option<(&renew::Arguments, &[String])> {
+    pub(super) fn renewal(&self) -> Option<(&renew::RenewalArguments, &[String])> {
         let wanted = self.renewal.is_wanted();
         wanted.then_some((&self.renewal, &*self.accounts))
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD as BASE64_URL};
 use futures_util::future::{BoxFuture, FutureExt as _};
 use jiff::Timestamp;
 use postrider_auth::LoginMethod;
@@ -334,7 +334,7 @@ fn only<'a, T: 'a>(
 }
 
 /// As a certificate's identifier may be spelt: SHA-1 or SHA-256, Base64 or hexadecimal.
-fn thumbprints(der: &[u8]) -> [String; 4] {
+fn thumbprints(der: &[u8]) -> [String; 6] {
     let of = |algorithm| {
         let digest = digest(algorithm, der);
         let hex = digest
@@ -344,10 +344,11 @@ fn thumbprints(der: &[u8]) -> [String; 4] {
                 let _ = write!(text, "{octet:02x}");
                 text
             });
-        (BASE64_STANDARD.encode(digest), hex)
+        let [padded, url_safe] = [BASE64_STANDARD.encode(digest), BASE64_URL.encode(digest)];
+        [padded, url_safe, hex]
     };
-    let ((a, b), (c, d)) = (of(&SHA1_FOR_LEGACY_USE_ONLY), of(&SHA256));
-    [a, b, c, d]
+    let ([a, b, c], [d, e, f]) = (of(&SHA1_FOR_LEGACY_USE_ONLY), of(&SHA256));
+    [a, b, c, d, e, f]
 }
 
 /// The first certificate in a PEM file: DER, and its times.
