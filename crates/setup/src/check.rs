@@ -286,10 +286,15 @@ impl Roles {
             .any(|held| same(held, template))
     }
 
+    /// Whether they allow application registrations.
+    fn registers(&self) -> bool {
+        self.has(GLOBAL_ADMINISTRATOR)
+            || self.has(APPLICATION_ADMINISTRATOR)
+            || self.has(CLOUD_APPLICATION_ADMINISTRATOR)
+    }
+
     fn may(&self) -> May {
         let privileged = self.has(GLOBAL_ADMINISTRATOR) || self.has(PRIVILEGED_ROLE_ADMINISTRATOR);
-        let application =
-            self.has(APPLICATION_ADMINISTRATOR) || self.has(CLOUD_APPLICATION_ADMINISTRATOR);
         if privileged {
             return May::everything();
         }
@@ -309,7 +314,11 @@ impl Roles {
         };
         let otherwise = if unknown { Can::Perhaps } else { Can::No };
         May {
-            consent: if application { Can::Yes } else { otherwise },
+            consent: if self.registers() {
+                Can::Yes
+            } else {
+                otherwise
+            },
             consent_to_graph_roles: otherwise,
         }
     }
@@ -340,10 +349,21 @@ impl Roles {
         );
         match enough {
             _ if !something => None,
-            Can::Yes => Some(Finding::ok(
+            Can::Yes if self.registers() => Some(Finding::ok(
                 Topic::Roles,
                 "Your roles allow everything that is to be made",
             )),
+            Can::Yes => Some(
+                Finding::warn(
+                    Topic::Roles,
+                    "Your roles allow consent, and leave application registrations to others",
+                )
+                .because("every member may register applications where that was not switched off")
+                .remedied(
+                    Who::ApplicationAdministrator,
+                    "go on; if Graph refuses, sign in as an Application Administrator too",
+                ),
+            ),
             Can::Perhaps if self.templates.is_none() => Some(
                 Finding::warn(Topic::Roles, "Your directory roles could not be read")
                     .because("the sign-in does not let this program see them")

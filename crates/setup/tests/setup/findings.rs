@@ -168,7 +168,11 @@ async fn roles_are_held_against_what_is_to_be_made() {
     };
     let cases: [(&[&str], Severity, Severity); 7] = [
         (&[GLOBAL_ADMINISTRATOR], Severity::Ok, Severity::Ok),
-        (&[PRIVILEGED_ROLE_ADMINISTRATOR], Severity::Ok, Severity::Ok),
+        (
+            &[PRIVILEGED_ROLE_ADMINISTRATOR],
+            Severity::Warn,
+            Severity::Warn,
+        ),
         (&[APPLICATION_ADMINISTRATOR], Severity::Ok, Severity::Blocks),
         (
             &[CLOUD_APPLICATION_ADMINISTRATOR],
