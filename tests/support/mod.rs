@@ -8,6 +8,7 @@ pub(crate) mod crowd;
 pub(crate) mod curl;
 pub(crate) mod cut;
 pub(crate) mod daemon;
+pub(crate) mod deaf;
 pub(crate) mod gate;
 pub(crate) mod home;
 pub(crate) mod http;

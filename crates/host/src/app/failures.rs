@@ -393,7 +393,7 @@ fn diagnosed(failure: Failure, found: &Diagnosis) -> Failure {
     failure
 }
 
-pub(super) fn subject(account: &Account) -> Subject<'_> {
+pub(crate) fn subject(account: &Account) -> Subject<'_> {
     let setting = |key: &str| {
         account
             .auth

@@ -333,7 +333,7 @@ pub(super) fn permission(app_only: bool) -> &'static str {
 
 /// Text out of a token, fit for a terminal and for a command that somebody pastes.
 pub(super) fn shown(text: &str) -> String {
-    let safe = |c: char| c.is_alphanumeric() || " .,:;/@_-+()#".contains(c);
+    let safe = |c: char| c.is_alphanumeric() || " .,:;/@_-+()#=".contains(c);
     let mut line: String = text
         .chars()
         .take(SHOWN_CHARS)

@@ -89,10 +89,18 @@ pub(super) async fn look(
             claims,
         },
         Err(why) => {
-            let mut all: Vec<Seen> = skipped(format!("{why}; {}", how(account)));
-            all[2] = without(consent_by_token(account, claims), all.remove(2));
-            all[3] = without(secret_by_note(account), all.remove(3));
-            return all;
+            let known = [
+                None,
+                None,
+                consent_by_token(account, claims),
+                secret_by_note(account),
+            ];
+            let otherwise = skipped(format!("{why}; {}", how(account)));
+            return known
+                .into_iter()
+                .zip(otherwise)
+                .map(|(known, otherwise)| without(known, otherwise))
+                .collect();
         }
     };
     let user = asking.user().await;
@@ -149,18 +157,15 @@ impl Asking<'_> {
         self.account.settings()
     }
 
-    /// A stage whose question was not answered.
-    fn unanswered(&self, name: &'static str, elapsed: Duration, error: &GraphError) -> DoctorStage {
-        match error.kind {
+    /// A stage whose question was not answered, which says nothing of the account.
+    fn unanswered(&self, name: &'static str, error: &GraphError) -> Seen {
+        let why = match error.kind {
             GraphErrorKind::Denied { .. } | GraphErrorKind::Unauthenticated if !self.admin => {
-                let why = format!("the account may not look: {error}");
-                DoctorStage::skipped(name, format!("{why}; {}", how(self.account)))
+                format!("the account may not look: {error}; {}", how(self.account))
             }
-            _ => {
-                let failure = graph_failure(error);
-                DoctorStage::warning(name, elapsed, failure.message.clone(), failure)
-            }
-        }
+            _ => graph_failure(error).message,
+        };
+        DoctorStage::skipped(name, why).into()
     }
 
     /// Whether the user is there, may sign in, and is the one who did.
@@ -177,7 +182,10 @@ impl Asking<'_> {
         let elapsed = began.elapsed();
         let user = match found {
             Ok(user) => user,
-            Err(error) if error.kind == GraphErrorKind::NotFound && !own => {
+            // Something else in Graph's place knows no codes.
+            Err(error)
+                if error.kind == GraphErrorKind::NotFound && error.code.is_some() && !own =>
+            {
                 let finding = Finding::new(
                     "graph.no_user",
                     format!("the tenant has no user {username}"),
@@ -190,7 +198,7 @@ impl Asking<'_> {
                 );
                 return DoctorStage::failed(NAME, elapsed, error.to_string(), finding).into();
             }
-            Err(error) => return self.unanswered(NAME, elapsed, &error).into(),
+            Err(error) => return self.unanswered(NAME, &error),
         };
         let mail = user.mail.as_deref().unwrap_or("none");
         let evidence = format!(
@@ -258,7 +266,7 @@ impl Asking<'_> {
         let elapsed = began.elapsed();
         let plans = match found {
             Ok(plans) => plans,
-            Err(error) => return self.unanswered(NAME, elapsed, &error).into(),
+            Err(error) => return self.unanswered(NAME, &error),
         };
         let assign = format!(
             "Microsoft 365 admin center, Active users, {username}, Licenses and apps: assign a \
@@ -271,7 +279,7 @@ impl Asking<'_> {
             Mailbox::Pending(plan) => (
                 format!("{} is being provided", shown(&plan)),
                 Finding::new(
-                    "licence.pending",
+                    "auth.licence_pending",
                     format!("the mailbox of {username} is still being made: the licence was assigned lately"),
                     "wait: it takes up to a day",
                     MICROSOFT,
@@ -281,7 +289,7 @@ impl Asking<'_> {
             Mailbox::Failed(plan) => (
                 format!("{} failed to be provided", shown(&plan)),
                 Finding::new(
-                    "licence.failed",
+                    "auth.licence_failed",
                     format!("the mailbox of {username} could not be made: its licence is in error"),
                     format!("Microsoft 365 admin center, Active users, {username}, Licenses and apps: take the licence away, assign it again"),
                     ENTRA,
@@ -290,7 +298,7 @@ impl Asking<'_> {
             Mailbox::Disabled(plan) => (
                 format!("{} is switched off", shown(&plan)),
                 Finding::new(
-                    "licence.disabled",
+                    "auth.licence_disabled",
                     format!("Exchange Online is switched off in the licence of {username}"),
                     format!("Microsoft 365 admin center, Active users, {username}, Licenses and apps, Apps: switch Exchange Online on"),
                     ENTRA,
@@ -301,7 +309,7 @@ impl Asking<'_> {
                 (
                     format!("{plan} alone"),
                     Finding::new(
-                        "licence.no_mailbox",
+                        "auth.licence_no_mailbox",
                         format!("{username} has no mailbox: {plan} is part of its licences and is none"),
                         assign,
                         ENTRA,
@@ -315,7 +323,7 @@ impl Asking<'_> {
             Mailbox::None => (
                 "no licence with Exchange Online; a shared mailbox needs none".to_owned(),
                 Finding::new(
-                    "licence.missing",
+                    "auth.licence_missing",
                     format!("{username} has no licence with Exchange Online, and so no mailbox, unless it is a shared one"),
                     assign,
                     ENTRA,
@@ -385,7 +393,7 @@ impl Asking<'_> {
             }
             Err(error) => {
                 let known = consent_by_token(self.account, self.claims);
-                without(known, self.unanswered(NAME, elapsed, &error).into())
+                without(known, self.unanswered(NAME, &error))
             }
         }
     }
@@ -444,7 +452,7 @@ impl Asking<'_> {
             }
             Err(error) => {
                 let known = secret_by_note(self.account);
-                return without(known, self.unanswered(NAME, began.elapsed(), &error).into());
+                return without(known, self.unanswered(NAME, &error));
             }
         };
         let elapsed = began.elapsed();

@@ -20,15 +20,16 @@ use std::time::{Duration, SystemTime};
 
 use postrider_auth::{AccessToken, AuthError, LoginMethod, SecretSource as _};
 use postrider_config::{Account as Settings, SecretRef};
+use postrider_diagnose as diagnose;
 use secrecy::ExposeSecret as _;
 use tokio::time::Instant;
 
 use self::claims::{Claims, Lack, Needs};
 use self::provider::Provider;
 use self::report::YOU;
-use super::App;
 use super::account::Account;
 use super::setup::{AdminSignIn, Administrator, Purpose};
+use super::{App, failures};
 use crate::failure::Failure;
 use crate::when;
 
@@ -190,6 +191,7 @@ impl Account {
         ));
 
         let (token, fetched) = self.token_stage(options.freshness).await;
+        let token = self.or_what_people_see(token).await;
         let claims = fetched
             .as_ref()
             .and_then(|token| Claims::read(token.value()));
@@ -338,6 +340,25 @@ impl Account {
                     Some(token),
                 )
             }
+        }
+    }
+
+    /// Where somebody has to sign in, whether they could: what the sign-in page refuses is the
+    /// cause.
+    async fn or_what_people_see(&self, token: DoctorStage) -> DoctorStage {
+        let code = token.failure.as_ref().map(|failure| failure.code.as_str());
+        if code != Some("auth.sign_in_needed") || self.flow() != Some("authorization_code") {
+            return token;
+        }
+        let Some(text) = Provider::refuses_people(self).await else {
+            return token;
+        };
+        let subject = failures::subject(self.settings());
+        let found = diagnose::oauth("invalid_request", None, Some(&text), subject);
+        DoctorStage {
+            evidence: format!("the sign-in page: {text}"),
+            failure: Some(found.into()),
+            ..token
         }
     }
 

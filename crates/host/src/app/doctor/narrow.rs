@@ -161,7 +161,7 @@ fn left_over(account: &Account, claims: Option<&Claims>, stages: &[DoctorStage])
             .any(|stage| stage.name == "graph_licence" && stage.result != StageResult::Skipped);
         if !looked {
             left.push(Finding::new(
-                "licence.missing",
+                "auth.licence_missing",
                 format!("{username} may have no licence with Exchange Online, and so no mailbox"),
                 format!(
                     "look with an administrator's rights: postrider doctor {} --admin",

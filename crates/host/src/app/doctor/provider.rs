@@ -10,6 +10,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 
+use super::claims::shown;
 use super::report::{DoctorStage, Finding, YOU};
 use crate::app::account::Account;
 use crate::failure::Failure;
@@ -133,6 +134,50 @@ impl Provider {
             });
         }
         Ok(())
+    }
+
+    /// Why the service would show a person an error in place of its sign-in page, if so: an app
+    /// that it does not know, or a redirect that is not registered, it refuses before anybody
+    /// has signed in.
+    pub(super) async fn refuses_people(account: &Account) -> Option<String> {
+        let authority = account.setting("authority")?.trim_end_matches('/');
+        let tenant = account.setting("tenant")?;
+        let mut url: Url = format!("{authority}/{tenant}/oauth2/v2.0/authorize")
+            .parse()
+            .ok()?;
+        url.query_pairs_mut()
+            .append_pair("client_id", account.setting("client_id")?)
+            .append_pair("response_type", "code")
+            .append_pair(
+                "redirect_uri",
+                account
+                    .setting("redirect_uri")
+                    .unwrap_or("http://localhost"),
+            )
+            .append_pair("scope", "openid")
+            .append_pair("prompt", "none");
+        let reach = if http::is_loopback(&url) {
+            Reach::Loopback
+        } else {
+            Reach::Anywhere
+        };
+        let tls = account.around.sign_in_tls.as_ref()?;
+        let client = http::client_over((**tls).clone(), reach).ok()?;
+        let mut response = client.get(url).timeout(PATIENCE).send().await.ok()?;
+        if response.status().is_redirection() {
+            return None;
+        }
+        let mut body = Vec::new();
+        while let Ok(Some(chunk)) = response.chunk().await {
+            body.extend_from_slice(&chunk);
+            if body.len() > OCTETS {
+                break;
+            }
+        }
+        let page = String::from_utf8_lossy(&body);
+        let text = &page[page.find("AADSTS")?..];
+        let end = text.find(['<', '"', '\\', '\n']).unwrap_or(text.len());
+        Some(shown(&text[..end]))
     }
 
     /// How this machine's clock stands.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use postrider_diagnose::{Diagnosis, Verdict};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -179,6 +180,28 @@ impl From<Failure> for Finding {
             verdict: verdict.into(),
             retryable: failure.retryable,
             smtp: failure.smtp,
+            others: Vec::new(),
+        }
+    }
+}
+
+impl From<Diagnosis> for Finding {
+    fn from(found: Diagnosis) -> Self {
+        Self {
+            verdict: match found.verdict {
+                Verdict::Retry => "retry",
+                Verdict::Reauthorize => "reauthorize",
+                Verdict::Reconfigure => "reconfigure",
+                Verdict::Admin => "admin",
+                Verdict::Permanent => "permanent",
+            }
+            .into(),
+            retryable: found.retryable(),
+            code: found.code,
+            cause: found.cause,
+            remedy: found.remedy,
+            who: found.who.to_string(),
+            smtp: None,
             others: Vec::new(),
         }
     }
