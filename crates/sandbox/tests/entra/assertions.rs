@@ -15,15 +15,15 @@ use crate::site::{Answer, DAEMON, OUTLOOK_DEFAULT, SECRET, Site, TENANT};
 const KIND: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// A client's key with its certificate.
-struct Key {
+pub(crate) struct Key {
     pair: ring::rsa::KeyPair,
-    certificate: String,
+    pub(crate) certificate: String,
     spki: String,
     thumbprint: String,
 }
 
 impl Key {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let private = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).unwrap();
         let spki = private
             .to_public_key()
@@ -46,7 +46,7 @@ impl Key {
         }
     }
 
-    fn sign(&self, alg: &str, claims: &Value) -> String {
+    pub(crate) fn sign(&self, alg: &str, claims: &Value) -> String {
         let padding: &dyn RsaEncoding = if alg == "PS256" {
             &signature::RSA_PSS_SHA256
         } else {
@@ -72,7 +72,7 @@ impl Key {
 }
 
 /// Claims that are right, with some replaced; `null` removes one.
-fn claims(site: &Site, jti: &str, changes: &Value) -> Value {
+pub(crate) fn claims(site: &Site, jti: &str, changes: &Value) -> Value {
     let now = site.sandbox.state().now().as_second();
     let mut claims = json!({
         "aud": site.token_endpoint(), "iss": DAEMON, "sub": DAEMON, "jti": jti,
@@ -88,7 +88,7 @@ fn claims(site: &Site, jti: &str, changes: &Value) -> Value {
     claims
 }
 
-async fn present(site: &Site, assertion: &str) -> Answer {
+pub(crate) async fn present(site: &Site, assertion: &str) -> Answer {
     let form = [
         ("grant_type", "client_credentials"),
         ("client_id", DAEMON),

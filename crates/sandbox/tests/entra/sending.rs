@@ -61,7 +61,7 @@ impl SaslExchange for Token {
     }
 }
 
-fn pool(site: &Site, token: &str) -> Pool {
+pub(crate) fn pool(site: &Site, token: &str) -> Pool {
     let roots = Roots {
         ca_file: Some(site.sandbox.ca_file()),
     };
@@ -80,7 +80,7 @@ fn pool(site: &Site, token: &str) -> Pool {
     )
 }
 
-fn message(from: &str) -> Outgoing {
+pub(crate) fn message(from: &str) -> Outgoing {
     let draft = Draft {
         from: from.to_owned(),
         to: vec!["admin@contoso.com".to_owned()],
