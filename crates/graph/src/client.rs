@@ -15,7 +15,8 @@ use crate::credential::Certificates;
 use crate::error::{GraphError, GraphErrorKind};
 use crate::transport::{Method, Request, Response, Transport};
 
-/// Makes an answer count what was written last; queries of `transitiveMemberOf` want it.
+/// Queries with a cast and `$count` want it (Microsoft Learn, "Advanced query capabilities"): it
+/// admits an answer that lags behind.
 pub(crate) const EVENTUAL: (&str, &str) = ("ConsistencyLevel", "eventual");
 
 /// How often one request is sent again because the service asked for time.
