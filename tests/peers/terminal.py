@@ -17,7 +17,7 @@ if process == 0:
 
 shown = b""
 place = 0
-deadline = time.monotonic() + 120
+deadline = time.monotonic() + 60
 while True:
     while steps and steps[0][0].encode() in shown[place:]:
         said, typed = steps.pop(0)

@@ -53,6 +53,11 @@ impl Sandbox {
         self.text("config")
     }
 
+    /// The address of its inbox and control API.
+    pub(crate) fn address(&self) -> &str {
+        self.text("inbox")
+    }
+
     /// Where people sign in.
     pub(crate) fn authority(&self) -> &str {
         self.text("authority")
