@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
+use jiff::Timestamp;
 use postrider_smtp::{Address, Outgoing, Receipt, SendError, SendErrorKind, Source, Stage};
 use postrider_spool::{AT_ONCE, Began, Begin, Claim, Lease, Outcome, QueueId, Settlement};
-use tokio::time::Instant;
 
 use crate::account::{Account, Answer};
 use crate::attempt::{Attempt, Judged, explain};
@@ -65,7 +65,7 @@ struct Work {
     next_index: u64,
     /// How many were begun at once last, when that was, and whether there were more.
     ahead: usize,
-    asked_at: Option<Instant>,
+    asked_at: Option<Timestamp>,
     more: bool,
     /// Messages that the server took.
     accepted: u64,
@@ -104,8 +104,9 @@ impl Work {
 
     /// How many to begin where the session has this room.
     fn at_once(&mut self, room: usize) -> usize {
-        let asked_at = self.asked_at.replace(Instant::now());
-        let is_quick = asked_at.is_some_and(|at| at.elapsed() < SOON);
+        let now = self.shared.now();
+        let asked_at = self.asked_at.replace(now);
+        let is_quick = asked_at.is_some_and(|at| now.duration_since(at).unsigned_abs() < SOON);
         self.ahead = if is_quick && self.more {
             self.ahead.saturating_mul(2)
         } else {

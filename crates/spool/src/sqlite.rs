@@ -125,6 +125,8 @@ impl SqliteSpool {
     pub fn open(dir: &Path, settings: SpoolSettings) -> Result<Self, SpoolError> {
         segment::make_dir(dir)?;
         private(dir, 0o700).map_err(|error| SpoolError::io(dir, &error))?;
+        let segments = Segments::open(dir.join("segments"))?;
+        let holders = Holders::open(Some(dir.join("holders")))?;
         let database = dir.join("spool.db");
         let connection = {
             // SQLite's locks are the process's: closing the file, as making it does, would
@@ -134,9 +136,6 @@ impl SqliteSpool {
             make(&database).map_err(|error| SpoolError::io(&database, &error))?;
             schema::open_writer(&database).map_err(|error| unopened(dir, &database, &error))?
         };
-        let segments = Segments::open(dir.join("segments"))?;
-        let holders = Holders::open(Some(dir.join("holders")))?;
-        segment::sync_dir(dir)?;
         let measured = dir.to_owned();
         let room = Box::new(move || {
             let found = rustix::fs::statvfs(&measured).ok()?;
@@ -543,10 +542,14 @@ fn private(path: &Path, mode: u32) -> io::Result<()> {
 
 /// What the database takes on the disk, with its log.
 fn on_disk(database: &Path) -> u64 {
+    let octets = |path: &Path| path.metadata().map_or(0, |found| found.len());
+    octets(database) + octets(&log_of(database))
+}
+
+fn log_of(database: &Path) -> PathBuf {
     let mut log = database.as_os_str().to_owned();
     log.push("-wal");
-    let octets = |path: &Path| path.metadata().map_or(0, |found| found.len());
-    octets(database) + octets(Path::new(&log))
+    log.into()
 }
 
 /// Why the database was not opened: SQLite keeps to itself what the system told it.

@@ -79,6 +79,58 @@ async fn one_session_is_enough_for_what_one_can_take() {
 }
 
 #[tokio::test]
+async fn a_quick_session_that_asks_for_one_at_a_time_does_not_begin_each_on_its_own() {
+    for (takes, begins) in [(0, 5..20), (100, 40..50)] {
+        let mut world = World::new();
+        let server = world.server("alerts");
+        server.limit(|limits| limits.sessions = 1);
+        server.asks_for(1);
+        server.takes(Duration::from_millis(takes));
+        for number in 0..40 {
+            world.queue("alerts", &format!("m{number}")).await;
+        }
+        world.store.take_calls();
+        world.run();
+        world.until_done(Duration::from_mins(1)).await;
+        assert_eq!(server.taken().len(), 40);
+        let calls = world.store.take_calls()["begin"];
+        assert!(begins.contains(&calls), "{takes} ms: {calls}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_begun_ahead_goes_back_when_the_server_asks_for_less() {
+    let mut world = World::new();
+    let server = world.server("alerts");
+    server.limit(|limits| limits.sessions = 1);
+    server.asks_for(1);
+    server.takes(Duration::ZERO);
+    let mut count = 0;
+    server.say(move |_| {
+        count += 1;
+        match count {
+            // Four were begun at once after one and two.
+            5 => Say::No("432 4.3.2 Concurrent connections limit exceeded."),
+            _ => Say::Yes,
+        }
+    });
+    for number in 0..20 {
+        world.queue("alerts", &format!("m{number}")).await;
+    }
+    world.run();
+    world.pass(Duration::from_secs(5)).await;
+    assert_eq!(server.arrivals().len(), 5);
+    let states = world.states().await;
+    assert_eq!(states.get(&StateKind::Sending), None);
+    assert_eq!(states[&StateKind::Queued], 15);
+    let untried = world.listed().await;
+    let untried = untried.iter().filter(|message| message.attempts == 0);
+    assert_eq!(untried.count(), 15);
+    world.until_done(Duration::from_mins(5)).await;
+    assert_eq!(server.taken().len(), 20);
+}
+
+#[tokio::test]
 async fn a_session_that_its_route_keeps_open_counts_until_it_is_closed() {
     let dir = tempfile::tempdir().unwrap();
     let mut world = World::on_disk(dir.path());

@@ -346,8 +346,13 @@ async fn flush(app: &App, flush: Flush, output: &Output) -> Result<ExitCode, Fai
     if let Some(name) = &flush.account {
         app.settings_of(name)?;
     }
+    let only = flush.account.clone();
     let flushed = app.delivery().await?.flush(flush).await;
-    let flushed = flushed.map_err(|error| failure(&error))?;
+    let mut flushed = flushed.map_err(|error| failure(&error))?;
+    let later = later(app, only.as_deref()).await?;
+    for (account, waits) in later {
+        flushed.waiting.entry(account).or_insert(waits);
+    }
     let counts = [
         ("delivered", flushed.delivered),
         ("failed", flushed.failed),
@@ -387,6 +392,32 @@ async fn flush(app: &App, flush: Flush, output: &Output) -> Result<ExitCode, Fai
     } else {
         0
     }))
+}
+
+/// The accounts whose mail is not due yet because it was tried: until when, and why.
+async fn later(
+    app: &App,
+    only: Option<&str>,
+) -> Result<BTreeMap<String, (Timestamp, String)>, Failure> {
+    let store = &*app.queue().await?.store;
+    let now = app.clock().now();
+    let mut later = BTreeMap::new();
+    let dues = store.next_due(now).await.map_err(|error| failure(&error))?;
+    for due in dues {
+        if due.at <= now || only.is_some_and(|only| only != due.account) {
+            continue;
+        }
+        let deferred = Filter {
+            account: Some(due.account.clone()),
+            state: Some(StateKind::Deferred),
+            ..Filter::default()
+        };
+        let tried = first(store, deferred, 1).await?;
+        if let Some(why) = tried.into_iter().find_map(|message| message.why) {
+            later.insert(due.account, (due.at, why));
+        }
+    }
+    Ok(later)
 }
 
 async fn stats(app: &App, output: &Output) -> Result<ExitCode, Failure> {

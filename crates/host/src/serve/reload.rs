@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
-use postrider_config::{Config, ServeSettings};
+use postrider_config::{Config, QueueSettings, ServeSettings};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -313,6 +313,7 @@ impl Daemon for Server {
 struct Fixed {
     serve: ServeSettings,
     mail_socket: Option<PathBuf>,
+    queue: QueueSettings,
 }
 
 impl Fixed {
@@ -320,6 +321,7 @@ impl Fixed {
         Self {
             serve: config.serve.clone(),
             mail_socket: config.sendmail.socket.clone(),
+            queue: config.queue.clone(),
         }
     }
 }
@@ -330,6 +332,7 @@ fn restart_needed(fixed: &Fixed, now: &Config) -> Vec<String> {
         ("serve.socket", fixed.serve.socket != now.serve.socket),
         ("serve.metrics", fixed.serve.metrics != now.serve.metrics),
         ("sendmail.socket", fixed.mail_socket != now.sendmail.socket),
+        ("queue", fixed.queue != now.queue),
     ];
     let changed = settings.into_iter().filter(|(_, changed)| *changed);
     changed.map(|(name, _)| name.to_owned()).collect()

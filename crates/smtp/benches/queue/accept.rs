@@ -50,25 +50,27 @@ pub(crate) fn compare(options: &Options) -> Value {
     let mut rows = Vec::new();
     for submitters in SUBMITTERS {
         let mut runs = Runs::default();
+        let (messages, postfix_messages) =
+            (options.count(MESSAGES), options.count(POSTFIX_MESSAGES));
         for _ in 0..options.rounds {
             runs.sqlite.push(limit::sqlite(submitters));
             runs.append.push(limit::append(submitters));
             if no_postfix.is_none() {
                 let postfix = Postfix::start(&Then::Hold);
-                let took = submit::to_postfix(postfix.smtpd, submitters, POSTFIX_MESSAGES);
+                let took = submit::to_postfix(postfix.smtpd, submitters, postfix_messages);
                 runs.postfix
-                    .push(number(POSTFIX_MESSAGES) / took.as_secs_f64());
+                    .push(number(postfix_messages) / took.as_secs_f64());
             }
             let daemon = Daemon::start(&options.postrider, &server, 1);
-            let took = submit::to_postrider(&daemon.socket(), submitters, MESSAGES);
-            runs.postrider.push(number(MESSAGES) / took.as_secs_f64());
+            let took = submit::to_postrider(&daemon.socket(), submitters, messages);
+            runs.postrider.push(number(messages) / took.as_secs_f64());
         }
         let [ours, theirs, sqlite, append] =
             [runs.postrider, runs.postfix, runs.sqlite, runs.append].map(median);
         let syncs = syncs(options, &server, submitters);
         let their_syncs = no_postfix
             .is_none()
-            .then(|| postfix_syncs(submitters))
+            .then(|| postfix_syncs(submitters, options.count(TRACED)))
             .flatten();
         let shown = |syncs: Option<f64>| syncs.map_or("-".into(), |syncs| format!("{syncs:.3}"));
         options.say(&format!(
@@ -91,12 +93,13 @@ pub(crate) fn compare(options: &Options) -> Value {
 fn syncs(options: &Options, server: &Server, submitters: usize) -> Option<f64> {
     let idle = Daemon::traced(&options.postrider, server, 1).syncs()?;
     let daemon = Daemon::traced(&options.postrider, server, 1);
-    submit::to_postrider(&daemon.socket(), submitters, TRACED);
-    Some(number(daemon.syncs()?.saturating_sub(idle)) / number(TRACED))
+    let messages = options.count(TRACED);
+    submit::to_postrider(&daemon.socket(), submitters, messages);
+    Some(number(daemon.syncs()?.saturating_sub(idle)) / number(messages))
 }
 
-fn postfix_syncs(submitters: usize) -> Option<f64> {
+fn postfix_syncs(submitters: usize, messages: u64) -> Option<f64> {
     let postfix = Postfix::traced(&Then::Hold);
-    submit::to_postfix(postfix.smtpd, submitters, TRACED);
-    Some(number(postfix.syncs()?) / number(TRACED))
+    submit::to_postfix(postfix.smtpd, submitters, messages);
+    Some(number(postfix.syncs()?) / number(messages))
 }

@@ -102,7 +102,7 @@ pub(crate) fn compare(options: &Options) -> Value {
                     if sender == Sender::Postfix && no_postfix.is_some() {
                         continue;
                     }
-                    let messages = sender.messages(delay, connections);
+                    let messages = options.count(sender.messages(delay, connections));
                     runs.push(run(options, &server, sender, connections, messages));
                 }
             }

@@ -34,33 +34,35 @@ pub(crate) fn measure(options: &Options) -> Value {
 }
 
 fn many(options: &Options, server: &Server) -> Value {
+    let messages = options.count(MANY);
     server.shut(true);
     server.forget();
     let daemon = Daemon::start(&options.postrider, server, CONNECTIONS);
-    let accepting = submit::to_postrider(&daemon.socket(), 10, MANY);
+    let accepting = submit::to_postrider(&daemon.socket(), 10, messages);
     let full = mib(process::peak_kib(daemon.pid()));
     let began = Instant::now();
     server.shut(false);
     wait_until("the long queue is empty", || {
-        server.taken().messages >= MANY
+        server.taken().messages >= messages
     });
     let delivering = began.elapsed();
     // The last verdicts are written down.
     std::thread::sleep(Duration::from_secs(1));
     let peak = mib(process::peak_kib(daemon.pid()));
-    let rates = [accepting, delivering].map(|took| number(MANY) / took.as_secs_f64());
+    let rates = [accepting, delivering].map(|took| number(messages) / took.as_secs_f64());
     options.say(&format!(
-        "\n{MANY} messages of 2 KB: at most {full:.1} MiB while they were accepted ({:.0} a second), \
+        "\n{messages} messages of 2 KB: at most {full:.1} MiB while they were accepted ({:.0} a second), \
          {peak:.1} MiB in all, delivered at {:.0} a second",
         rates[0], rates[1]
     ));
     json!({
-        "messages": MANY, "peak_accepting_mib": full, "peak_mib": peak,
+        "messages": messages, "peak_accepting_mib": full, "peak_mib": peak,
         "accepted_per_second": rates[0], "delivered_per_second": rates[1],
     })
 }
 
 fn large(options: &Options, server: &Server) -> Value {
+    let messages = if options.quick { 3 } else { LARGE };
     server.shut(true);
     server.forget();
     let mut letter = NamedTempFile::new().expect("a file");
@@ -68,7 +70,7 @@ fn large(options: &Options, server: &Server) -> Value {
     let daemon = Daemon::start(&options.postrider, server, CONNECTIONS);
     let mut client = 0;
     let began = Instant::now();
-    for _ in 0..LARGE {
+    for _ in 0..messages {
         client = client.max(send(options, &daemon, letter.path()));
     }
     let accepting = began.elapsed().as_secs_f64();
@@ -76,17 +78,17 @@ fn large(options: &Options, server: &Server) -> Value {
     let began = Instant::now();
     server.shut(false);
     wait_until("the large messages are gone", || {
-        server.taken().messages >= LARGE
+        server.taken().messages >= messages
     });
     let delivering = began.elapsed().as_secs_f64();
     let (peak, client) = (mib(process::peak_kib(daemon.pid())), mib(client));
     options.say(&format!(
-        "{LARGE} messages of 25 MB by sendmail: at most {full:.1} MiB while they were accepted \
+        "{messages} messages of 25 MB by sendmail: at most {full:.1} MiB while they were accepted \
          ({accepting:.1} s), {peak:.1} MiB in all (delivered in {delivering:.1} s); sendmail itself \
          {client:.1} MiB"
     ));
     json!({
-        "messages": LARGE, "octets": LARGE_OCTETS, "peak_accepting_mib": full, "peak_mib": peak,
+        "messages": messages, "octets": LARGE_OCTETS, "peak_accepting_mib": full, "peak_mib": peak,
         "sendmail_peak_mib": client, "accepting_seconds": accepting,
         "delivering_seconds": delivering,
     })

@@ -5,14 +5,16 @@
 //! their own, and hand over to one server that answers after an adjustable delay. Figures are
 //! medians; what they are to be compared with was measured in the same minutes.
 //!
-//! `cargo xtask bench queue [--json] [--rounds N] [PART…]`; Postfix wants root, and what is not
-//! installed is left out. `TMPDIR` says which disk is measured.
+//! `cargo xtask bench queue [--json|--markdown] [--rounds N] [--quick] [PART…]`; Postfix wants
+//! root, and what is not installed is left out. `TMPDIR` says which disk is measured. `--quick` has a
+//! twentieth of the messages: it shows that everything runs, and its figures mean nothing.
 
 mod accept;
 mod daemon;
 mod deliver;
 mod large;
 mod limit;
+mod markdown;
 #[path = "../delivery/one_shot.rs"]
 mod one_shot;
 mod postfix;
@@ -40,6 +42,8 @@ const PARTS: [&str; 6] = [
 
 struct Options {
     json: bool,
+    markdown: bool,
+    quick: bool,
     rounds: usize,
     postrider: PathBuf,
     parts: Vec<String>,
@@ -50,9 +54,21 @@ impl Options {
         self.parts.is_empty() || self.parts.iter().any(|wanted| wanted == part)
     }
 
+    /// To people; beside what programs read, where there is that.
     fn say(&self, line: &str) {
-        if !self.json {
+        if self.json || self.markdown {
+            eprintln!("{line}");
+        } else {
             println!("{line}");
+        }
+    }
+
+    /// So many messages, or far fewer.
+    fn count(&self, messages: u64) -> u64 {
+        if self.quick {
+            messages.div_ceil(20).max(50)
+        } else {
+            messages
         }
     }
 }
@@ -62,7 +78,12 @@ fn main() {
     let mut all = serde_json::Map::new();
     let mut part = |name: &str, measure: &dyn Fn(&Options) -> Value| {
         if options.has(name) {
-            all.insert(name.to_owned(), measure(&options));
+            let measured = measure(&options);
+            if options.markdown {
+                // At once: what comes later may fail.
+                println!("{}", markdown::table(name, &measured));
+            }
+            all.insert(name.to_owned(), measured);
         }
     };
     part("accept", &accept::compare);
@@ -83,6 +104,8 @@ fn options() -> Options {
     let postrider = std::env::var_os("POSTRIDER_BINARY").map(PathBuf::from);
     let mut options = Options {
         json: false,
+        markdown: false,
+        quick: false,
         rounds: 3,
         postrider: postrider
             .expect("POSTRIDER_BINARY says where `postrider` is (cargo xtask bench queue does)"),
@@ -92,6 +115,8 @@ fn options() -> Options {
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--json" => options.json = true,
+            "--markdown" => options.markdown = true,
+            "--quick" => options.quick = true,
             "--rounds" => {
                 let number = arguments.next().and_then(|text| text.parse().ok());
                 options.rounds = number.filter(|n| *n > 0).expect("--rounds takes a number");

@@ -68,7 +68,7 @@ pub(crate) fn compare(options: &Options) -> Value {
             let mut runs: [Vec<Run>; 3] = Default::default();
             for _ in 0..options.rounds {
                 if postfix::missing().is_none() {
-                    runs[0].push(postfix(&server, submitters, path));
+                    runs[0].push(postfix(options, &server, submitters, path));
                 }
                 for (runs, offer) in runs[1..]
                     .iter_mut()
@@ -103,18 +103,20 @@ fn medians(runs: &[Run]) -> Option<[f64; 5]> {
     Some([nth(0), nth(1), nth(2), nth(3), nth(4)])
 }
 
-fn postfix(server: &Server, submitters: usize, disk: Option<&Path>) -> Run {
+fn postfix(options: &Options, server: &Server, submitters: usize, disk: Option<&Path>) -> Run {
     server.forget();
     let postfix = Postfix::start_in(disk, &Then::Relay(server, CONNECTIONS));
     let submit = |messages| submit::to_postfix(postfix.smtpd, submitters, messages);
-    observe(server, postfix.pid(), postfix.started_in, 3_000, &submit)
+    let messages = options.count(3_000);
+    observe(server, postfix.pid(), postfix.started_in, messages, &submit)
 }
 
 fn postrider(options: &Options, server: &Server, submitters: usize, disk: Option<&Path>) -> Run {
     server.forget();
     let daemon = Daemon::start_in(disk, &options.postrider, server, CONNECTIONS);
     let submit = |messages| submit::to_postrider(&daemon.socket(), submitters, messages);
-    observe(server, daemon.pid(), daemon.started_in, 10_000, &submit)
+    let messages = options.count(10_000);
+    observe(server, daemon.pid(), daemon.started_in, messages, &submit)
 }
 
 fn observe(

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
+use super::segment::sync_dir;
 use crate::error::{SpoolError, SpoolErrorKind};
 use crate::state::StateKind;
 
@@ -19,6 +20,9 @@ const CHECKPOINT: i64 = 2000;
 
 /// To what the log is cut after it grew beyond.
 const LOG_LIMIT: i64 = 32 * 1024 * 1024;
+
+/// More of it is cut by whoever leaves: 256 KiB.
+const LOG_TO_READ: u64 = 256 * 1024;
 
 /// Statements kept prepared; there are fewer.
 const STATEMENTS: usize = 96;
@@ -133,15 +137,17 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, SpoolError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(PATIENCE)?;
-    // Before the first table is made, or it is of no effect.
-    connection.pragma_update(None, "auto_vacuum", "incremental")?;
+    if version(&connection)? == 0 {
+        // Before the first table is made, or it is of no effect.
+        connection.pragma_update(None, "auto_vacuum", "incremental")?;
+    }
     log_ahead(&connection)?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT)?;
     connection.pragma_update(None, "journal_size_limit", LOG_LIMIT)?;
     connection.pragma_update(None, "cache_size", -2048)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    migrate(&mut connection)?;
+    migrate(&mut connection, Some(path))?;
     Ok(connection)
 }
 
@@ -160,8 +166,20 @@ pub(crate) fn open_reader(path: &Path) -> Result<Connection, SpoolError> {
 pub(crate) fn open_in_memory() -> Result<Connection, SpoolError> {
     let mut connection = Connection::open_in_memory()?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    migrate(&mut connection)?;
+    migrate(&mut connection, None)?;
     Ok(connection)
+}
+
+/// Writes the log back, and cuts it, where it has grown: whoever opens the queue when nobody has
+/// it open reads all of it. Left to others, where they are in the middle of something.
+pub(crate) fn shorten(connection: &Connection, log: &Path) -> Result<(), SpoolError> {
+    if log.metadata().is_ok_and(|found| found.len() > LOG_TO_READ) {
+        connection.busy_timeout(Duration::ZERO)?;
+        let cut = connection.query_row("PRAGMA wal_checkpoint(truncate)", [], |_| Ok(()));
+        connection.busy_timeout(PATIENCE)?;
+        cut?;
+    }
+    Ok(())
 }
 
 fn log_ahead(connection: &Connection) -> rusqlite::Result<()> {
@@ -179,11 +197,20 @@ fn log_ahead(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn migrate(connection: &mut Connection) -> Result<(), SpoolError> {
+fn migrate(connection: &mut Connection, path: Option<&Path>) -> Result<(), SpoolError> {
     let version = version(connection)?;
     let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
     if version == known {
         return Ok(());
+    }
+    if version == 0
+        && let Some(dir) = path.and_then(Path::parent)
+    {
+        // Whoever finds tables finds the directories, too.
+        sync_dir(dir)?;
+        if let Some(parent) = dir.parent().filter(|found| !found.as_os_str().is_empty()) {
+            sync_dir(parent)?;
+        }
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Another process may have been quicker.

@@ -11,8 +11,8 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use super::change::Change;
 use super::freed::Freed;
 use super::stored::{SqliteBody, blocking};
-use super::writer::{Manner, lock};
-use super::{SqliteSpool, begin, holders, look, on_disk, pace, row, settle};
+use super::writer::{Manner, Transaction, lock};
+use super::{SqliteSpool, begin, holders, log_of, look, on_disk, pace, row, schema, settle};
 use crate::body::{BodyWriter, StoredBody};
 use crate::claim::{Back, Began, Begin, Pace, Settled, Settlement, Turn};
 use crate::error::{SpoolError, SpoolErrorKind};
@@ -111,9 +111,17 @@ impl Store for SqliteSpool {
     }
 
     fn leave(&self, holder: HolderId) -> Answer<'_, ()> {
-        self.write(fleeting(), move |transaction| {
-            holders::leave(transaction, holder)
-        })
+        async move {
+            let leave = move |transaction: &Transaction<'_>| holders::leave(transaction, holder);
+            self.write(fleeting(), leave).await?;
+            let Some(files) = &self.0.files else {
+                return Ok(());
+            };
+            let (writer, log) = (Arc::clone(&self.0.writer), log_of(&files.database));
+            // Of use to others only: they find what there is as it is.
+            let _ = blocking(move || writer.with(|found| schema::shorten(found, &log))).await;
+            Ok(())
+        }
         .boxed()
     }
 

@@ -68,6 +68,10 @@ impl Transaction<'_> {
 }
 
 /// How a request is to be treated.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each says something of its own, and most requests nothing"
+)]
 #[derive(Clone, Default)]
 pub(crate) struct Manner {
     /// It may wait a little for company.
@@ -466,4 +470,42 @@ impl Drop for Lead {
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_comes_alone_never_waits() {
+        let mut company = Company::default();
+        for _ in 0..100 {
+            assert!(company.enough() <= 1);
+            company.met(1, 0);
+        }
+    }
+
+    #[test]
+    fn most_of_those_who_come_together_are_written_together() {
+        let mut company = Company::default();
+        company.met(1, 49);
+        assert_eq!(company.enough(), 33);
+        // They are written, and few others have come so soon.
+        for _ in 0..100 {
+            company.met(33, 2);
+        }
+        assert_eq!(company.enough(), 33);
+    }
+
+    #[test]
+    fn those_who_stay_away_are_soon_not_waited_for() {
+        let mut company = Company::default();
+        company.met(10, 40);
+        let mut waits = 0;
+        while company.enough() > 1 {
+            company.missed(1);
+            waits += 1;
+        }
+        assert!(waits <= 5, "{waits}");
+    }
 }

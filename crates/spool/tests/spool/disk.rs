@@ -267,3 +267,55 @@ fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
         assert!(said.contains("filled with"), "{said}");
     }
 }
+
+const READ_ONLY: &str = "disk::a_file_system_that_became_read_only_is_said_and_costs_nothing";
+
+/// Opens a queue on a file system that is read-only, and one on which it became so meanwhile.
+async fn refuse(dir: &std::path::Path) {
+    let remount = |how: &str| {
+        let mounted = Command::new("mount")
+            .args(["-o", &format!("remount,{how}"), dir.to_str().unwrap()])
+            .status();
+        assert!(mounted.unwrap().success(), "{how}");
+    };
+    let spool = SqliteSpool::open(dir, settings()).unwrap();
+    let kept = spool.accept(of(2_000), at(0)).await.unwrap().id;
+    drop(spool);
+    remount("ro");
+    let error = SqliteSpool::open(dir, settings()).unwrap_err();
+    assert_eq!(error.kind, SpoolErrorKind::ReadOnly, "{error}");
+    remount("rw");
+    let spool = SqliteSpool::open(dir, settings()).unwrap();
+    let body = spool.stored(kept).await.unwrap();
+    assert_eq!(octets(&body).await.unwrap().len(), 2_000);
+    spool.accept(of(2_000), at(1)).await.unwrap();
+    println!("refused");
+}
+
+#[test]
+fn a_file_system_that_became_read_only_is_said_and_costs_nothing() {
+    if let Some(dir) = std::env::var_os("SPOOL_DIR") {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        return runtime.block_on(refuse(std::path::Path::new(&dir)));
+    }
+    let own = std::env::current_exe().unwrap();
+    let dir = directory();
+    let mount = "mount -t tmpfs -o size=8m queue \"$SPOOL_DIR\"";
+    let in_it = |script: &str| {
+        Command::new("unshare")
+            .args(["-Urm", "sh", "-c", script])
+            .env("SPOOL_DIR", dir.path())
+            .output()
+    };
+    let may = format!("{mount} && mount -o remount,ro \"$SPOOL_DIR\"");
+    if !in_it(&may).is_ok_and(|ran| ran.status.success()) {
+        eprintln!("no file system can be mounted here");
+        return;
+    }
+    let again = format!("exec {} {READ_ONLY} --exact --nocapture", own.display());
+    let ran = in_it(&format!("{mount} && {again}")).unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+    assert!(String::from_utf8(ran.stdout).unwrap().contains("refused"));
+}

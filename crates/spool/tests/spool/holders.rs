@@ -208,3 +208,36 @@ fn two_processes_never_have_one_message() {
     }
     assert_eq!(kept.len(), 150);
 }
+
+#[tokio::test]
+async fn who_leaves_is_among_the_processes_no_more_and_none_of_it_costs_a_flush() {
+    let dir = directory();
+    drop(open(&dir));
+    let spool = open(&dir);
+    let one = spool.join("one", at(0)).await.unwrap();
+    let slot = spool.slot("a", one.id(), 1, at(0)).await.unwrap().unwrap();
+    let other = open(&dir);
+    let two = other.join("two", at(1)).await.unwrap();
+    assert!(other.slot("a", two.id(), 1, at(1)).await.unwrap().is_none());
+
+    spool.leave(one.id()).await.unwrap();
+
+    assert!(other.slot("a", two.id(), 1, at(2)).await.unwrap().is_some());
+    let error = spool.heartbeat(one.id(), at(2)).await.unwrap_err();
+    assert_eq!(error.kind, SpoolErrorKind::Fenced);
+    drop(slot);
+    let rows = rusqlite::Connection::open(dir.path().join("spool.db")).unwrap();
+    let names: String = rows
+        .query_row("SELECT group_concat(name) FROM holder", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    assert_eq!(names, "two");
+    assert_eq!(spool.counters().commits, 0);
+    // What is taken is flushed again.
+    spool
+        .accept(message(&["x@example.org"]), at(3))
+        .await
+        .unwrap();
+    assert_eq!(spool.counters().commits, 1);
+}

@@ -110,10 +110,15 @@ async fn one_bad_request_fails_alone() {
         spool.accept(new, at(n))
     });
     let stranger = spool.heartbeat(postrider_spool::HolderId::new(99), at(0));
-    let (accepted, stranger) = tokio::join!(futures_util::future::join_all(all), stranger);
+    // Another process writes until all of them wait.
+    let held = rusqlite::Connection::open(dir.path().join("spool.db")).unwrap();
+    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let release = async { held.execute_batch("COMMIT").unwrap() };
+    let all = futures_util::future::join_all(all);
+    let (accepted, stranger, ()) = tokio::join!(all, stranger, release);
     assert_eq!(accepted.iter().filter(|one| one.is_ok()).count(), 19);
     assert_eq!(stranger.unwrap_err().kind, SpoolErrorKind::Fenced);
     assert_eq!(spool.stats().await.unwrap().messages, 19);
-    // In far fewer transactions than requests.
-    assert!(spool.counters().commits < 10, "{:?}", spool.counters());
+    // With those that came before the lock was met, and with the others.
+    assert!(spool.counters().commits <= 2, "{:?}", spool.counters());
 }

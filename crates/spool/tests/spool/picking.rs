@@ -330,12 +330,12 @@ async fn what_is_left_of_a_message_waits_behind_what_was_due_before_it() {
         ..ask(me.id(), at(now))
     };
     let began = spool.begin(two_each(0)).await.unwrap();
-    let [begun, rest] = &began.claims[..] else {
+    let [head, rest] = &began.claims[..] else {
         panic!("{began:?}");
     };
-    assert_eq!((begun.id, rest.id), (first, first));
+    assert_eq!((head.id, rest.id), (first, first));
     settle(&spool, rest, &deferred(at(1)), at(0)).await;
-    settle(&spool, begun, &Outcome::Returned, at(0)).await;
+    settle(&spool, head, &Outcome::Returned, at(0)).await;
 
     let again = spool.begin(two_each(1)).await.unwrap();
 

@@ -73,6 +73,8 @@ struct Book {
     room: usize,
     /// What a session ends after, unless it is drained first.
     session_messages: usize,
+    /// How many a session asks for at once, a window at most.
+    asks_for: usize,
     envelopes: Vec<usize>,
 }
 
@@ -107,6 +109,7 @@ impl Server {
                 arrivals: Vec::new(),
                 room: usize::MAX,
                 session_messages: usize::MAX,
+                asks_for: usize::MAX,
                 envelopes: Vec::new(),
             }),
             token: watch::Sender::new(true),
@@ -164,6 +167,10 @@ impl Server {
     /// Ends each session after so many messages.
     pub(crate) fn ends_sessions_after(&self, messages: usize) {
         self.book().session_messages = messages;
+    }
+
+    pub(crate) fn asks_for(&self, messages: usize) {
+        self.book().asks_for = messages;
     }
 
     pub(crate) fn connections(&self) -> u64 {
@@ -314,7 +321,8 @@ impl Route for Server {
                     }
                 });
             }
-            let (window, most) = (self.limits().window, self.book().session_messages);
+            let most = self.book().session_messages;
+            let window = self.limits().window.min(self.book().asks_for);
             let mut index = 0;
             let mut waiting: VecDeque<Outgoing> = VecDeque::new();
             let mut lost = false;

@@ -25,7 +25,7 @@ use crate::state;
 
 pub(super) use desk::{Desk, Place};
 pub use entry::Entry;
-pub(super) use places::Places;
+pub(super) use places::{Places, no_place};
 pub(crate) use ways::Ways;
 
 /// What the queue is kept in, in the state directory.

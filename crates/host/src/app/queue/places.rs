@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep};
 
 use super::Desk;
+use crate::failure::Failure;
 
 /// How long a connection waits for a place: less than a connection may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -87,6 +88,16 @@ impl Connector for Places {
     }
 }
 
+/// Why there was no place.
+pub(in crate::app) fn no_place(account: &str, why: &io::Error) -> Failure {
+    Failure::new("queue.no_session", why.to_string())
+        .with_account(account)
+        .with_remedy(
+            "send again when they are done, or queue the message (send --queue); raise connections, if the provider allows more",
+        )
+        .retryable()
+}
+
 impl Desk {
     async fn slot(&self, account: &str, at_most: u32) -> Result<Option<Slot>, SpoolError> {
         let queue = self.queue().await;
@@ -123,6 +134,17 @@ impl Desk {
         };
         drop(place);
         ask(joined.id()).await
+    }
+
+    /// Takes leave: nothing of this process is left among those at work.
+    pub(in crate::app) async fn leave(&self) {
+        let holder = self.holder.lock().await.take();
+        if let (Some(holder), Some(queue)) = (holder, self.opened.get())
+            && let Err(error) = queue.store.leave(holder.id()).await
+        {
+            // Others find that it has ended.
+            tracing::debug!("the queue is left without a word: {error}");
+        }
     }
 
     /// Gives signs of life for as long as there is something to hold.
