@@ -5,4 +5,5 @@ mod findings;
 mod interrupted;
 mod plans;
 mod record;
+mod sandbox;
 mod tenant;
