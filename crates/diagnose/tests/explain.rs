@@ -231,6 +231,14 @@ fn secrets_are_not_shown() {
 }
 
 #[test]
+fn a_reply_keeps_its_own_brackets_and_loses_those_around_it() {
+    let reply = "535 5.7.3 Authentication unsuccessful [YTXPR0101CA0051.CANPRD01.PROD.OUTLOOK.COM]";
+
+    assert_eq!(one(reply).original, reply);
+    assert_eq!(one(&format!("status=deferred (said: {reply})")).original, reply);
+}
+
+#[test]
 fn control_characters_are_escaped() {
     let found = one("550 5.1.1 \u{1b}[31mno\u{7}\u{202e} such user\u{0}");
 

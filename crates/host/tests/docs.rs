@@ -346,7 +346,11 @@ fn occasion(entry: &Table) -> String {
     for key in ["status", "error", "suberror", "trouble"] {
         parts.extend(list(entry, key).iter().map(|value| format!("`{value}`")));
     }
-    parts.extend(list(entry, "port").iter().map(|port| format!("port {port}")));
+    parts.extend(
+        list(entry, "port")
+            .iter()
+            .map(|port| format!("port {port}")),
+    );
     let contains: Vec<String> = list(entry, "contains")
         .iter()
         .map(|part| format!("“{part}”"))
@@ -371,11 +375,18 @@ fn text<'t>(entry: &'t Table, key: &str) -> &'t str {
 
 /// Advice with the names of what is filled in.
 fn filled(text: &str) -> String {
-    ["account", "username", "sender", "tenant", "client_id", "server"]
-        .into_iter()
-        .fold(text.to_owned(), |text, name| {
-            text.replace(&format!("{{{name}}}"), &format!("*{name}*"))
-        })
+    [
+        "account",
+        "username",
+        "sender",
+        "tenant",
+        "client_id",
+        "server",
+    ]
+    .into_iter()
+    .fold(text.to_owned(), |text, name| {
+        text.replace(&format!("{{{name}}}"), &format!("*{name}*"))
+    })
 }
 
 const CONFIGURATION_HEAD: &str = "\
@@ -426,4 +437,4 @@ more special one counts. *account*, *username*, *sender*, *tenant*, *client_id* 
 account.
 
 An answer that fits no entry is `smtp.temporary` (a reply 4xx), `smtp.rejected` (5xx),
-`smtp.unexpected` (any other) or, from a token endpoint, `auth.failed`.";
+`smtp.unexpected` (any other), from a token endpoint `auth.failed`, from Graph `graph.failed`.";

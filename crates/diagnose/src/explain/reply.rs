@@ -166,8 +166,7 @@ fn line(text: &str, start: usize, open: Option<u16>) -> Option<Line> {
     if let Some(quote) = quote {
         end = begin + closing(&text[begin..end], quote);
     }
-    let trimmed =
-        text[begin..end].trim_end_matches([' ', '\n', '\'', '"', ')', ']', '}', ',', '>']);
+    let trimmed = without_tail(&text[begin..end]);
     Some(Line {
         span: start..begin + trimmed.len(),
         code,
@@ -219,4 +218,22 @@ fn closing(text: &str, quote: u8) -> usize {
     let ends =
         |at: &usize| octets[*at] == quote && !octets.get(at + 1).copied().is_some_and(is_word);
     (0..octets.len()).find(ends).unwrap_or(octets.len())
+}
+
+/// `text` without the quotes, commas and closing brackets of what it was written into.
+fn without_tail(mut text: &str) -> &str {
+    loop {
+        text = text.trim_end_matches([' ', '\n', '\'', '"', ',']);
+        let closes_more = |opening, closing| {
+            text.ends_with(closing) && text.matches(opening).count() < text.matches(closing).count()
+        };
+        let pairs = [('(', ')'), ('[', ']'), ('{', '}'), ('<', '>')];
+        if !pairs
+            .iter()
+            .any(|&(opening, closing)| closes_more(opening, closing))
+        {
+            return text;
+        }
+        text = &text[..text.len() - 1];
+    }
 }

@@ -61,6 +61,7 @@ pub use world::World;
 
 pub(crate) use failures::{
     config as config_failure, edit as edit_failure, problems as problems_failure,
+    subject as subject_of,
 };
 
 /// How long the end of the program waits for servers to answer `QUIT`.

@@ -7,14 +7,15 @@ mod account;
 mod check;
 mod delivering;
 mod doctor;
+mod explain;
 mod host;
 mod login;
 mod logout;
 pub mod output;
 mod plugin;
 mod queue;
-mod repl;
 mod renew;
+mod repl;
 mod rotate;
 mod run;
 mod sandbox;
@@ -143,6 +144,8 @@ enum Command {
     Vault(vault::Command),
     /// Check the configuration, and scripts, without connecting to anything
     Check(check::Arguments),
+    /// What a refusal means: a server's reply, an AADSTS code, a line of a log, a bounce
+    Explain(explain::Arguments),
     /// Write what an editor needs to complete and check scripts
     Types(types::Arguments),
     /// Run the tests of scripts, *_test.lua: a clock to move, the sandbox behind every account
@@ -268,6 +271,7 @@ impl Cli {
             Command::Secret(command) => secret::run(command, App::open(&settings)?, &output).await,
             Command::Vault(command) => vault::run(command, App::open(&settings)?, &output).await,
             Command::Check(arguments) => check::run(&arguments, &settings, &output),
+            Command::Explain(arguments) => explain::run(&arguments, &settings, &output),
             Command::Types(arguments) => types::run(&arguments, &output),
             Command::Test(arguments) => test::run(arguments, &settings, &output).await,
             Command::Plugin(command) => plugin::run(command, &settings, &output),
