@@ -13,7 +13,7 @@ use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::claims::shown;
-use super::report::{Finding, YOU};
+use super::report::{Finding, NETWORK, YOU};
 use crate::app::account::{Account, IDLE, server_settings};
 
 /// What a certificate says of itself.
@@ -68,11 +68,7 @@ impl Presented {
                  name its certificate: account.{}.ca_file",
                 settings.name
             ),
-            if public {
-                "whoever runs the network"
-            } else {
-                YOU
-            },
+            if public { NETWORK } else { YOU },
         )
     }
 }

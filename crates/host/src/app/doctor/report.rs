@@ -103,6 +103,7 @@ pub(super) const OWNER: &str = "the mailbox's owner";
 pub(super) const EXCHANGE: &str = "an Exchange administrator";
 pub(super) const ENTRA: &str = "an Entra administrator";
 pub(super) const MICROSOFT: &str = "Microsoft";
+pub(super) const NETWORK: &str = "whoever runs the network";
 
 impl Finding {
     /// One that waiting does not help.

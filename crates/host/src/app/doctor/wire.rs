@@ -7,7 +7,7 @@ use tokio::net::lookup_host;
 use tokio::time::{Instant, timeout};
 
 use super::inspect;
-use super::report::{DoctorStage, Finding, StageResult, YOU};
+use super::report::{DoctorStage, Finding, NETWORK, StageResult, YOU};
 use crate::app::account::Account;
 use crate::app::bridge::auth_error;
 use crate::app::failures;
@@ -26,8 +26,7 @@ fn name(error: &SendError) -> &'static str {
     match (error.stage, &*error.kind) {
         (_, SendErrorKind::Dns(_)) => "dns",
         (Stage::Connect | Stage::Greeting, _) => "tcp",
-        (Stage::StartTls | Stage::Tls, _) => "tls",
-        (Stage::Ehlo, SendErrorKind::NotOffered("STARTTLS")) => "tls",
+        (Stage::StartTls | Stage::Tls, _) | (_, SendErrorKind::NotOffered("STARTTLS")) => "tls",
         (Stage::Ehlo, _) => "ehlo",
         (Stage::Auth, _) => "auth",
         _ => "sender",
@@ -223,6 +222,9 @@ async fn failed(
             finding = presented.untrusted(account.settings());
         }
     }
+    if let (Stage::Connect, SendErrorKind::Timeout(_)) = (error.stage, &*error.kind) {
+        finding = dropped(account);
+    }
     if let Some(reply) = error.reply() {
         evidence = failures::reply_line(reply);
     }
@@ -235,4 +237,21 @@ async fn failed(
         evidence,
         finding,
     ));
+}
+
+/// Who is not even refused meets a firewall, as a rule.
+fn dropped(account: &Account) -> Finding {
+    let server = &account.settings().server;
+    let (host, port) = (&server.host, server.port);
+    Finding::new(
+        "network.blocked",
+        format!(
+            "nothing answers at {host}:{port}: connections to that port are dropped on the way"
+        ),
+        format!(
+            "have outgoing TCP to {host} port {port} allowed in this machine's firewall and the \
+             network's (some providers of servers open it on request only); check the port"
+        ),
+        NETWORK,
+    )
 }
