@@ -5,6 +5,7 @@
 //! through a visitor's browser, so every request must name this host, and every change
 //! must be JSON from here. A change takes effect wholly or not at all.
 
+mod account;
 mod guard;
 
 use std::path::PathBuf;
@@ -35,6 +36,8 @@ pub(crate) struct Control {
     entra: Entra,
     snippet: String,
     address: Address,
+    /// What the account page's forms carry, and no other site knows.
+    form_token: String,
 }
 
 /// Where the sandbox is reached, for programs that set themselves up against it.
@@ -49,6 +52,7 @@ impl Control {
     /// A control API over this state. `snippet` is what to put into a configuration.
     pub(crate) fn new(state: State, entra: Entra, snippet: String, address: Address) -> Self {
         Self {
+            form_token: state.handle(),
             state,
             entra,
             snippet,
@@ -80,6 +84,7 @@ impl Control {
             )
             .route("/v1/config", get(config))
             .route("/v1/address", get(address))
+            .route(account::PATH, get(account::page).post(account::press))
             .route("/", get(|| async { Redirect::to("/inbox") }))
             .with_state(self.clone())
             .merge(inbox::router(inbox, self.state))

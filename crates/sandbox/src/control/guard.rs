@@ -12,6 +12,8 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
+use super::account;
+
 /// The names under which the API may be addressed.
 #[derive(Clone)]
 pub(crate) struct Guard {
@@ -27,7 +29,12 @@ impl Guard {
         }
     }
 
-    fn refusal(&self, method: &Method, headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
+    fn refusal(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Option<(StatusCode, &'static str)> {
         let text = |name| {
             headers
                 .get(name)
@@ -55,11 +62,22 @@ impl Guard {
                 "the request comes from another site\n",
             ));
         }
-        let json = |kind: &str| {
-            kind.split(';')
-                .next()
-                .is_some_and(|k| k.trim().eq_ignore_ascii_case("application/json"))
+        let is = |wanted: &'static str| {
+            move |kind: &str| {
+                kind.split(';')
+                    .next()
+                    .is_some_and(|k| k.trim().eq_ignore_ascii_case(wanted))
+            }
         };
+        // A form's page is this sandbox's own: browsers say so, and only browsers send forms.
+        let form = is("application/x-www-form-urlencoded");
+        if path == account::PATH
+            && text(header::ORIGIN).is_some()
+            && text(header::CONTENT_TYPE).is_some_and(form)
+        {
+            return None;
+        }
+        let json = is("application/json");
         if *method != Method::DELETE && !text(header::CONTENT_TYPE).is_some_and(json) {
             return Some((
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -72,10 +90,11 @@ impl Guard {
 
 /// Refuses what the guard refuses; marks every answer as not to be sniffed.
 pub(crate) async fn check(Shared(guard): Shared<Guard>, request: Request, next: Next) -> Response {
-    let mut response = match guard.refusal(request.method(), request.headers()) {
-        Some(refusal) => refusal.into_response(),
-        None => next.run(request).await,
-    };
+    let mut response =
+        match guard.refusal(request.method(), request.uri().path(), request.headers()) {
+            Some(refusal) => refusal.into_response(),
+            None => next.run(request).await,
+        };
     let nosniff = header::HeaderValue::from_static("nosniff");
     response
         .headers_mut()
@@ -88,13 +107,17 @@ mod tests {
     use super::*;
 
     fn verdict(method: &Method, headers: &[(&'static str, &'static str)]) -> u16 {
+        verdict_at("/v1/scenario", method, headers)
+    }
+
+    fn verdict_at(path: &str, method: &Method, headers: &[(&'static str, &'static str)]) -> u16 {
         let guard = Guard::new("127.0.0.1:8025".parse().unwrap());
         let headers = headers
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
             .collect();
         guard
-            .refusal(method, &headers)
+            .refusal(method, path, &headers)
             .map_or(200, |(status, _)| status.as_u16())
     }
 
@@ -132,5 +155,24 @@ mod tests {
             403
         );
         assert_eq!(verdict(&Method::DELETE, &[host, ("origin", "null")]), 403);
+    }
+
+    #[test]
+    fn a_form_is_taken_from_the_account_page_alone() {
+        let host = ("host", "127.0.0.1:8025");
+        let form = ("content-type", "application/x-www-form-urlencoded");
+        let own = ("origin", "http://127.0.0.1:8025");
+        let post = |path, headers: &[_]| verdict_at(path, &Method::POST, headers);
+        assert_eq!(post("/account", &[host, form, own]), 200);
+        assert_eq!(post("/account", &[host, form]), 415);
+        assert_eq!(post("/account", &[host, form, ("origin", "null")]), 403);
+        assert_eq!(
+            post(
+                "/account",
+                &[host, form, ("origin", "https://site.example")]
+            ),
+            403
+        );
+        assert_eq!(post("/v1/scenario/user", &[host, form, own]), 415);
     }
 }

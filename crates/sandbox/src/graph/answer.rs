@@ -1,4 +1,4 @@
-//! Graph's answers: JSON with OData's context, and errors in one shape (facts C3).
+//! Graph's answers: JSON, and errors in one shape (facts C3).
 
 use std::fmt;
 

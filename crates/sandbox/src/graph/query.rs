@@ -1,4 +1,4 @@
-//! OData's parameters: the few that are served. One that is not is refused, not ignored.
+//! The query's parameters: the few that are served. One that is not is refused, not ignored.
 
 use serde_json::{Map, Value, json};
 

@@ -110,7 +110,7 @@ async fn list_page(
             Escaped(mailbox)
         ),
         None => "<h1>Sandbox inbox</h1>\
-                 <span class=\"dim\">as JSON: <a href=\"/v1/inbox\">messages</a> \u{b7} <a href=\"/v1/log\">log</a></span>"
+                 <span class=\"dim\">as JSON: <a href=\"/v1/inbox\">messages</a> \u{b7} <a href=\"/v1/log\">log</a></span> <a href=\"/account\">account</a>"
             .to_owned(),
     };
     let refresh = "<meta http-equiv=\"refresh\" content=\"4\">";

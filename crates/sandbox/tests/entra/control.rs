@@ -498,3 +498,81 @@ async fn the_life_of_tokens_and_of_a_fault_can_be_set_while_it_runs() {
     call(&site, Method::POST, "v1/clock", hours(1)).await;
     site.token(&CREDENTIALS).await.is_ok();
 }
+
+#[tokio::test]
+async fn a_program_is_told_where_everything_is() {
+    let site = Site::start().await;
+    let (status, told) = call(&site, Method::GET, "v1/address", None).await;
+    let authority = site.sandbox.authority().as_str().trim_end_matches('/');
+    assert_eq!(
+        (status, told),
+        (
+            200,
+            json!({
+                "smtp_host": "localhost", "smtp_port": site.sandbox.smtp_addr().port(),
+                "authority": authority, "graph": authority, "ca_file": site.sandbox.ca_file(),
+            })
+        )
+    );
+}
+
+#[tokio::test]
+async fn a_person_flips_switches_and_no_other_page_does() {
+    let site = Site::start().await;
+    let page = site.sandbox.control_url().join("account").unwrap();
+    let html = site.http.get(page.clone()).send().await.unwrap();
+    assert!(
+        html.headers()["content-security-policy"]
+            .to_str()
+            .unwrap()
+            .contains("form-action 'self'")
+    );
+    let html = html.text().await.unwrap();
+    assert!(!html.contains("<script"));
+    let (_, rest) = html.split_once("name=\"token\" value=\"").unwrap();
+    let (token, _) = rest.split_once('"').unwrap();
+    let origin = page.origin().ascii_serialization();
+    let press = |origin: &str, fields: &[(&str, &str)]| {
+        let request = site.http.post(page.clone()).header("origin", origin);
+        let form = crate::site::encoded(fields);
+        let request = request.header("content-type", crate::site::FORM).body(form);
+        async { request.send().await.unwrap().status().as_u16() }
+    };
+    let off = [
+        ("token", token),
+        ("list", "tenant"),
+        ("which", "contoso.com"),
+        ("patch", r#"{"smtp_auth_disabled":true}"#),
+    ];
+    let disabled = || site.sandbox.state().scenario().tenants[0].smtp_auth_disabled;
+    assert_eq!(press("https://site.example", &off).await, 403);
+    assert_eq!(press(&origin, &off[1..]).await, 400);
+    assert!(!disabled());
+    assert_eq!(press(&origin, &off).await, 303);
+    assert!(disabled());
+    let html = site.http.get(page.clone()).send().await.unwrap();
+    let html = html.text().await.unwrap();
+    assert!(html.contains(
+        "value=\"{&quot;smtp_auth_disabled&quot;:true}\" aria-pressed=\"true\">blocked<"
+    ));
+
+    let rights = || site.sandbox.state().scenario().permissions.len();
+    let before = rights();
+    let mut add = vec![("token", token), ("list", "permission"), ("which", "")];
+    add.extend([
+        ("mailbox", "ceo@contoso.com"),
+        ("trustee", "svc-mail@contoso.com"),
+        ("right", "send_as"),
+    ]);
+    assert_eq!(press(&origin, &add).await, 303);
+    assert_eq!(rights(), before + 1);
+    let last = before.to_string();
+    let remove = [
+        ("token", token),
+        ("list", "permission"),
+        ("which", last.as_str()),
+        ("remove", "yes"),
+    ];
+    assert_eq!(press(&origin, &remove).await, 303);
+    assert_eq!(rights(), before);
+}

@@ -14,6 +14,7 @@ use crate::site::{Answer, Browser, DAEMON, OUTLOOK_DEFAULT, SECRET, Site, peek};
 const EVERYTHING: &str = "User.Read Application.ReadWrite.All Directory.Read.All Policy.Read.All \
     DelegatedPermissionGrant.ReadWrite.All AppRoleAssignment.ReadWrite.All Mail.Send";
 const EXCHANGE: &str = "00000002-0000-0ff1-ce00-000000000000";
+const MY_ROLES: &str = "me/transitiveMemberOf/microsoft.graph.directoryRole?$count=true";
 const SEND_AS_APP: &str = "7146a1f0-8703-45b3-9eae-527a64c00995";
 
 /// A status and a body.
@@ -549,9 +550,8 @@ async fn roles_and_licences_are_told_as_far_as_the_token_goes() {
         s.users[2].roles = vec![DirectoryRole::ExchangeAdministrator];
     })
     .await;
-    const PATH: &str = "me/transitiveMemberOf/microsoft.graph.directoryRole?$count=true";
     let graph = admin(&site).await;
-    let roles = graph.get(PATH).await.found(200);
+    let roles = graph.get(MY_ROLES).await.found(200);
     assert_eq!(roles["@odata.count"], 2);
     assert_eq!(
         roles["value"][0]["roleTemplateId"],
@@ -562,7 +562,7 @@ async fn roles_and_licences_are_told_as_far_as_the_token_goes() {
         "29232cdf-9323-42fd-ade2-1d097af3e4de"
     );
     let narrow = person(&site, "admin@contoso.com", "User.Read").await;
-    let roles = narrow.get(PATH).await.found(200);
+    let roles = narrow.get(MY_ROLES).await.found(200);
     assert_eq!(roles["value"][0]["roleTemplateId"], Value::Null);
     narrow
         .get("me/transitiveMemberOf/microsoft.graph.directoryRole")
