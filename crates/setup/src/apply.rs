@@ -473,11 +473,10 @@ impl Run<'_> {
     }
 
     fn resource(&self, step: StepId, service: Service) -> Result<&str, SetupError> {
-        match service {
-            Service::Exchange => self.plan.found.exchange.as_deref(),
-            Service::Graph => self.plan.found.graph.as_deref(),
-        }
-        .ok_or_else(|| missing(step))
+        self.plan
+            .found
+            .resource(service)
+            .ok_or_else(|| missing(step))
     }
 
     fn note(&mut self, step: StepId, event: &Event) -> Result<(), SetupError> {

@@ -453,6 +453,24 @@ pub(crate) fn application(wanted: &Wanted, found: &Found) -> Vec<Finding> {
         }
         return findings;
     };
+    if let Some(earlier) = &known.application
+        && !same(&earlier.object_id, &app.id)
+    {
+        findings.push(
+            Finding::warn(
+                Topic::LeftOver,
+                format!(
+                    "The account had another application (client id {})",
+                    earlier.client_id
+                ),
+            )
+            .because("this account will not use it any more")
+            .remedied(
+                Who::ApplicationAdministrator,
+                "delete it if nothing else does",
+            ),
+        );
+    }
     if let Some(last) = known.credential_marks.last()
         && !known.finished
     {

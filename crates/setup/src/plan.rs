@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::error::{SetupError, SetupErrorKind};
 use crate::finding::{Finding, Severity, Who};
 use crate::journal::Known;
-use crate::permission::Need;
+use crate::permission::{Need, Service};
 use crate::shown::shown;
 use crate::wanted::Wanted;
 
@@ -212,6 +212,16 @@ pub(crate) struct Found {
     pub(crate) left_applications: Vec<Application>,
     /// What the person signed in may do.
     pub(crate) may: May,
+}
+
+impl Found {
+    /// The object id of the service's service principal.
+    pub(crate) fn resource(&self, service: Service) -> Option<&str> {
+        match service {
+            Service::Exchange => self.exchange.as_deref(),
+            Service::Graph => self.graph.as_deref(),
+        }
+    }
 }
 
 /// How an application came to be the account's.

@@ -109,7 +109,11 @@ pub enum AppChoice {
 impl AppChoice {
     /// The name that setup gives the application of an account.
     pub fn of_account(account: &str) -> Self {
-        Self::Named(format!("Postrider: {account}"))
+        Self::Named(Self::name_for(account))
+    }
+
+    pub(crate) fn name_for(account: &str) -> String {
+        format!("Postrider: {account}")
     }
 }
 

@@ -126,20 +126,22 @@ async fn services(
 /// Which application is the account's, and which are left over from interrupted runs.
 async fn application(graph: &Graph, wanted: &Wanted, found: &mut Found) -> Result<(), GraphError> {
     let known = &found.known;
-    let AppChoice::Named(account_name) = AppChoice::of_account(&wanted.account) else {
-        return Ok(());
+    let named = match &wanted.app {
+        AppChoice::Named(name) => {
+            let interrupted = !known.finished && !known.application_marks.is_empty();
+            if interrupted && known.application.is_none() {
+                graph.applications_named_soon(name).await?
+            } else {
+                graph.applications_named(name).await?
+            }
+        }
+        AppChoice::Existing(_) if known.application_marks.is_empty() => Vec::new(),
+        // Before this one was chosen, a run may have been interrupted that made another.
+        AppChoice::Existing(_) => {
+            let name = AppChoice::name_for(&wanted.account);
+            graph.applications_named(&name).await?
+        }
     };
-    let mut named: Vec<Application> = Vec::new();
-    if let AppChoice::Named(name) = &wanted.app {
-        let interrupted = !known.finished && !known.application_marks.is_empty();
-        named = if interrupted && known.application.is_none() {
-            graph.applications_named_soon(name).await?
-        } else {
-            graph.applications_named(name).await?
-        };
-    } else if !known.application_marks.is_empty() {
-        named = graph.applications_named(&account_name).await?;
-    }
 
     match &wanted.app {
         AppChoice::Existing(client_id) => match graph.application(client_id).await {
@@ -179,10 +181,12 @@ async fn application(graph: &Graph, wanted: &Wanted, found: &mut Found) -> Resul
         }
     }
 
-    let chosen = found.application.as_ref().map(|app| app.id.clone());
+    let chosen = found.application.as_ref().map(|app| &app.id);
+    let recorded = known.application.as_ref().map(|app| &app.object_id);
     found.left_applications = named
         .into_iter()
-        .filter(|app| is_marked(app, known) && chosen.as_deref() != Some(&app.id))
+        .filter(|app| is_marked(app, known))
+        .filter(|app| chosen != Some(&app.id) && recorded != Some(&app.id))
         .collect();
     Ok(())
 }

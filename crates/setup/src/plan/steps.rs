@@ -188,12 +188,8 @@ fn consent(found: &Found, service: Service, id: StepId) -> Option<Step> {
     if scopes.is_empty() {
         return None;
     }
-    let resource = match service {
-        Service::Exchange => &found.exchange,
-        Service::Graph => &found.graph,
-    };
-    let grant = resource
-        .as_deref()
+    let grant = found
+        .resource(service)
         .and_then(|resource| permission::grant_for_all(&found.grants, resource));
     let state = match grant {
         Some(grant) if grant.covers(None, scopes.iter().copied()) => State::Exists,
@@ -219,11 +215,7 @@ fn app_role(found: &Found, service: Service, id: StepId) -> Option<Step> {
     if roles.is_empty() {
         return None;
     }
-    let resource = match service {
-        Service::Exchange => &found.exchange,
-        Service::Graph => &found.graph,
-    };
-    let there = resource.as_deref().is_some_and(|resource| {
+    let there = found.resource(service).is_some_and(|resource| {
         roles
             .iter()
             .all(|role| permission::is_assigned(&found.assigned, resource, &role.id))

@@ -2,8 +2,8 @@
 
 use postrider_graph::ids::{resource, role, scope};
 use postrider_setup::{
-    AppChoice, CredentialKind, Event, Flow, Known, Plan, Progress, SecretName, SetupErrorKind,
-    State, Step, StepId, Wanted, apply,
+    AppChoice, CredentialKind, Event, Finding, Flow, Known, Plan, Progress, SecretName,
+    SetupErrorKind, State, Step, StepId, Wanted, apply,
 };
 use serde_json::{Value, json};
 
@@ -318,6 +318,26 @@ async fn an_application_chosen_by_its_id_is_used_or_missed() {
 
     assert_eq!(done.client_id, id);
     assert_eq!(tenant.applications("Postrider: alerts").len(), 0);
+}
+
+#[tokio::test]
+async fn an_application_that_is_used_no_more_is_mentioned_and_stays() {
+    let tenant = Tenant::new();
+    let machine = Machine::new(&tenant);
+    let (_, first) = machine.run(&by_browser()).await.unwrap();
+    let app = made_by_hand(&tenant, "Their mailer");
+    let chosen = Wanted {
+        app: AppChoice::Existing(app["appId"].as_str().unwrap().to_owned()),
+        ..by_browser()
+    };
+
+    let (plan, done) = machine.run(&chosen).await.unwrap();
+
+    assert!(done.orphans.is_empty());
+    assert_eq!(tenant.applications("Postrider: alerts").len(), 1);
+    let mentioned = |f: &Finding| f.text.contains(&first.client_id);
+    assert!(plan.findings.iter().any(mentioned), "{:#?}", plan.findings);
+    assert_eq!(machine.known().credential, done.credential);
 }
 
 #[tokio::test]
