@@ -135,7 +135,7 @@ fn show(renewed: &Renewed, arguments: &RenewalArguments, output: &Output) {
     let mut line = match (renewed.state, renewed.remove_after) {
         ("switched", Some(at)) => {
             let due = when::relative(at, now);
-            format!("{name}: a new {setting} is in use{ends}\n  the old one is kept: {due}")
+            format!("{name}: a new {setting} is in use{ends}\n  the old one may be removed {due}")
         }
         ("finished", _) => {
             format!("{name}: the new {setting} is in use{ends}, and the old one is removed")
