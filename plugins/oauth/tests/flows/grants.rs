@@ -71,6 +71,42 @@ fn a_refresh_at_microsoft_names_the_resource_again() {
 }
 
 #[test]
+fn a_token_of_another_resource_is_had_by_the_same_grant_at_microsoft() {
+    let person = driver(&microsoft("authorization_code", &[]));
+    let flow = obtain_for(&person, Some("0.AXkA-refresh"), &["User.Read"]);
+    assert_eq!(value(&flow, "scope").as_deref(), Some("User.Read"));
+    assert_eq!(
+        value(&flow, "refresh_token").as_deref(),
+        Some("0.AXkA-refresh")
+    );
+
+    let app = driver(&microsoft("client_credentials", &["client_secret"]));
+    let graph = "https://graph.microsoft.com/.default";
+    let mut flow = obtain_for(&app, None, &[graph]);
+    give_secret(&mut flow, "client_secret", "secret");
+    assert_eq!(value(&flow, "scope").as_deref(), Some(graph));
+}
+
+#[test]
+fn a_token_of_another_resource_is_asked_of_nobody_else() {
+    for (config, scope) in [
+        (generic("device_code", json!({}), &[]), "User.Read"),
+        (microsoft("device_code", &[]), "two scopes"),
+    ] {
+        let driver = driver(&config);
+        let flow = obtain_for(&driver, Some("refresh-1"), &[scope]);
+        assert!(
+            matches!(
+                flow.error().kind,
+                ErrorKind::Unsupported | ErrorKind::Config
+            ),
+            "{:?}",
+            flow.error()
+        );
+    }
+}
+
+#[test]
 fn a_refresh_elsewhere_keeps_the_scopes_of_the_sign_in() {
     let driver = driver(&generic("device_code", json!({}), &[]));
     let flow = obtain(&driver, Some("refresh-1"));
