@@ -348,11 +348,9 @@ async fn flush(app: &App, flush: Flush, output: &Output) -> Result<ExitCode, Fai
     }
     let only = flush.account.clone();
     let flushed = app.delivery().await?.flush(flush).await;
-    let mut flushed = flushed.map_err(|error| failure(&error))?;
-    let later = later(app, only.as_deref()).await?;
-    for (account, waits) in later {
-        flushed.waiting.entry(account).or_insert(waits);
-    }
+    let flushed = flushed.map_err(|error| failure(&error))?;
+    let mut all_waiting = later(app, only.as_deref()).await?;
+    all_waiting.extend(flushed.waiting.clone());
     let counts = [
         ("delivered", flushed.delivered),
         ("failed", flushed.failed),
@@ -360,7 +358,7 @@ async fn flush(app: &App, flush: Flush, output: &Output) -> Result<ExitCode, Fai
         ("held", flushed.held),
         ("unknown", flushed.unknown),
     ];
-    let waiting: serde_json::Map<String, Value> = (flushed.waiting.iter())
+    let waiting: serde_json::Map<String, Value> = (all_waiting.iter())
         .map(|(account, (until, why))| {
             let waits = json!({ "until": until.to_string(), "why": why });
             (account.clone(), waits)
@@ -380,7 +378,7 @@ async fn flush(app: &App, flush: Flush, output: &Output) -> Result<ExitCode, Fai
     } else if !said.is_empty() {
         output.line(format!("recipients: {}", said.join(", ")));
     }
-    for (account, (until, why)) in &flushed.waiting {
+    for (account, (until, why)) in &all_waiting {
         output.note(&format!("{account} waits until {until}: {why}"));
     }
     Ok(ExitCode::from(if flushed.unknown > 0 {
