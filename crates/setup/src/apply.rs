@@ -11,11 +11,11 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::Serialize;
 
 use crate::certificate;
-use crate::check::OUR_PREFIX;
 use crate::error::{RecordError, SetupError, SetupErrorKind};
 use crate::journal::{Event, KnownApplication, KnownCredential, NewSecret, Record, SecretName};
 use crate::permission::{self, Service};
 use crate::plan::{Plan, REDIRECT, Registration, State, Step, StepId, Tenant, ends, left, live};
+use crate::remains::OUR_PREFIX;
 use crate::shown::shown;
 use crate::wanted::{AppChoice, CredentialKind};
 

@@ -9,14 +9,8 @@ use postrider_graph::{Graph, GraphError, GraphErrorKind, Mailbox, User, mailbox_
 use crate::error::SetupError;
 use crate::finding::{Finding, Topic, Who};
 use crate::permission::same;
-use crate::plan::{Can, Found, May, State, Step, StepId, Tenant, live};
+use crate::plan::{Can, Found, May, State, Step, StepId, Tenant};
 use crate::wanted::{Flow, Wanted};
-
-/// How credentials made for accounts begin, whichever machine they are on.
-pub(crate) const OUR_PREFIX: &str = "postrider ";
-
-/// A credential that ends sooner than this deserves a word.
-const SOON: std::time::Duration = std::time::Duration::from_hours(30 * 24);
 
 pub(crate) async fn user(
     graph: &Graph,
@@ -414,8 +408,8 @@ pub(crate) fn exchange_roles(roles: &Roles) -> Option<Finding> {
     )
 }
 
-/// What the application that is there says about itself.
-pub(crate) fn application(wanted: &Wanted, found: &Found) -> Vec<Finding> {
+/// Who may sign in to the application that is there.
+pub(crate) fn principal(wanted: &Wanted, found: &Found) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(principal) = &found.principal {
         if principal.account_enabled == Some(false) {
@@ -428,7 +422,7 @@ pub(crate) fn application(wanted: &Wanted, found: &Found) -> Vec<Finding> {
                 .remedied(
                     Who::ApplicationAdministrator,
                     "set \"Enabled for users to sign-in\" to Yes on the enterprise \
-                         application's Properties",
+                     application's Properties",
                 ),
             );
         }
@@ -446,103 +440,7 @@ pub(crate) fn application(wanted: &Wanted, found: &Found) -> Vec<Finding> {
             );
         }
     }
-    let known = &found.known;
-    let Some(app) = &found.application else {
-        if !known.finished && known.application.is_none() && !known.application_marks.is_empty() {
-            findings.push(unheard("an application"));
-        }
-        return findings;
-    };
-    if let Some(earlier) = &known.application
-        && !same(&earlier.object_id, &app.id)
-    {
-        findings.push(
-            Finding::warn(
-                Topic::LeftOver,
-                format!(
-                    "The account had another application (client id {})",
-                    earlier.client_id
-                ),
-            )
-            .because("this account will not use it any more")
-            .remedied(
-                Who::ApplicationAdministrator,
-                "delete it if nothing else does",
-            ),
-        );
-    }
-    if let Some(last) = known.credential_marks.last()
-        && !known.finished
-    {
-        let passwords = app.passwords.iter().map(|p| &p.display_name);
-        let certificates = app.certificates.iter().map(|c| &c.display_name);
-        if !passwords
-            .chain(certificates)
-            .any(|name| name.as_ref() == Some(last))
-        {
-            findings.push(unheard(&format!("the credential \"{last}\"")));
-        }
-    }
-    let foreign = |name: &Option<String>| {
-        name.as_ref().is_some_and(|name| {
-            name.starts_with(OUR_PREFIX) && !known.credential_marks.contains(name)
-        })
-    };
-    let live = live(wanted, found);
-    let others = app
-        .passwords
-        .iter()
-        .map(|p| (&p.display_name, &p.key_id))
-        .chain(
-            app.certificates
-                .iter()
-                .map(|c| (&c.display_name, &c.key_id)),
-        )
-        .filter(|(name, key_id)| {
-            foreign(name) && live.is_none_or(|live| !same(&live.key_id, key_id))
-        });
-    for (name, key_id) in others {
-        let name = name.as_deref().unwrap_or_default();
-        findings.push(
-            Finding::warn(
-                Topic::LeftOver,
-                format!("The application has a credential \"{name}\" (key id {key_id})"),
-            )
-            .because("this program made it, but not on this machine, or its record is lost")
-            .remedied(
-                Who::ApplicationAdministrator,
-                "remove it if no other machine uses it",
-            ),
-        );
-    }
-    if let Some(live) = live
-        && live.ends.duration_since(wanted.now).unsigned_abs() < SOON
-    {
-        findings.push(
-            Finding::warn(
-                Topic::Expiry,
-                format!("The credential expires on {}", live.ends.strftime("%F")),
-            )
-            .remedied(
-                Who::You,
-                format!("postrider rotate --client-secret {}", wanted.account),
-            ),
-        );
-    }
     findings
-}
-
-/// What an interrupted run asked for, and nobody has seen.
-fn unheard(what: &str) -> Finding {
-    Finding::warn(
-        Topic::LeftOver,
-        format!("An interrupted run asked for {what}, which does not show"),
-    )
-    .because("the request did not arrive, or the directory does not show it yet")
-    .remedied(
-        Who::You,
-        "go on, and run this again in some minutes: should it show by then, it is removed",
-    )
 }
 
 fn is_denied(error: &GraphError) -> bool {

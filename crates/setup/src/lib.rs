@@ -21,6 +21,7 @@ mod manual;
 mod permission;
 mod plan;
 mod powershell;
+mod remains;
 mod shown;
 #[cfg(test)]
 mod testing;

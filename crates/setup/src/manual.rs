@@ -182,7 +182,7 @@ fn permissions(wanted: &Wanted) -> Vec<ManualStep> {
 
 fn credential(wanted: &Wanted) -> Option<ManualStep> {
     let days = |lifetime: Duration| format!("{} days", lifetime.as_secs() / 86_400);
-    let name = format!("{}{}", crate::check::OUR_PREFIX, wanted.account);
+    let name = format!("{}{}", crate::remains::OUR_PREFIX, wanted.account);
     match wanted.credential {
         CredentialKind::None => None,
         CredentialKind::Secret { lifetime } => Some(step(

@@ -9,6 +9,7 @@ use crate::finding::{Finding, Topic, Who};
 use crate::journal::Known;
 use crate::permission::{self, OWNED_BY, Service, same};
 use crate::plan::StepId;
+use crate::remains;
 use crate::shown::shown;
 use crate::wanted::{AppChoice, Wanted};
 
@@ -50,7 +51,8 @@ pub(super) async fn at_tenant(graph: &Graph, wanted: &Wanted) -> Result<Plan, Se
     }
 
     let steps = steps::of(wanted, &found);
-    findings.extend(check::application(wanted, &found));
+    findings.extend(check::principal(wanted, &found));
+    findings.extend(remains::findings(wanted, &found));
     findings.extend(roles.for_steps(&steps));
     findings.extend(check::exchange_roles(&roles));
     Ok(Plan {
