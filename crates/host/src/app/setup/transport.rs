@@ -60,12 +60,14 @@ impl GraphTransport {
     async fn exchange(&self, request: Request) -> Result<Response, TransportError> {
         let peer = http::peer(&request.url);
         let broken = |error: reqwest::Error| {
+            // Whatever goes wrong on a connection that stood, the request may have arrived.
+            let kind = if error.is_connect() || error.is_builder() {
+                TransportErrorKind::NotSent
+            } else {
+                TransportErrorKind::Interrupted
+            };
             // What reqwest says of it may name the address, and in that an object of the tenant.
             let failure = http::failure(&error.without_url(), &peer, Method::Post);
-            let kind = match &*failure.code {
-                "network.lost" => TransportErrorKind::Interrupted,
-                _ => TransportErrorKind::NotSent,
-            };
             TransportError::new(kind, failure.message.clone()).caused_by(failure)
         };
         let changes = request.method != postrider_graph::Method::Get;
