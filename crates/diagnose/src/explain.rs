@@ -180,14 +180,19 @@ fn is_word(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || octet == b'_'
 }
 
-/// The words of a text, with their places: letters, digits and underscores.
-fn words(text: &str) -> impl Iterator<Item = (Range<usize>, &str)> {
-    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .filter(|word| !word.is_empty())
-        .map(|word| {
-            let start = word.as_ptr() as usize - text.as_ptr() as usize;
-            (start..start + word.len(), word)
-        })
+/// The words of a text, with their places: letters, digits, underscores, and what `also` adds.
+fn words<'t>(
+    text: &'t str,
+    also: &'static [char],
+) -> impl Iterator<Item = (Range<usize>, &'t str)> {
+    let between = |c: char| !c.is_ascii_alphanumeric() && c != '_' && !also.contains(&c);
+    let mut start = 0;
+    text.split_inclusive(between).filter_map(move |piece| {
+        let at = start;
+        start += piece.len();
+        let word = piece.trim_end_matches(between);
+        (!word.is_empty()).then_some((at..at + word.len(), word))
+    })
 }
 
 /// `5.7.139` at the beginning of `text`.

@@ -35,7 +35,7 @@ pub(super) fn aadsts(text: &mut Text, subject: Subject<'_>, found: &mut Vec<Find
         if aadsts_code(said).is_none() {
             continue;
         }
-        let error = words(&text.left[line.start..at])
+        let error = words(&text.left[line.start..at], &[])
             .map(|(_, word)| word)
             .filter(|word| is_oauth_error(word))
             .last()
@@ -51,7 +51,7 @@ pub(super) fn errors(text: &mut Text, subject: Subject<'_>, found: &mut Vec<Find
     let told = |kind: Kind| found.iter().any(|finding| finding.told.kind == kind);
     let (oauth_told, graph_told) = (told(Kind::Oauth), told(Kind::Graph));
     let mut taken = Vec::new();
-    for (span, word) in words(&text.left).take(MAX_TEXT_WORDS) {
+    for (span, word) in words(&text.left, &[]).take(MAX_TEXT_WORDS) {
         let (kind, diagnosis) = if is_oauth_error(word) && !oauth_told {
             let line = &text.left[text.line_of(span.start)];
             (Kind::Oauth, oauth(word, None, Some(line), subject))
@@ -180,22 +180,12 @@ pub(super) fn network(text: &Text, subject: Subject<'_>, found: &mut Vec<Finding
 
 /// Finds Postrider's own codes: `code="auth.mfa"`, or one alone.
 pub(super) fn codes(text: &Text, subject: Subject<'_>, found: &mut Vec<Finding>) {
-    let separator = |c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '.';
-    for word in text.left.split(separator).take(MAX_TEXT_WORDS) {
-        let word = word.trim_matches('.');
-        if let Some(meaning) = CATALOGUE.by_code(word)
-            && !found
-                .iter()
-                .any(|finding| finding.told.diagnosis.code == word)
+    for (span, word) in words(&text.left, &['.']).take(MAX_TEXT_WORDS) {
+        if let Some(meaning) = CATALOGUE.by_code(word.trim_end_matches('.'))
+            && !told(found, meaning)
         {
-            let at = word.as_ptr() as usize - text.left.as_ptr() as usize;
             let diagnosis = meaning.diagnosis(subject);
-            found.push(Finding::new(
-                Kind::Postrider,
-                text,
-                at..at + word.len(),
-                diagnosis,
-            ));
+            found.push(Finding::new(Kind::Postrider, text, span, diagnosis));
         }
     }
 }

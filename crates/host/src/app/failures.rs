@@ -444,3 +444,87 @@ pub(super) fn stage_name(stage: Stage) -> &'static str {
         _ => "send",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::time::Duration;
+
+    use postrider_smtp::TlsFailure;
+
+    use super::*;
+
+    /// The code of what the catalogue says of it, at `server`.
+    fn code(kind: SendErrorKind, server: &str) -> String {
+        let error = SendError {
+            stage: Stage::Connect,
+            server: server.to_owned(),
+            kind: Box::new(kind),
+            recipients: Vec::new(),
+        };
+        let subject = Subject {
+            server: &error.server,
+            ..Subject::default()
+        };
+        let words = with_sources(&DisplayKind(&error));
+        diagnose::network(trouble(&error.kind), &words, subject).code
+    }
+
+    #[test]
+    fn each_failure_of_tls_has_its_own_code() {
+        for (failure, expected) in [
+            (TlsFailure::Expired, "tls.expired"),
+            (TlsFailure::NotYetValid, "tls.not_yet_valid"),
+            (
+                TlsFailure::WrongName {
+                    expected: "smtp.example.org".to_owned(),
+                    presented: vec!["expired.example.org".to_owned()],
+                },
+                "tls.wrong_name",
+            ),
+            (TlsFailure::UnknownAuthority, "tls.unknown_authority"),
+            (TlsFailure::AuthorityAsServer, "tls.authority_as_server"),
+            (TlsFailure::OldVersion, "tls.server_too_old"),
+            (TlsFailure::BadHost("a b".to_owned()), "tls.bad_host"),
+            (
+                TlsFailure::Aborted("connection reset by peer".to_owned()),
+                "tls.aborted",
+            ),
+            (
+                TlsFailure::Other("received corrupt message of type X".to_owned()),
+                "tls.not_tls",
+            ),
+            (TlsFailure::Other("of a new kind".to_owned()), "tls.failed"),
+        ] {
+            let said = failure.to_string();
+            let found = code(SendErrorKind::Tls(failure), "smtp.example.org:587");
+            assert_eq!(found, expected, "{said}");
+        }
+    }
+
+    #[test]
+    fn what_fails_before_tls_keeps_its_code() {
+        let other = || io::Error::other("of a new kind");
+        for (kind, expected) in [
+            (SendErrorKind::Dns(other()), "network.dns"),
+            (SendErrorKind::Connect(other()), "network.connect"),
+            (
+                SendErrorKind::Connect(io::Error::from(io::ErrorKind::TimedOut)),
+                "network.connect",
+            ),
+            (SendErrorKind::Lost(other()), "network.lost"),
+            (
+                SendErrorKind::Timeout(Duration::from_secs(30)),
+                "network.timeout",
+            ),
+            (SendErrorKind::InjectedBeforeTls, "tls.injection"),
+            (SendErrorKind::NotOffered("STARTTLS"), "tls.not_offered"),
+            (SendErrorKind::NotOffered("AUTH"), "smtp.no_auth"),
+            (SendErrorKind::NotOffered("SMTPUTF8"), "smtp.no_smtputf8"),
+            (SendErrorKind::NotOffered("8BITMIME"), "smtp.protocol"),
+        ] {
+            let said = kind.to_string();
+            assert_eq!(code(kind, "smtp.example.org:587"), expected, "{said}");
+        }
+    }
+}
