@@ -133,10 +133,8 @@ fn an_empty_machine_and_a_fresh_tenant_end_with_a_delivered_message_after_one_si
     );
     assert_eq!(site.sandbox.mail(ADMIN.0).len(), 1, "{}", ended.stdout);
     let application = site.application();
-    assert_eq!(
-        application["redirect_uris"].as_array().map_or(0, Vec::len) > 0
-            || application["public_redirect_uris"].is_array(),
-        true,
+    assert!(
+        application.to_string().contains("http://localhost"),
         "{application}"
     );
     let config = fs::read_to_string(&site.config).unwrap();
@@ -253,6 +251,54 @@ fn a_dry_run_shows_the_plan_and_leaves_no_trace() {
 }
 
 #[test]
+fn an_administrator_without_a_browser_here_signs_in_all_the_same() {
+    let site = Site::start();
+    site.sandbox.control(
+        "PATCH",
+        "scenario",
+        Some(&json!({ "tokens": { "device_interval": "1s" } })),
+    );
+    let begin = |way| {
+        let mut arguments = site.setup(&["--username", PERSON.0, "--dry-run"]);
+        arguments.retain(|argument| *argument != "browser");
+        let at = arguments.iter().position(|one| *one == "--admin-login");
+        arguments.insert(at.unwrap() + 1, way);
+        Login::begin(&mut site.home.postrider(arguments))
+    };
+
+    let mut setup = begin("paste");
+    let mut person = Person::at(&site.sandbox);
+    let page = person.open(&setup.url());
+    let page = person.sign_in(page, ADMIN.0, ADMIN.1);
+    setup.type_in(page.landed().as_str());
+    setup.end().expect_status(0);
+
+    let mut setup = begin("device-code");
+    let mut person = Person::at(&site.sandbox);
+    let page = person.enter_code(&setup.code());
+    let page = person.submit(&page, &[("login", ADMIN.0), ("passwd", ADMIN.1)]);
+    if page.title() == "Permissions requested" {
+        person.submit(&page, &[("decision", "accept")]);
+    }
+    let ended = setup.end().expect_status(0);
+    assert!(ended.stdout.contains(ADMIN.0), "{}", ended.stdout);
+
+    // A user who is no administrator is told what they may not do, and by whom it can be done.
+    let mut setup = begin("paste");
+    let mut person = Person::at(&site.sandbox);
+    let page = person.open(&setup.url());
+    let page = person.submit(&page, &[("login", PERSON.0), ("passwd", PERSON.1)]);
+    match page.landed {
+        Some(landed) => setup.type_in(landed.as_str()),
+        None => setup.interrupt(),
+    }
+    let ended = setup.end();
+    assert_ne!(ended.status, 0, "{}", ended.stdout);
+    assert!(site.applications().is_empty());
+    assert!(!site.home.state().join("vault").exists());
+}
+
+#[test]
 fn without_a_terminal_nothing_is_changed_unless_yes_was_said() {
     let site = Site::start();
 
@@ -334,14 +380,29 @@ fn killed_at_any_step_it_completes_the_next_time_and_leaves_nothing_behind() {
         .collect();
     assert!(steps.len() > 10, "{steps:?}");
 
+    let mut removed = 0;
     for step in &steps {
         let site = Site::start();
         let killed = site.run_with(&arguments, &[ADMIN], &[("POSTRIDER_CRASH_AT", step)]);
         assert_eq!(killed.signal, Some(9), "{step}: {killed:?}");
 
+        let left: Vec<Value> = site
+            .applications()
+            .iter()
+            .flat_map(|app| app["secrets"].as_array().cloned().unwrap_or_default())
+            .collect();
+
         let ended = site.run(&arguments, &[ADMIN]);
 
         let application = site.application();
+        // What the killed run had left is in use, or it was removed and said.
+        for one in &left {
+            let id = one["key_id"].as_str().unwrap();
+            let in_use = application["secrets"][0]["key_id"] == id;
+            let said = ended.stdout.contains(&format!("({id})"));
+            assert!(in_use || said, "{step}: {id}\n{}", ended.stdout);
+            removed += usize::from(!in_use);
+        }
         let secrets = application["secrets"].as_array().unwrap();
         assert_eq!(
             secrets.len(),
@@ -358,6 +419,10 @@ fn killed_at_any_step_it_completes_the_next_time_and_leaves_nothing_behind() {
         let token = site.home.run(["token", ACCOUNT]);
         token.expect_status(0);
     }
+    assert!(
+        removed > 0,
+        "no run was killed between a secret's making and its keeping"
+    );
 }
 
 #[test]

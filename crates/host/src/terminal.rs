@@ -46,6 +46,8 @@ pub(crate) enum Way {
 #[derive(Debug)]
 pub(crate) struct Person {
     way: Way,
+    /// What to do where no browser can be opened.
+    otherwise: &'static str,
     /// The browser that came back, until it is told how it went.
     browser: Mutex<Option<ReturnedBrowser>>,
     /// Why the person could not do what was asked: a plugin only learns that they did not.
@@ -57,9 +59,15 @@ impl Person {
     pub(crate) fn new(way: Way) -> Self {
         Self {
             way,
+            otherwise: "use --paste or --device-code",
             browser: Mutex::default(),
             trouble: Mutex::default(),
         }
+    }
+
+    /// The same, of a command whose options for it have other names.
+    pub(crate) fn otherwise(self, otherwise: &'static str) -> Self {
+        Self { otherwise, ..self }
     }
 
     /// Shows in the browser that came back, if one did, how the sign-in went.
@@ -151,12 +159,13 @@ impl Interaction for Person {
                 "Open this address in a browser on this machine:\n\n    {url}\n\nWaiting …"
             ));
             if self.way == Way::Browser {
-                say(match open_browser(url.to_owned()).await {
-                    Ok(()) => "Your browser was told to open it.",
-                    Err(()) => {
+                say(&match open_browser(url.to_owned()).await {
+                    Ok(()) => "Your browser was told to open it.".to_owned(),
+                    Err(()) => format!(
                         "No browser could be opened here. If you have none on this machine, stop \
-                         with Ctrl-C and use --paste or --device-code."
-                    }
+                         with Ctrl-C and {}.",
+                        self.otherwise
+                    ),
                 });
             }
             // The redirect is awaited by whoever asked.

@@ -254,7 +254,7 @@ impl Cli {
                 account::run(command, &Host::find(settings, alone).await, &output).await
             }
             Command::Doctor(arguments) => doctor::run(arguments, settings, alone, &output).await,
-            Command::Setup(arguments) => setup::run(*arguments, &settings, &output).await,
+            Command::Setup(arguments) => Box::pin(setup::run(*arguments, &settings, &output)).await,
             Command::Login(arguments) => login::run(arguments, &settings, &output).await,
             Command::Token(arguments) => {
                 token::run(arguments, &Host::find(settings, alone).await, &output).await

@@ -1,8 +1,8 @@
 //! An administrator signs in at Entra ID, for as long as one command runs.
 //!
 //! The plugin that signs accounts in signs the administrator in, too, with a keeper of its own
-//! whose grants lie in memory: neither the vault nor a file ever sees these tokens. No refresh
-//! token is asked for, and no permission that the command has no use for.
+//! whose grants lie in memory: neither the vault nor a file ever sees these tokens. No permission
+//! is asked for that the command has no use for.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -33,8 +33,8 @@ pub const GRAPH_COMMAND_LINE_TOOLS: &str = "14d82eec-204b-4c2f-b7e8-296a70dab67e
 /// What stands for the account where there is none.
 const LABEL: &str = "administrator";
 
-/// What a person's tokens are asked for besides: who it is.
-const OPENID: [&str; 2] = ["openid", "profile"];
+/// What is asked for besides: who it is, and patience for whoever reads a plan for an hour.
+const OPENID: [&str; 3] = ["openid", "profile", "offline_access"];
 
 /// What the administrator is needed for; it decides which permissions are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,7 +255,7 @@ fn client_id(sign_in: &AdminSignIn) -> &str {
 fn settings(sign_in: &AdminSignIn) -> serde_json::Map<String, Value> {
     let flow = match sign_in.method {
         LoginMethod::DeviceCode => "device_code",
-        _ => "authorization_code",
+        LoginMethod::Browser => "authorization_code",
     };
     let mut scopes = sign_in.purpose.permissions();
     scopes.extend(OPENID);
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_purpose_needs_is_asked_for_and_nothing_that_lasts() {
+    fn only_what_the_purpose_needs_is_asked_for() {
         for (purpose, writes) in [
             (Purpose::Inspect, false),
             (
@@ -388,7 +388,6 @@ mod tests {
             let settings = settings(&sign_in(purpose));
             let scopes = settings["scopes"].to_string();
             assert_eq!(scopes.contains("ReadWrite"), writes, "{scopes}");
-            assert!(!scopes.contains("offline_access"), "{scopes}");
             assert_eq!(settings["authority"], "https://login.example.org");
             assert_eq!(settings["client_id"], GRAPH_COMMAND_LINE_TOOLS);
         }

@@ -159,7 +159,7 @@ mod tests {
     fn patience_is_asked_for_in_seconds_or_until_a_moment() {
         let now = "1994-11-06T08:49:00Z".parse().unwrap();
 
-        assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
+        assert_eq!(retry_after("120", now), Some(Duration::from_mins(2)));
         let at = "Sun, 06 Nov 1994 08:49:37 GMT";
         assert_eq!(retry_after(at, now), Some(Duration::from_secs(37)));
         let past = "Sun, 06 Nov 1994 08:00:00 GMT";

@@ -79,10 +79,12 @@ impl AdminArguments {
 
     /// Whoever signs in that way, for [`App::open_for`].
     pub(in crate::cli) fn person(&self) -> Arc<Person> {
-        Arc::new(Person::new(match self.way() {
+        let way = match self.way() {
             AdminLogin::Browser => Way::Browser,
             AdminLogin::DeviceCode | AdminLogin::Paste => Way::Paste,
-        }))
+        };
+        let otherwise = "use --admin-login paste or --admin-login device-code";
+        Arc::new(Person::new(way).otherwise(otherwise))
     }
 }
 
@@ -94,7 +96,7 @@ pub(in crate::cli) async fn sign_in(
     wanted: &AdminSignIn,
 ) -> Result<Administrator, Failure> {
     complain(&format!(
-        "Sign in as an administrator of {}. What this is for: {}.\n",
+        "Sign in as an administrator of {}. Asked for, until this command ends: {}.\n",
         wanted.tenant,
         wanted.purpose.permissions().join(", ")
     ));

@@ -58,7 +58,7 @@ pub(super) struct Answers {
     /// How it signs in [default: oauth at Microsoft or with --app-id, else basic]
     #[arg(long, value_enum, value_name = "HOW")]
     pub(super) auth: Option<AuthKind>,
-    /// Who acts [default: authorization_code]
+    /// Who acts [default: a person, in a browser]
     #[arg(long, value_enum, value_name = "FLOW")]
     pub(super) flow: Option<FlowName>,
     /// What the application proves itself with [default: none where a person signs in, else

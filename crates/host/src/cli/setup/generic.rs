@@ -77,7 +77,7 @@ impl Generic<'_> {
         });
         let app = self.app.next_generation()?;
         app.take_over_from(self.app);
-        let finished = interruptible(finish(
+        let finish = finish(
             &app,
             self.person,
             Finish {
@@ -86,8 +86,8 @@ impl Generic<'_> {
                 send_test: is_new && !self.manner.no_send,
             },
             self.output,
-        ))
-        .await;
+        );
+        let finished = interruptible(Box::pin(finish)).await;
         app.close().await;
         let finished = finished?;
         self.output.json(&json!({

@@ -27,10 +27,14 @@ use crate::failure::{Failure, exit};
 use crate::terminal::{Person, cancelled};
 
 /// Stands for what Entra ID has yet to choose.
-const UNKNOWN_ID: &str = "00000000-0000-0000-0000-000000000000";
+pub(super) const UNKNOWN_ID: &str = "00000000-0000-0000-0000-000000000000";
 
 /// How far to go.
 #[derive(Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub(super) struct Manner {
     pub(super) dry_run: bool,
     pub(super) print_manual: bool,
@@ -295,7 +299,7 @@ impl Microsoft365<'_> {
         self.save(&script)?;
         let app = self.app.next_generation()?;
         app.take_over_from(self.app);
-        let finished = interruptible(finish(
+        let finish = finish(
             &app,
             self.person,
             Finish {
@@ -304,8 +308,8 @@ impl Microsoft365<'_> {
                 send_test: is_new && !self.manner.no_send,
             },
             self.output,
-        ))
-        .await;
+        );
+        let finished = interruptible(Box::pin(finish)).await;
         let mut said = Map::new();
         said.insert("changed".to_owned(), is_new.into());
         said.insert("plan".to_owned(), json!(plan));

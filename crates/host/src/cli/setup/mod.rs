@@ -31,6 +31,10 @@ use crate::failure::Failure;
 
 /// What to set up.
 #[derive(Debug, Args)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 #[command(after_help = "\
 Examples:
   postrider setup                        asks, with the usual values filled in
@@ -126,7 +130,7 @@ pub(super) async fn run(
             output,
             path: &path,
         };
-        run.run().await
+        Box::pin(run.run()).await
     } else {
         let run = Generic {
             app: &app,
@@ -137,7 +141,7 @@ pub(super) async fn run(
             output,
             path: &path,
         };
-        run.run().await
+        Box::pin(run.run()).await
     };
     app.close().await;
     status.map(ExitCode::from)

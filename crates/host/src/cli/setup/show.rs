@@ -6,6 +6,7 @@ use postrider_setup::{
 };
 use serde_json::{Value, json};
 
+use super::microsoft365::UNKNOWN_ID;
 use crate::cli::output::Output;
 
 /// The plan: where, what was found, what would be done.
@@ -88,6 +89,10 @@ fn leaves(key: &str, value: &Value, output: &Output) {
                 output.good("set    ")
             ));
         }
+        value if value == UNKNOWN_ID => output.line(format!(
+            "  {} {key}, as Entra ID chooses it",
+            output.good("set    ")
+        )),
         value => output.line(format!("  {} {key} = {value}", output.good("set    "))),
     }
 }
