@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::segment::sync_dir;
@@ -170,8 +171,9 @@ pub(crate) fn open_in_memory() -> Result<Connection, SpoolError> {
     Ok(connection)
 }
 
-/// Writes the log back, and cuts it, where it has grown: whoever opens the queue when nobody has
-/// it open reads all of it. Left to others, where they are in the middle of something.
+/// Leaves the log to whoever opens the queue next, who reads it: to write it back at the end of
+/// each process would take flushes. One that has grown is written back, and cut, unless others
+/// are in the middle of something.
 pub(crate) fn shorten(connection: &Connection, log: &Path) -> Result<(), SpoolError> {
     if log.metadata().is_ok_and(|found| found.len() > LOG_TO_READ) {
         connection.busy_timeout(Duration::ZERO)?;
@@ -179,6 +181,7 @@ pub(crate) fn shorten(connection: &Connection, log: &Path) -> Result<(), SpoolEr
         connection.busy_timeout(PATIENCE)?;
         cut?;
     }
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(())
 }
 

@@ -241,3 +241,21 @@ async fn who_leaves_is_among_the_processes_no_more_and_none_of_it_costs_a_flush(
         .unwrap();
     assert_eq!(spool.counters().commits, 1);
 }
+
+#[tokio::test]
+async fn one_process_after_another_leaves_a_log_that_stays_short() {
+    let dir = directory();
+    let log = dir.path().join("spool.db-wal");
+    let mut longest = 0;
+    for n in 0..60 {
+        let spool = open(&dir);
+        let one = spool.join("one", at(n)).await.unwrap();
+        let slot = spool.slot("a", one.id(), 1, at(n)).await.unwrap();
+        assert!(slot.is_some());
+        spool.leave(one.id()).await.unwrap();
+        drop((slot, one, spool));
+        longest = longest.max(log.metadata().map_or(0, |found| found.len()));
+    }
+    assert!((1..512 * 1024).contains(&longest), "{longest}");
+    assert_eq!(open(&dir).stats().await.unwrap().messages, 0);
+}
