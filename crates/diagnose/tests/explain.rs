@@ -270,10 +270,10 @@ fn no_address_of_a_text_becomes_part_of_a_command_unless_it_is_plain() {
 
 #[test]
 fn much_is_read_only_so_far_and_quickly() {
-    let mut many = String::new();
-    for n in 0..20_000 {
-        many += &format!("550 5.{}.{} no {n}\n", n % 9, n % 700);
-    }
+    let lines: Vec<String> = (0..20_000)
+        .map(|n| format!("550 5.{}.{} no {n}", n % 9, n % 700))
+        .collect();
+    let many = lines.join("\n");
     assert!(explain(&many, SUBJECT).len() <= 16);
     for unit in [
         "{",
