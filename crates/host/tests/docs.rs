@@ -55,6 +55,12 @@ const SECTIONS: &[Section] = &[
         "",
     ),
     section(
+        "`[account.NAME.renewal]`",
+        "account.NAME.renewal",
+        None,
+        "Without this section nothing is renewed unasked: see [Renewing secrets](rotation.md).",
+    ),
+    section(
         "`[account.NAME.auth]`",
         "account.NAME.auth",
         None,

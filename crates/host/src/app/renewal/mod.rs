@@ -294,8 +294,8 @@ impl Target {
                 format!("{setting} is at {reference}, where a renewal cannot replace it"),
             )
             .with_remedy(format!(
-                "put it into the vault first: postrider secret set {name}/{setting}, then \
-                 postrider account set {name} auth.{setting}.vault={name}/{setting}"
+                "put it into the vault first: postrider secret set {name}/{setting}, then write \
+                 {setting} = {{ vault = \"{name}/{setting}\" }} under [account.{name}.auth]"
             ))
         };
         let SecretRef::Vault(secret) = reference else {
