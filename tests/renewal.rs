@@ -40,7 +40,7 @@ struct Site {
 
 impl Site {
     fn new(more: &str) -> Self {
-        Self::with(more, |app| may_renew(app))
+        Self::with(more, may_renew)
     }
 
     /// The same where the daemon's registration is as `change` leaves it.

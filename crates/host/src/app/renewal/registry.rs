@@ -334,8 +334,9 @@ fn only<'a, T: 'a>(
 }
 
 /// As a certificate's identifier may be spelt: SHA-1 or SHA-256, Base64 or hexadecimal.
-fn thumbprints(der: &[u8]) -> [String; 6] {
-    let of = |algorithm| {
+fn thumbprints(der: &[u8]) -> Vec<String> {
+    let algorithms = [&SHA1_FOR_LEGACY_USE_ONLY, &SHA256];
+    let spellings = algorithms.map(|algorithm| {
         let digest = digest(algorithm, der);
         let hex = digest
             .as_ref()
@@ -344,11 +345,13 @@ fn thumbprints(der: &[u8]) -> [String; 6] {
                 let _ = write!(text, "{octet:02x}");
                 text
             });
-        let [padded, url_safe] = [BASE64_STANDARD.encode(digest), BASE64_URL.encode(digest)];
-        [padded, url_safe, hex]
-    };
-    let ([a, b, c], [d, e, f]) = (of(&SHA1_FOR_LEGACY_USE_ONLY), of(&SHA256));
-    [a, b, c, d, e, f]
+        [
+            BASE64_STANDARD.encode(digest),
+            BASE64_URL.encode(digest),
+            hex,
+        ]
+    });
+    spellings.concat()
 }
 
 /// The first certificate in a PEM file: DER, and its times.

@@ -233,12 +233,11 @@ impl Registry for World {
         prepared: Option<&'a SecretString>,
     ) -> BoxFuture<'a, Result<New, Failure>> {
         let added = self.call(|state| {
-            let text = match prepared {
-                Some(prepared) => prepared.expose_secret().to_owned(),
-                None => {
-                    state.made += 1;
-                    format!("text-{}", state.made)
-                }
+            let text = if let Some(prepared) = prepared {
+                prepared.expose_secret().to_owned()
+            } else {
+                state.made += 1;
+                format!("text-{}", state.made)
             };
             let there = state.keys.iter().find(|key| key.text == text);
             let id = if let Some(there) = there {
