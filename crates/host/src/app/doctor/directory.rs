@@ -161,7 +161,11 @@ impl Asking<'_> {
     fn unanswered(&self, name: &'static str, error: &GraphError) -> Seen {
         let why = match error.kind {
             GraphErrorKind::Denied { .. } | GraphErrorKind::Unauthenticated if !self.admin => {
-                format!("the account may not look: {error}; {}", how(self.account))
+                format!(
+                    "the account may not look: {}; {}",
+                    shown(&error.message),
+                    how(self.account)
+                )
             }
             _ => graph_failure(error).message,
         };
