@@ -84,8 +84,7 @@ impl Microsoft365<'_> {
         let tenant = tenant_name(&plan.tenant).to_owned();
         show::plan(&plan, self.output);
         if let Some(blocked) = plan.blocked() {
-            self.output.json(&json!({ "plan": plan }));
-            return Err(setup_failure(account, &blocked));
+            return Err(with_plan(setup_failure(account, &blocked), &plan));
         }
         let draft = self.settings(&wanted, &place, &tenant, client_id(&wanted.known));
         let changes = app_setup::changes(self.path, account, &draft)?;
@@ -95,7 +94,7 @@ impl Microsoft365<'_> {
         }
         let is_new = !plan.is_done() || !changes.is_empty();
         if is_new {
-            confirm(self.manner)?;
+            confirm(self.manner).map_err(|failure| with_plan(failure, &plan))?;
         }
 
         let mut journal = Journal::open(self.app.vault(), account)?;
@@ -356,6 +355,14 @@ fn tenant_name(tenant: &Tenant) -> &str {
 fn client_id(known: &Known) -> &str {
     let application = known.application.as_ref();
     application.map_or(UNKNOWN_ID, |application| &application.client_id)
+}
+
+/// The same, with the plan for whoever reads JSON.
+fn with_plan(failure: Failure, plan: &Plan) -> Failure {
+    Failure {
+        details: json!({ "plan": plan }),
+        ..failure
+    }
 }
 
 /// Whether to go on, from whoever sits at the terminal.
