@@ -397,7 +397,7 @@ mod tests {
             tenant_id: Some(TENANT),
             client_id: "0f1e",
             scopes: &scopes,
-            now: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
+            now: UNIX_EPOCH + Duration::from_hours(500_000),
         };
         match Claims::read(&token(claims)).unwrap().lack(&needs)? {
             Lack::Certain(finding) => Some((finding.code, true)),
