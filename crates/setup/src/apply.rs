@@ -1,7 +1,8 @@
 //! The doing: each step of a plan, announced before and recorded after.
 //!
-//! Only what the plan shows is done. What would be replaced as a whole is read again just
-//! before, so that nobody's change of the meantime is lost.
+//! Only what the plan shows is done, and what an interrupted run left is removed even where it
+//! shows only now. What would be replaced as a whole is read again just before, so that nobody's
+//! change of the meantime is lost.
 
 use postrider_graph::{
     Application, ApplicationPatch, Consent, Graph, GraphError, GraphErrorKind, NewApplication,
@@ -14,7 +15,9 @@ use crate::certificate;
 use crate::error::{RecordError, SetupError, SetupErrorKind};
 use crate::journal::{Event, KnownApplication, KnownCredential, NewSecret, Record, SecretName};
 use crate::permission::{self, Service};
-use crate::plan::{Plan, REDIRECT, Registration, State, Step, StepId, Tenant, ends, left, live};
+use crate::plan::{
+    Plan, REDIRECT, Registration, State, Step, StepId, Tenant, ends, left, live, shows,
+};
 use crate::remains::OUR_PREFIX;
 use crate::shown::shown;
 use crate::wanted::{AppChoice, CredentialKind};
@@ -142,6 +145,13 @@ impl Run<'_> {
             self.take(step.id).await?;
             made.push(step.clone());
             progress(Progress::Took(step));
+        }
+        let interrupted =
+            !plan.found.known.finished && !plan.found.known.credential_marks.is_empty();
+        let proved = made.iter().any(|step| step.id == StepId::Credential);
+        if interrupted && proved && plan.state(StepId::LeftOverCredential).is_none() {
+            // What that run asked for may show by the time what this one made does.
+            self.remove_credentials().await?;
         }
         if !quiet {
             self.note(StepId::Credential, &Event::Finished)?;
@@ -414,8 +424,14 @@ impl Run<'_> {
     /// this kind.
     async fn remove_credentials(&mut self) -> Result<(), SetupError> {
         let step = StepId::LeftOverCredential;
-        let now = self.reread(step, self.app(step)?).await?;
-        let keep = self.credential.as_ref().map(|live| live.key_id.as_str());
+        let object_id = &self.app(step)?.id;
+        let live = self.credential.as_ref();
+        let now = self
+            .graph
+            .application_showing(object_id, |app| live.is_none_or(|live| shows(app, live)))
+            .await
+            .map_err(at(step))?;
+        let keep = live.map(|live| live.key_id.as_str());
         for left in left(&now, &self.marks, keep) {
             let kind = if left.certificate {
                 self.graph

@@ -17,7 +17,7 @@ use crate::wanted::Wanted;
 mod look;
 mod steps;
 
-pub(crate) use steps::{REDIRECT, Registration, ends, left, live};
+pub(crate) use steps::{REDIRECT, Registration, ends, left, live, shows};
 
 /// A tenant, as the person signed in sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

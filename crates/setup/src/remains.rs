@@ -31,7 +31,11 @@ pub(crate) fn findings(wanted: &Wanted, found: &Found) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(application_before(app, known));
     findings.extend(credential_unheard_of(app, known));
-    findings.extend(others_credentials(app, known, live));
+    if wanted.renewing {
+        findings.push(renewing(wanted));
+    } else {
+        findings.extend(others_credentials(app, known, live));
+    }
     findings.extend(live.and_then(|live| soon_over(wanted, live)));
     findings
 }
@@ -95,6 +99,21 @@ fn others_credentials(
             })
         })
         .collect()
+}
+
+fn renewing(wanted: &Wanted) -> Finding {
+    Finding::warn(
+        Topic::Expiry,
+        "A renewal of the account's credential is under way",
+    )
+    .because("what it made and what it replaces are both left as they are")
+    .remedied(
+        Who::You,
+        format!(
+            "to end it: postrider rotate --client-secret {} --finish, or --abort",
+            wanted.account
+        ),
+    )
 }
 
 fn soon_over(wanted: &Wanted, live: &KnownCredential) -> Option<Finding> {

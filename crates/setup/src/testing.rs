@@ -23,6 +23,7 @@ pub(crate) fn wanted(flow: Flow, credential: CredentialKind) -> Wanted {
         own_renewal: false,
         roles_in_token: None,
         known: Known::default(),
+        renewing: false,
         now: "2026-11-23T10:00:00Z".parse().unwrap(),
     }
 }

@@ -33,6 +33,9 @@ pub struct Wanted {
     pub roles_in_token: Option<Vec<String>>,
     /// What earlier runs wrote down.
     pub known: Known,
+    /// Whether a renewal of the account's credential is under way: then no credential is made or
+    /// removed.
+    pub renewing: bool,
     /// The present.
     pub now: Timestamp,
 }

@@ -46,6 +46,9 @@ pub(super) async fn at_tenant(graph: &Graph, wanted: &Wanted) -> Result<Plan, Se
     application(graph, wanted, &mut found)
         .await
         .map_err(|error| SetupError::graph(StepId::Application, error))?;
+    credential(graph, wanted, &mut found)
+        .await
+        .map_err(|error| SetupError::graph(StepId::Credential, error))?;
     if let Some(app) = found.application.clone() {
         of_application(graph, &app, wanted, &mut found).await?;
     }
@@ -190,6 +193,23 @@ async fn application(graph: &Graph, wanted: &Wanted, found: &mut Found) -> Resul
         .filter(|app| is_marked(app, known))
         .filter(|app| chosen != Some(&app.id) && recorded != Some(&app.id))
         .collect();
+    Ok(())
+}
+
+/// Gives the recorded credential time to show: it may be of a moment ago, and taking it for gone
+/// would replace one that works.
+async fn credential(graph: &Graph, wanted: &Wanted, found: &mut Found) -> Result<(), GraphError> {
+    let (Some(app), Some(credential)) = (&found.application, steps::usable(wanted, found)) else {
+        return Ok(());
+    };
+    let recorded = found.known.application.as_ref();
+    let is_its_own = recorded.is_some_and(|recorded| same(&recorded.object_id, &app.id));
+    if is_its_own && !steps::shows(app, credential) {
+        let now = graph
+            .application_showing(&app.id, |app| steps::shows(app, credential))
+            .await?;
+        found.application = Some(now);
+    }
     Ok(())
 }
 

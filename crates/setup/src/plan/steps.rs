@@ -258,8 +258,24 @@ fn credential(wanted: &Wanted, found: &Found) -> Option<Step> {
     let (what, why, state) = match (live(wanted, found), &found.known.credential) {
         (Some(live), _) => (
             format!("{what}, good until {}", until(live.ends)),
-            "its secret part is kept here".to_owned(),
+            if wanted.renewing {
+                "a renewal of it is under way: it is left as it is".to_owned()
+            } else {
+                "its secret part is kept here".to_owned()
+            },
             State::Exists,
+        ),
+        (None, _) if wanted.renewing => (
+            what.to_owned(),
+            "the application proves itself with it".to_owned(),
+            State::Cannot {
+                why: format!(
+                    "a renewal is under way, which has to end first (postrider rotate \
+                     --client-secret {} --finish, or --abort)",
+                    wanted.account
+                ),
+                who: Who::You,
+            },
         ),
         (None, recorded) => {
             let ends = ends(wanted)
@@ -283,20 +299,29 @@ fn credential(wanted: &Wanted, found: &Found) -> Option<Step> {
 /// The credential in use, if the application still has it, it is of the kind that is wanted, and
 /// it has not expired.
 pub(crate) fn live<'a>(wanted: &Wanted, found: &'a Found) -> Option<&'a KnownCredential> {
+    let known = usable(wanted, found)?;
+    shows(found.application.as_ref()?, known).then_some(known)
+}
+
+/// The recorded credential, if it is of the kind that is wanted and has not expired.
+pub(super) fn usable<'a>(wanted: &Wanted, found: &'a Found) -> Option<&'a KnownCredential> {
     let known = found.known.credential.as_ref()?;
-    let app = found.application.as_ref()?;
-    let there = match (wanted.credential, known.kind) {
-        (CredentialKind::Secret { .. }, SecretName::ClientSecret) => {
-            app.passwords.iter().any(|p| same(&p.key_id, &known.key_id))
-        }
-        (CredentialKind::Certificate { .. }, SecretName::PrivateKey | SecretName::Certificate) => {
-            app.certificates
-                .iter()
-                .any(|c| same(&c.key_id, &known.key_id))
-        }
-        _ => false,
+    let is_wanted = match wanted.credential {
+        CredentialKind::None => false,
+        CredentialKind::Secret { .. } => known.kind == SecretName::ClientSecret,
+        CredentialKind::Certificate { .. } => known.kind != SecretName::ClientSecret,
     };
-    (there && known.ends > wanted.now).then_some(known)
+    (is_wanted && known.ends > wanted.now).then_some(known)
+}
+
+/// Whether the application has the credential.
+pub(crate) fn shows(app: &Application, credential: &KnownCredential) -> bool {
+    let is = |key_id: &String| same(key_id, &credential.key_id);
+    if credential.kind == SecretName::ClientSecret {
+        app.passwords.iter().any(|password| is(&password.key_id))
+    } else {
+        app.certificates.iter().any(|one| is(&one.key_id))
+    }
 }
 
 /// When a credential made now would end.
@@ -342,7 +367,7 @@ pub(crate) fn left(app: &Application, marks: &[String], keep: Option<&str>) -> V
 }
 
 fn left_credentials(wanted: &Wanted, found: &Found) -> Vec<Step> {
-    let Some(app) = &found.application else {
+    let Some(app) = found.application.as_ref().filter(|_| !wanted.renewing) else {
         return Vec::new();
     };
     let keep = live(wanted, found).map(|live| live.key_id.as_str());

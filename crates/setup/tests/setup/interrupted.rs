@@ -1,6 +1,6 @@
 //! Runs that end anywhere, and the run after them.
 
-use postrider_setup::{CredentialKind, Flow, OrphanKind, SecretName, Wanted};
+use postrider_setup::{CredentialKind, Flow, OrphanKind, SecretName, StepId, Wanted};
 use serde_json::Value;
 
 use crate::record::{CERTIFICATE, Machine, by_browser, on_its_own, wanted};
@@ -237,6 +237,56 @@ async fn an_application_that_showed_too_late_is_removed_and_mentioned() {
     assert!(!plan.is_done());
     assert_eq!(done.orphans.len(), 1);
     assert_eq!(done.orphans[0].id, "c0000000-0000-4000-8000-0000000000ab");
+    assert_whole(&machine, &wanted);
+}
+
+#[tokio::test]
+async fn a_credential_that_does_not_show_yet_is_not_taken_for_gone() {
+    for wanted in [by_browser(), wanted(Flow::ClientCredentials, CERTIFICATE)] {
+        let tenant = Tenant::new();
+        let machine = Machine::new(&tenant);
+        machine.run(&wanted).await.unwrap();
+        tenant.with(|d| {
+            d.no_credential_yet = 3;
+            d.paused = std::time::Duration::ZERO;
+        });
+
+        let (plan, done) = machine.run(&wanted).await.unwrap();
+
+        assert!(plan.is_done(), "{:#?}", plan.steps);
+        assert_eq!(done.made.len(), 0);
+        assert!(tenant.with(|d| d.paused) > std::time::Duration::ZERO);
+        assert_whole(&machine, &wanted);
+    }
+}
+
+#[tokio::test]
+async fn a_secret_of_a_killed_run_that_shows_late_is_removed_by_the_next() {
+    let wanted = by_browser();
+    let tenant = Tenant::new();
+    let machine = Machine::new(&tenant);
+    // Killed where the answer with the secret's text would have come.
+    let mut at = 0;
+    while tenant.with(|d| d.secrets.is_empty()) {
+        set_fate(&tenant, Some(End { at, after: true }));
+        machine.run(&wanted).await.unwrap_err();
+        at += 1;
+    }
+    assert_eq!(machine.known().credential, None);
+
+    set_fate(&tenant, None);
+    // Until the plan is made it does not show.
+    tenant.with(|d| d.no_credential_yet = 2);
+    let (plan, done) = machine.run(&wanted).await.unwrap();
+
+    let planned = plan.steps.iter().map(|step| step.id);
+    assert!(
+        !planned
+            .into_iter()
+            .any(|id| id == StepId::LeftOverCredential)
+    );
+    assert_eq!(done.orphans.len(), 1);
+    assert_eq!(done.orphans[0].kind, OrphanKind::Secret);
     assert_whole(&machine, &wanted);
 }
 

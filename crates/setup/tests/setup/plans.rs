@@ -384,6 +384,51 @@ async fn an_expired_secret_is_replaced_and_then_removed() {
 }
 
 #[tokio::test]
+async fn while_a_renewal_is_under_way_no_credential_is_touched() {
+    let tenant = Tenant::new();
+    let machine = Machine::new(&tenant);
+    let (_, first) = machine.run(&by_browser()).await.unwrap();
+    let first = first.credential.unwrap();
+    let mut renewed = first.clone();
+    // The renewal has made another and put it in use; the first is kept for its overlap.
+    tenant.with(|d| {
+        let passwords = d.applications[0]["passwordCredentials"]
+            .as_array_mut()
+            .unwrap();
+        let mut new = passwords[0].clone();
+        renewed.key_id = "c0000000-0000-4000-8000-0000000000dd".to_owned();
+        new["keyId"] = json!(renewed.key_id);
+        new["displayName"] = json!("postrider alerts of-a-renewal");
+        passwords.push(new);
+    });
+    machine.disk.lock().unwrap().known.credential = Some(renewed);
+    tenant.writes();
+    let meanwhile = Wanted {
+        renewing: true,
+        ..by_browser()
+    };
+
+    let (plan, _) = machine.run(&meanwhile).await.unwrap();
+
+    assert!(plan.is_done(), "{:#?}", plan.steps);
+    let mut findings = plan.findings.iter();
+    assert!(findings.any(|f| f.text.contains("renewal")), "{plan:#?}");
+    assert_eq!(tenant.writes(), Vec::<String>::new());
+
+    // A credential that would have to be made has to wait.
+    let expired = Wanted {
+        now: "2027-12-01T00:00:00Z".parse().unwrap(),
+        ..meanwhile
+    };
+    let blocked = machine.plan(&expired).await.unwrap().blocked().unwrap();
+    assert!(blocked.to_string().contains("--finish"), "{blocked}");
+
+    // Afterwards the one that it replaced is nobody's.
+    let (_, done) = machine.run(&by_browser()).await.unwrap();
+    assert_eq!(done.orphans[0].id, first.key_id);
+}
+
+#[tokio::test]
 async fn from_secret_to_certificate_the_secret_goes() {
     let tenant = Tenant::new();
     let machine = Machine::new(&tenant);

@@ -114,6 +114,7 @@ pub(crate) fn wanted(flow: Flow, credential: CredentialKind) -> Wanted {
         app: AppChoice::of_account("alerts"),
         own_renewal: false,
         roles_in_token: None,
+        renewing: false,
         known: Known::default(),
         now: "2026-11-23T10:00:00Z".parse().unwrap(),
     }

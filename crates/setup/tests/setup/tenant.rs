@@ -36,6 +36,8 @@ pub(crate) struct Directory {
     pub(crate) denied: Vec<&'static str>,
     /// Searches for applications by name that find nothing yet, whatever there is.
     pub(crate) not_yet: usize,
+    /// Reads of applications that do not show the last credential yet.
+    pub(crate) no_credential_yet: usize,
     /// Everything that was asked, in order.
     pub(crate) asked: Vec<String>,
     /// The values of the secrets ever made, by key id.
@@ -117,6 +119,7 @@ impl Tenant {
             security_defaults: false,
             denied: Vec::new(),
             not_yet: 0,
+            no_credential_yet: 0,
             asked: Vec::new(),
             secrets: Vec::new(),
             paused: Duration::ZERO,
@@ -267,7 +270,8 @@ impl Directory {
                     self.not_yet -= 1;
                     return list(&Vec::new());
                 }
-                list(&matching(&self.applications, &property, &value))
+                let found = matching(&self.applications, &property, &value);
+                list(&found.iter().map(|app| self.shown(app)).collect::<Vec<_>>())
             }
             (Method::Post, []) => {
                 let mut app = body.clone();
@@ -295,9 +299,24 @@ impl Directory {
         }
     }
 
+    /// What a replica that may be behind shows of `app`.
+    fn shown(&mut self, app: &Value) -> Value {
+        let mut app = app.clone();
+        if self.no_credential_yet > 0 {
+            self.no_credential_yet -= 1;
+            for list in ["passwordCredentials", "keyCredentials"] {
+                app[list].as_array_mut().unwrap().pop();
+            }
+        }
+        app
+    }
+
     fn application(&mut self, method: Method, at: usize, rest: &[&str], body: &Value) -> Response {
         match (method, rest) {
-            (Method::Get, []) => ok(&self.applications[at]),
+            (Method::Get, []) => {
+                let app = self.applications[at].clone();
+                ok(&self.shown(&app))
+            }
             (Method::Delete, []) => {
                 self.applications.remove(at);
                 nothing()

@@ -67,6 +67,7 @@ impl Round {
             }
             let Some(due) = app.due(settings, &target, renewal.before, now).await else {
                 self.failed.remove(&target.secret);
+                app.0.lasting.failed_renewals.forget(&target.secret);
                 continue;
             };
             let options = Options {

@@ -33,7 +33,7 @@ impl VaultKeep {
     }
 
     fn record(&self) -> String {
-        format!("renewal/{}", self.name)
+        record(&self.name)
     }
 
     fn put(
@@ -49,6 +49,21 @@ impl VaultKeep {
         };
         self.vault.put_secret(name, &secret)
     }
+}
+
+/// The name of the journal beside a secret of this name.
+pub(super) fn record(name: &str) -> String {
+    format!("renewal/{name}")
+}
+
+/// Why nobody else may work on it now.
+pub(super) fn busy() -> Failure {
+    Failure::new(
+        "secret.busy",
+        "another process is renewing it at this moment",
+    )
+    .with_remedy("wait for it")
+    .retryable()
 }
 
 impl Keep for VaultKeep {

@@ -7,6 +7,7 @@
 
 mod apart;
 mod due;
+mod in_use;
 mod journal;
 mod keep;
 mod machine;
@@ -14,8 +15,12 @@ mod prover;
 mod registry;
 #[cfg(test)]
 mod simulation;
+mod standing;
 
 pub(crate) use due::look_after;
+pub(crate) use in_use::{Renewals, hold};
+pub(in crate::app) use standing::FailedRenewals;
+pub(crate) use standing::RenewalStanding;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -122,7 +127,11 @@ impl App {
         let settings = self.settings_of(name)?.clone();
         let runtime = Handle::current();
         // The vault blocks, and a step that has begun is to be written down.
-        let work = move || runtime.block_on(app.carry_out(settings, options, listener));
+        let work = move || {
+            let (outcome, switched) = runtime.block_on(app.carry_out(&settings, options, listener));
+            app.note_renewal(&settings, &outcome);
+            (outcome, switched)
+        };
         let (outcome, switched) = tokio::task::spawn_blocking(work)
             .await
             .map_err(|_| Failure::new("internal", "the renewal was interrupted"))?;
@@ -163,7 +172,7 @@ impl App {
     /// One run, and whether it put a new one in use.
     async fn carry_out(
         &self,
-        settings: config::Account,
+        settings: &config::Account,
         options: Options,
         listener: Listener,
     ) -> (Result<Renewed, Failure>, bool) {
@@ -174,7 +183,7 @@ impl App {
             }
             listener(progress);
         };
-        let outcome = self.run(&settings, options, &heard).await;
+        let outcome = self.run(settings, options, &heard).await;
         let named = |failure: Failure| match failure.account {
             Some(_) => failure,
             None => failure.with_account(&settings.name),
@@ -192,12 +201,7 @@ impl App {
         let target = Target::of(settings)?;
         let keep = self.keep_of(&target);
         let Some(_lock) = keep.lock()? else {
-            return Err(Failure::new(
-                "secret.busy",
-                "another process is renewing it at this moment",
-            )
-            .with_remedy("wait for it")
-            .retryable());
+            return Err(keep::busy());
         };
         let reservations = Arc::new(Mutex::new(None));
         let machine = Machine {

@@ -12,7 +12,7 @@ mod settings;
 mod transport;
 
 pub use administrator::{AdminSignIn, Administrator, GRAPH_COMMAND_LINE_TOOLS, Purpose};
-pub use journal::Journal;
+pub use journal::{Journal, Remembered};
 pub use place::{Discovered, Place, discover, provider};
 pub(crate) use refusal::{graph_failure, setup_failure};
 pub use settings::{changes, check, config_path, microsoft365, write};

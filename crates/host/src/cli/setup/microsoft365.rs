@@ -19,7 +19,7 @@ use super::answers::{Answers, Credential, FlowName};
 use super::finish::{Finish, finish};
 use super::{ask, show};
 use crate::app::setup::{
-    AdminSignIn, Administrator, Journal, Place, Purpose, discover, setup_failure,
+    AdminSignIn, Administrator, Journal, Place, Purpose, Remembered, discover, setup_failure,
 };
 use crate::app::{App, setup as app_setup};
 use crate::cli::output::Output;
@@ -74,7 +74,8 @@ impl Microsoft365<'_> {
         if self.manner.print_manual {
             return self.print_manual(&wanted, &place).await;
         }
-        wanted.known = Journal::look(self.app.vault(), account)?.unwrap_or_default();
+        let remembered = Journal::look(self.app.vault(), account)?;
+        remember(&mut wanted, &remembered);
 
         let administrator = self.sign_in(&wanted, &place).await?;
         wanted.roles_in_token = administrator.role_templates().await;
@@ -99,10 +100,10 @@ impl Microsoft365<'_> {
 
         let mut journal = Journal::open(self.app.vault(), account)?;
         // Another process may have been at it while the plan was read.
-        let plan = if *journal.known() == wanted.known {
+        let plan = if *journal.remembered() == remembered {
             plan
         } else {
-            wanted.known = journal.known().clone();
+            remember(&mut wanted, journal.remembered());
             Plan::make(&graph, &wanted).await.map_err(failed)?
         };
         self.output.line("");
@@ -178,6 +179,7 @@ impl Microsoft365<'_> {
             own_renewal: answers.own_renewal,
             roles_in_token: None,
             known: Known::default(),
+            renewing: false,
             now: self.app.clock().now(),
         })
     }
@@ -340,6 +342,11 @@ impl Microsoft365<'_> {
         app.close().await;
         Ok(status)
     }
+}
+
+fn remember(wanted: &mut Wanted, remembered: &Remembered) {
+    wanted.known = remembered.known.clone();
+    wanted.renewing = remembered.renewing;
 }
 
 /// What the account is called by people: its first domain of Microsoft's, which cannot go away;
