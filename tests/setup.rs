@@ -231,6 +231,51 @@ fn an_application_of_its_own_needs_one_sign_in_and_the_exchange_administrators_l
 }
 
 #[test]
+fn what_a_renewal_has_put_in_use_is_known_to_the_next_setup() {
+    for credential in ["secret", "certificate"] {
+        let site = Site::start();
+        let arguments = [
+            "--username",
+            PERSON.0,
+            "--flow",
+            "client_credentials",
+            "--credential",
+            credential,
+            "--own-renewal",
+            "--no-send",
+            "--yes",
+        ];
+        site.run(&arguments, &[ADMIN]);
+        let application = site.application();
+        let client_id = application["client_id"].as_str().unwrap();
+        let path = format!("scenario/app/{client_id}");
+        let registered = json!({ "exchange_service_principal": true });
+        site.sandbox.control("PATCH", &path, Some(&registered));
+        let right = json!({ "mailbox": PERSON.0, "trustee": client_id, "right": "full_access" });
+        site.sandbox
+            .control("POST", "scenario/permission", Some(&right));
+
+        // While the old one is kept beside it, and when it is gone.
+        for (rotate, is_under_way) in [("--json", true), ("--finish", false)] {
+            let words = ["rotate", "--client-secret", ACCOUNT, rotate];
+            site.home.run(words).expect_status(0);
+            site.sandbox.control("DELETE", "log", None);
+            let registered = site.application();
+
+            let again = site.run(&arguments, &[ADMIN]).expect_status(0);
+
+            let said = &again.stdout;
+            assert!(said.contains("Nothing to change"), "{credential}: {said}");
+            assert_eq!(said.contains("renewal"), is_under_way, "{said}");
+            assert_eq!(site.changes(), Vec::<String>::new());
+            assert_eq!(site.application(), registered);
+            site.home.run(["rotate", ACCOUNT, "--force"]).expect_status(0);
+        }
+        assert_ne!(site.application(), application);
+    }
+}
+
+#[test]
 fn a_dry_run_shows_the_plan_and_leaves_no_trace() {
     let site = Site::start();
 
