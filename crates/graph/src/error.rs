@@ -133,12 +133,13 @@ impl Error for GraphError {
 /// The most of a message that is kept, in characters.
 pub(crate) const MESSAGE_CHARS: usize = 500;
 
-/// `text` as one line of at most `chars` characters: control characters are spaces, and spaces
-/// do not follow each other.
+/// `text` as one line of at most `chars` characters: control characters are spaces, spaces do not
+/// follow each other, and what looks like a token or a client secret is masked: an answer may
+/// repeat what it was asked.
 pub(crate) fn one_line(text: &str, chars: usize) -> String {
     let mut line = String::new();
     let mut kept = 0;
-    for c in text.trim().chars() {
+    for c in masked(text.trim()).chars() {
         let c = if c.is_control() || c.is_whitespace() || is_invisible(c) {
             ' '
         } else {
@@ -157,7 +158,52 @@ pub(crate) fn one_line(text: &str, chars: usize) -> String {
     line
 }
 
+/// `text` without JSON Web Tokens and client secrets of Entra ID.
+fn masked(text: &str) -> String {
+    let in_secrets = |c: char| c.is_ascii_alphanumeric() || "-_.~".contains(c);
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let is_word = in_secrets(c);
+        let end = rest
+            .find(|c| in_secrets(c) != is_word)
+            .unwrap_or(rest.len());
+        let (piece, next) = rest.split_at(end);
+        // A client secret has 40 characters, `Q~` after the first few.
+        let token = piece.starts_with("eyJ") && piece.len() >= 20;
+        let secret = piece.contains("Q~") && piece.len() >= 30;
+        shown.push_str(if token || secret { "[masked]" } else { piece });
+        rest = next;
+    }
+    shown
+}
+
 /// Marks that turn the direction of text, which a terminal obeys.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_answer_repeats_of_a_token_or_a_secret_is_masked() {
+        let secret = "cAn8Q~a.client.secret.0123456789-_aBcDeF";
+        let token = "eyJhbGciOiJub25lIn0.eyJhIjoiYiJ9.c2ln";
+        for (text, shown) in [
+            (
+                format!("Bearer {token} is no token."),
+                "Bearer [masked] is no token.",
+            ),
+            (format!("not '{secret}', but"), "not '[masked]', but"),
+            (format!("a\n{token}{}", "x".repeat(600)), "a [masked]"),
+            (
+                "Insufficient privileges, eyJ Q~ “ü”".to_owned(),
+                "Insufficient privileges, eyJ Q~ “ü”",
+            ),
+        ] {
+            assert_eq!(one_line(&text, MESSAGE_CHARS), shown);
+        }
+    }
 }
