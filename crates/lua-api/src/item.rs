@@ -251,7 +251,8 @@ pub(crate) const ERROR: Record = Record {
     ],
 };
 
-const REPLY: Record = Record {
+/// What a server answered.
+pub(crate) const REPLY: Record = Record {
     class: "postrider.Reply",
     doc: "What a server answered.",
     fields: &[

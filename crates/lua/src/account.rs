@@ -63,8 +63,11 @@ pub(crate) fn register(
         };
         args.end()?;
         Ok(Box::pin(async move {
-            let account = match described {
-                serde_json::Value::String(name) => backend.account_from_config(&name).await,
+            let account: Result<Arc<dyn AccountHandle>, Failure> = match described {
+                serde_json::Value::String(name) => {
+                    let account = backend.account_from_config(&name).await;
+                    account.map(|_| Arc::new(Configured { name, backend }) as _)
+                }
                 table => backend.account_from_table(table).await,
             };
             let account = account.map_err(|failure| Fault::Raised(Box::new(failure)))?;
@@ -168,7 +171,8 @@ fn register_renewal(registrar: &Registrar<'_>, backend: &Arc<dyn Backend>) -> ml
 }
 
 /// An account of the configuration file, set up when it is first used: what is wrong with one
-/// of them is nothing to the others.
+/// of them is nothing to the others. It is looked up each time, for a renewal of its secret sets
+/// it up anew.
 struct Configured {
     name: String,
     backend: Arc<dyn Backend>,
@@ -189,22 +193,8 @@ impl AccountHandle for Configured {
         async move { self.account().await?.send(message).await }.boxed()
     }
 
-    /// What keeps the account from being set up is the only stage.
     fn check(&self) -> BoxFuture<'_, serde_json::Value> {
-        async move {
-            match self.account().await {
-                Ok(account) => account.check().await,
-                Err(failure) => serde_json::json!({
-                    "account": self.name,
-                    "ok": false,
-                    "stages": [{
-                        "name": "settings", "ok": false, "skipped": false, "detail": "",
-                        "elapsed_ms": 0, "failure": failure,
-                    }],
-                }),
-            }
-        }
-        .boxed()
+        self.backend.check(&self.name)
     }
 
     fn token(&self) -> BoxFuture<'_, Result<Token, Failure>> {

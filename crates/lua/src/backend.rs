@@ -36,6 +36,10 @@ pub trait Backend: Send + Sync + 'static {
         table: Value,
     ) -> BoxFuture<'_, Result<Arc<dyn AccountHandle>, Failure>>;
 
+    /// Goes through all of the account which the configuration file calls `name`, without
+    /// sending: `{account, ok, verdict, stages = […]}`, also of one that cannot be set up.
+    fn check<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Value>;
+
     /// Replaces the client secret or certificate of an account of the configuration file.
     fn rotate_client_secret<'a>(
         &'a self,
@@ -45,6 +49,9 @@ pub trait Backend: Send + Sync + 'static {
         let failure = Failure::new("usage.not_renewable", "nothing here renews secrets");
         ready(Err(failure.with_account(account))).boxed()
     }
+
+    /// Every refusal in `text` with what it means: `[{kind, original, code, …}]`.
+    fn explain(&self, text: &str) -> Value;
 
     /// The names of the accounts in the configuration file, sorted.
     fn account_names(&self) -> Vec<String>;
@@ -157,7 +164,7 @@ pub trait AccountHandle: Send + Sync {
     /// Sends one message; an error when nobody got it.
     fn send(&self, message: SendRequest) -> BoxFuture<'_, Result<Sent, Failure>>;
 
-    /// Goes through all of it without sending: `{ok, stages = […]}`.
+    /// Goes through all of it without sending: `{account, ok, verdict, stages = […]}`.
     fn check(&self) -> BoxFuture<'_, Value>;
 
     /// A fresh access token; an error where the account uses none.

@@ -28,8 +28,8 @@ use crate::script::Files;
 use crate::sources::Sources;
 use crate::test::{self, TestMode};
 use crate::{
-    Failure, account, config, csv, env, fs, http, json, log, module, process, schedule, secret,
-    task, template, text, time,
+    Failure, account, config, csv, env, explain, fs, http, json, log, module, process, schedule,
+    secret, task, template, text, time,
 };
 use postrider_lua_api as api;
 
@@ -345,6 +345,7 @@ fn register(api: &Registrar<'_>, world: &World, sources: &Arc<Sources>) -> mlua:
     csv::register(api, backend)?;
     env::register(api, backend)?;
     event::register(api, world)?;
+    explain::register(api, backend)?;
     fs::register(api, backend)?;
     http::register(api, backend)?;
     json::register(api)?;

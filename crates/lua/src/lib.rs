@@ -22,6 +22,7 @@ mod csv;
 mod engine;
 mod env;
 mod event;
+mod explain;
 pub mod failure;
 mod fault;
 mod fs;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use postrider_config::{self as config, SecretRef};
+use postrider_diagnose as diagnose;
 use postrider_schedule::{Clock, Draft};
 use secrecy::SecretString;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{App, SETTLING, failures, renewal, standing};
+use super::{App, DoctorOptions, DoctorReport, Freshness, SETTLING, failures, renewal, standing};
 use crate::failure::Failure;
 use crate::http;
 use crate::lua::{
@@ -50,6 +51,41 @@ impl Backend for App {
             Ok(account as Arc<dyn AccountHandle>)
         }
         .boxed()
+    }
+
+    fn check<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Value> {
+        async move {
+            let options = DoctorOptions {
+                freshness: Freshness::Kept,
+                ..DoctorOptions::default()
+            };
+            match self.doctor(name, &options).await {
+                Ok(report) => report.for_scripts(),
+                Err(failure) => DoctorReport::without_account(name, failure).for_scripts(),
+            }
+        }
+        .boxed()
+    }
+
+    fn explain(&self, text: &str) -> Value {
+        let found = diagnose::explain(text, diagnose::Subject::default());
+        let told = found.into_iter().map(|one| {
+            let diagnosis = one.diagnosis;
+            json!({
+                "kind": one.kind,
+                "original": one.original,
+                "retryable": diagnosis.retryable(),
+                "code": diagnosis.code,
+                "known": diagnosis.known,
+                "cause": diagnosis.cause,
+                "remedy": diagnosis.remedy,
+                "who": diagnosis.who.to_string(),
+                "verdict": diagnosis.verdict,
+                "fresh_token": diagnosis.fresh_token,
+                "source": diagnosis.source,
+            })
+        });
+        told.collect()
     }
 
     fn rotate_client_secret<'a>(

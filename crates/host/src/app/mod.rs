@@ -55,6 +55,7 @@ pub use doctor::{DoctorOptions, DoctorReport, DoctorStage, Finding, Freshness, S
 pub use grant::{LoggedOut, Rotated, Token};
 pub use orphans::Orphan;
 pub use queue::{Entry, Queue, Queued, Ticket};
+pub(crate) use renewal::RenewalStanding;
 pub use sign_in::{Connected, Verified};
 pub use standing::{Expiry, LastFailure, Moment, RefreshToken, SignedIn, Standing, is_near};
 pub use world::World;

@@ -16,6 +16,7 @@ use super::account::Leaving;
 use super::events::Events;
 use super::keeper::{self, Tending};
 use super::queue::{Desk, Place, Ways};
+use super::renewal::FailedRenewals;
 use super::sandbox::Embedded;
 use super::vault::SharedVault;
 use crate::http;
@@ -90,6 +91,7 @@ pub(super) struct Lasting {
     pub(super) http: http::Client,
     /// Whose tokens are refreshed ahead of need, where the program runs long enough.
     tending: Mutex<Option<Tending>>,
+    pub(super) failed_renewals: FailedRenewals,
 }
 
 impl Lasting {
@@ -143,6 +145,7 @@ impl Lasting {
             leaving: Leaving::default(),
             http: http::Client::new(reach),
             tending: Mutex::default(),
+            failed_renewals: FailedRenewals::default(),
         }
     }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::output::Output;
 use crate::app::queue::report::{Account, Stats};
-use crate::app::{App, AppSettings};
+use crate::app::{App, AppSettings, Moment, RenewalStanding};
 use crate::control::{Client, LastReload, QueueStanding, Standing, Status, Trouble, socket_path};
 use crate::failure::{Failure, exit};
 use crate::state;
@@ -104,6 +104,7 @@ fn show(standing: &Standing, output: &Output) {
         tokens,
         next_runs,
         queue,
+        renewals,
     } = standing;
     let now = SystemTime::now();
     let lived = now.duration_since(status.started_at.0).unwrap_or_default();
@@ -131,6 +132,9 @@ fn show(standing: &Standing, output: &Output) {
     }
     output.line(format!("accounts     {}", accounts(status, tokens)));
     show_queue(queue, now, output);
+    for renewal in renewals {
+        show_renewal(renewal, now, output);
+    }
     output.line(format!("schedules    {}", schedules(status)));
     for (run, label) in next_runs.iter().zip(["next", "", "", "", ""]) {
         output.line(format!(
@@ -196,6 +200,39 @@ fn show_queue(queue: &QueueStanding, now: SystemTime, output: &Output) {
     }
     if held + unknown > 0 {
         output.line("             `postrider queue list` shows them");
+    }
+}
+
+/// A secret between two, or one that should be renewed and is not.
+fn show_renewal(renewal: &RenewalStanding, now: SystemTime, output: &Output) {
+    let (account, secret) = (&renewal.account, renewal.setting.as_deref());
+    let secret = secret.unwrap_or("secret");
+    let at = |moment: Option<Moment>| moment.map_or_else(String::new, |at| when::relative(at, now));
+    let stands = match &*renewal.state {
+        "switched" => format!(
+            "a new {secret} is in use, the old one may be removed {}",
+            at(renewal.remove_after)
+        ),
+        "reverting" => format!("the new {secret} is being given up"),
+        "begun" => format!(
+            "a new {secret} was begun {} and is not in use yet",
+            at(renewal.began)
+        ),
+        _ => format!("its {secret} is not renewed"),
+    };
+    output.line(format!("renewal      {account}: {stands}"));
+    if let Some(failure) = &renewal.failure {
+        let bad = output.bad("failed");
+        let since = at(renewal.failed_at);
+        let since = if since.is_empty() {
+            since
+        } else {
+            format!(" {since}")
+        };
+        output.line(format!("             {bad}{since}: {}", failure.message));
+        if let Some(remedy) = &failure.remedy {
+            output.line(format!("             try: {remedy}"));
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::app::Moment;
+use crate::app::RenewalStanding;
 use crate::app::queue::report::Stats;
 use crate::failure::Failure;
 
@@ -69,6 +70,9 @@ pub(crate) struct Standing {
     /// Mail that waits, or why nobody knows.
     #[serde(default)]
     pub(crate) queue: QueueStanding,
+    /// Renewals of secrets that are under way or failed.
+    #[serde(default)]
+    pub(crate) renewals: Vec<RenewalStanding>,
 }
 
 /// How the queue stands.

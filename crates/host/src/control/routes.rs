@@ -134,10 +134,11 @@ async fn hello(State(daemon): Host) -> Json<Hello> {
 
 async fn standing(State(daemon): Host) -> Json<Standing> {
     let app = daemon.app();
-    let (tokens, missing, queue) = tokio::join!(
+    let (tokens, missing, queue, renewals) = tokio::join!(
         work::tokens_by_state(&app),
         work::missing_secrets(&app),
-        app.queue_stats()
+        app.queue_stats(),
+        app.renewals()
     );
     let mut status = daemon.status();
     for account in &mut status.accounts {
@@ -150,6 +151,7 @@ async fn standing(State(daemon): Host) -> Json<Standing> {
         status,
         tokens,
         next_runs: next_runs(schedules::list(app.scheduler())),
+        renewals,
         queue: match queue {
             Ok(counted) => QueueStanding {
                 stats: counted,

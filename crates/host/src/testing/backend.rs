@@ -41,6 +41,19 @@ impl Backend for World {
         .boxed()
     }
 
+    fn check<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Value> {
+        async move {
+            // Whoever has to sign in does; what keeps them from it is in the report.
+            let _ = self.configured(name).await;
+            Backend::check(&self.app(), name).await
+        }
+        .boxed()
+    }
+
+    fn explain(&self, text: &str) -> Value {
+        Backend::explain(&self.app(), text)
+    }
+
     fn account_names(&self) -> Vec<String> {
         self.app().account_names()
     }

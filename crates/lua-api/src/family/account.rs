@@ -6,7 +6,7 @@ use crate::item::Type::{
     Words,
 };
 use crate::item::{
-    ERR, Errors, Family, Field, Handle, Item, Kind, Record, Type, error, field, optional,
+    ERR, Errors, Family, Field, Handle, Item, Kind, REPLY, Record, Type, error, field, optional,
 };
 
 /// One address, or several.
@@ -294,6 +294,11 @@ const FINDING: Record = Record {
         ),
         field("retryable", Boolean, "Whether waiting alone may help."),
         optional(
+            "smtp",
+            Type::Record(&REPLY),
+            "The server's reply, where one was the reason.",
+        ),
+        optional(
             "others",
             List(&Type::Record(&ALTERNATIVE)),
             "What else it may be, the likelier first.",
@@ -309,6 +314,12 @@ const ALTERNATIVE: Record = Record {
         field("cause", Text, "Why, in one line."),
         field("remedy", Text, "What to do."),
         field("who", Text, "Who can do it."),
+        field(
+            "verdict",
+            Words(&["retry", "reauthorize", "reconfigure", "permanent", "admin"]),
+            "What follows.",
+        ),
+        field("retryable", Boolean, "Whether waiting alone may help."),
     ],
 };
 
@@ -544,11 +555,15 @@ if not receipt then pr.log.warn("not sent", { why = err.code, fix = err.remedy }
                 waits: true,
                 errors: Errors::Never,
             },
-            doc: "Connects, signs in and offers the sender, then leaves without sending: what would go wrong, stage by stage.",
+            doc: "Connects, signs in and offers the sender, then leaves without sending: what would go wrong, stage by stage, as `postrider doctor` says it, by the token at hand. An account that cannot be set up is a report, too.",
             since: "0.1",
             example: r"local report = account:check()
 print(report.verdict)
-for _, stage in ipairs(report.stages) do print(stage.name, stage.result, stage.evidence) end",
+for _, stage in ipairs(report.stages) do
+  local why = stage.failure
+  print(stage.name, stage.result, stage.evidence)
+  if why then print(why.code, why.cause, why.remedy, why.who, why.retryable) end
+end",
         },
         Item {
             name: "account:status",

@@ -5,6 +5,7 @@ mod config;
 mod csv;
 mod env;
 mod event;
+mod explain;
 mod fs;
 mod http;
 mod json;
@@ -31,6 +32,7 @@ use crate::item::{Family, Handle, Item};
 /// All names, by family.
 pub const FAMILIES: &[Family] = &[
     account::FAMILY,
+    explain::FAMILY,
     secret::FAMILY,
     schedule::FAMILY,
     event::FAMILY,

@@ -25,6 +25,14 @@ impl Backend for Empty {
         Box::pin(async { Err(Failure::new("config.invalid", "no account")) })
     }
 
+    fn check<'a>(&'a self, _: &'a str) -> BoxFuture<'a, serde_json::Value> {
+        Box::pin(async { serde_json::Value::Null })
+    }
+
+    fn explain(&self, _: &str) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
     fn account_names(&self) -> Vec<String> {
         Vec::new()
     }

@@ -151,7 +151,7 @@ async fn an_account_may_be_a_table_whose_secrets_stay_references() {
         run.lines(),
         [
             "account \"ops\"\tops\tsecret (env OPS_SECRET)\tsecret (command get)",
-            "true\tconnect"
+            "true\ttcp"
         ]
     );
     assert_eq!(
@@ -165,6 +165,22 @@ async fn an_account_may_be_a_table_whose_secrets_stay_references() {
             },
         })]
     );
+}
+
+#[tokio::test]
+async fn a_refusal_is_explained_however_long_the_text_and_whatever_its_octets() {
+    let run = run(r#"
+        local pr = require "postrider"
+        local found = pr.explain "535 5.7.3"
+        print(#found, found[1].kind, found[1].original)
+        print(pr.explain(("x"):rep(100000))[1].original, pr.explain("\xff")[1].original)
+        print(select(2, pcall(pr.explain)))
+    "#)
+    .await;
+
+    let lines = run.lines();
+    assert_eq!(lines[..2], ["1\tsmtp\t9", "65536\t3"]);
+    assert!(lines[2].contains("(text) must be a string"), "{lines:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -191,7 +207,7 @@ async fn all_accounts_are_listed_and_a_broken_one_says_so_when_it_is_used() {
             "<none@contoso.com>\ttrue",
             "config.unknown_account\tconfig.unknown_account",
             "config.unknown_account\tconfig.unknown_account",
-            "false\t1\tsettings\tconfig.unknown_account",
+            "false\t1\tconfig\tconfig.unknown_account",
         ]
     );
 }

@@ -225,7 +225,7 @@ impl AccountHandle for Account {
     }
 
     fn check(&self) -> BoxFuture<'_, Value> {
-        Box::pin(async { json!({ "ok": true, "stages": [{ "name": "connect", "ok": true }] }) })
+        Box::pin(async { json!({ "ok": true, "stages": [{ "name": "tcp", "result": "ok" }] }) })
     }
 
     fn token(&self) -> BoxFuture<'_, Result<Token, Failure>> {
@@ -294,6 +294,25 @@ impl Backend for Hands {
             self.0.tables.lock().unwrap().push(table);
             Ok(account)
         })
+    }
+
+    fn check<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Value> {
+        Box::pin(async move {
+            match self.account_from_config(name).await {
+                Ok(account) => account.check().await,
+                Err(failure) => json!({
+                    "ok": false,
+                    "stages": [{
+                        "name": "config", "result": "failed", "failure": { "code": failure.code },
+                    }],
+                }),
+            }
+        })
+    }
+
+    /// How much of the text came.
+    fn explain(&self, text: &str) -> Value {
+        json!([{ "kind": "smtp", "original": text.len() }])
     }
 
     fn account_names(&self) -> Vec<String> {

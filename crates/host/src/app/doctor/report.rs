@@ -282,6 +282,12 @@ impl DoctorReport {
         }
     }
 
+    /// The report of an account that is in no configuration any more.
+    pub(in crate::app) fn without_account(account: &str, failure: Failure) -> Self {
+        let stage = DoctorStage::failed("config", Duration::ZERO, "", failure);
+        Self::new(account, vec![stage])
+    }
+
     /// The same with what became of a test message.
     #[must_use]
     pub fn with_message(
