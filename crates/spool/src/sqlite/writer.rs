@@ -150,6 +150,16 @@ struct Queue {
     company: Company,
 }
 
+impl Queue {
+    /// Whether those who wait need not wait for more.
+    fn is_enough(&self) -> bool {
+        match self.urgent {
+            0 => self.jobs.len() >= LAZY_ENOUGH,
+            urgent => urgent >= self.company.enough(),
+        }
+    }
+}
+
 /// How many requests come side by side.
 ///
 /// Those who were just answered come again at once. Better one flush for most of them than one
@@ -254,7 +264,8 @@ impl Writer {
             queue.urgent += 1;
         }
         queue.jobs.push_back(job);
-        if queue.waits {
+        // Not for each that comes: who is woken in vain takes time from those who bring more.
+        if queue.waits && queue.is_enough() {
             self.came.notify_one();
         }
         if queue.leading {
@@ -279,20 +290,16 @@ impl Writer {
         let mut queue = lock(&self.queue);
         let began = Instant::now();
         loop {
-            let (waiting, urgent) = (queue.jobs.len(), queue.urgent);
-            if waiting == 0 {
+            if queue.jobs.is_empty() {
                 queue.leading = false;
                 return Vec::new();
             }
-            let is_enough = match urgent {
-                0 => waiting >= LAZY_ENOUGH,
-                _ => urgent >= queue.company.enough(),
-            };
-            if is_enough {
+            if queue.is_enough() {
                 break;
             }
             let left = COMPANY.saturating_sub(began.elapsed());
             if left.is_zero() {
+                let urgent = queue.urgent;
                 if urgent > 0 {
                     queue.company.missed(urgent);
                 }

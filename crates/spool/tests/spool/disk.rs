@@ -271,34 +271,40 @@ fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
 const READ_ONLY: &str = "disk::a_file_system_that_became_read_only_is_said_and_costs_nothing";
 
 /// Opens a queue on a file system that is read-only, and one on which it became so meanwhile.
-async fn refuse(dir: &std::path::Path) {
+fn refuse(dir: &std::path::Path) {
     let remount = |how: &str| {
         let mounted = Command::new("mount")
             .args(["-o", &format!("remount,{how}"), dir.to_str().unwrap()])
             .status();
         assert!(mounted.unwrap().success(), "{how}");
     };
-    let spool = SqliteSpool::open(dir, settings()).unwrap();
-    let kept = spool.accept(of(2_000), at(0)).await.unwrap().id;
-    drop(spool);
+    let kept = to_its_end(async {
+        let spool = SqliteSpool::open(dir, settings()).unwrap();
+        spool.accept(of(2_000), at(0)).await.unwrap().id
+    });
     remount("ro");
     let error = SqliteSpool::open(dir, settings()).unwrap_err();
     assert_eq!(error.kind, SpoolErrorKind::ReadOnly, "{error}");
     remount("rw");
-    let spool = SqliteSpool::open(dir, settings()).unwrap();
-    let body = spool.stored(kept).await.unwrap();
-    assert_eq!(octets(&body).await.unwrap().len(), 2_000);
-    spool.accept(of(2_000), at(1)).await.unwrap();
+    to_its_end(async {
+        let spool = SqliteSpool::open(dir, settings()).unwrap();
+        let body = spool.stored(kept).await.unwrap();
+        assert_eq!(octets(&body).await.unwrap().len(), 2_000);
+        spool.accept(of(2_000), at(1)).await.unwrap();
+    });
     println!("refused");
+}
+
+/// With a runtime of its own, whose end waits for the writer's, which has files open.
+fn to_its_end<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().block_on(work)
 }
 
 #[test]
 fn a_file_system_that_became_read_only_is_said_and_costs_nothing() {
     if let Some(dir) = std::env::var_os("SPOOL_DIR") {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
-        return runtime.block_on(refuse(std::path::Path::new(&dir)));
+        return refuse(std::path::Path::new(&dir));
     }
     let own = std::env::current_exe().unwrap();
     let dir = directory();
