@@ -23,6 +23,12 @@ const MAX_TEXT_OCTETS: usize = 64 * 1024;
 /// As many refusals are told.
 const MAX_FOUND: usize = 16;
 
+/// Foreign text, fit to be shown: at most 500 characters on one line, control characters escaped,
+/// and what looks like a secret masked.
+pub fn shown(text: &str) -> String {
+    shown::line(text)
+}
+
 /// A refusal found in a text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explained {

@@ -12,7 +12,7 @@ mod catalogue;
 mod explain;
 mod meaning;
 
-pub use explain::{Explained, Kind, explain};
+pub use explain::{Explained, Kind, explain, shown};
 pub use meaning::{Diagnosis, Scope, Subject, Trouble, Verdict, Who};
 
 use catalogue::CATALOGUE;

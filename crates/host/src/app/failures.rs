@@ -192,7 +192,8 @@ pub(super) fn auth(account: &Account, error: &AuthError) -> Failure {
         failure.details = json!({
             "oauth_error": error.oauth_error,
             "oauth_suberror": error.oauth_suberror,
-            "oauth_description": error.oauth_description,
+            // A service may repeat there what it was sent.
+            "oauth_description": error.oauth_description.as_deref().map(diagnose::shown),
             "retry_after_seconds": error.retry_after.map(|wait| wait.as_secs()),
             "url": error.user_url,
         });
