@@ -7,6 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
+use axum::extract;
+use axum::http::{HeaderValue, header};
+use axum::middleware::map_response_with_state;
+use axum::response::Response;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -158,7 +162,10 @@ impl Sandbox {
         let web = vec![
             tokio::spawn(serve(
                 tls_listener,
-                entra.router().merge(graph.router()),
+                entra
+                    .router()
+                    .merge(graph.router())
+                    .layer(map_response_with_state(state.clone(), dated)),
                 stopped.clone(),
             )),
             tokio::spawn(serve(api, api_router, stopped)),
@@ -366,6 +373,15 @@ async fn listen(
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
+}
+
+/// The same with the sandbox's own time as its `Date`: by that clients find a clock that is wrong.
+async fn dated(at: extract::State<State>, mut response: Response) -> Response {
+    let date = at.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    if let Ok(date) = HeaderValue::from_str(&date) {
+        response.headers_mut().insert(header::DATE, date);
+    }
+    response
 }
 
 async fn serve<L>(listener: L, router: axum::Router, mut stopped: watch::Receiver<()>)

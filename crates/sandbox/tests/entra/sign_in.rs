@@ -457,6 +457,18 @@ async fn admin_consent_grants_what_was_registered() {
 }
 
 #[tokio::test]
+async fn answers_bear_the_sandboxs_own_time() {
+    let site = Site::start().await;
+    let ahead = std::time::Duration::from_hours(24 * 400);
+    site.sandbox.state().advance(ahead);
+    let response = site.http.get(site.url("")).send().await.unwrap();
+    let date = response.headers()["date"].to_str().unwrap();
+    let date = jiff::fmt::rfc2822::parse(date).unwrap().timestamp();
+    let off = site.sandbox.state().now().duration_since(date);
+    assert!(off.as_secs() < 60, "{date}");
+}
+
+#[tokio::test]
 async fn pages_escape_what_comes_from_outside_and_cannot_be_framed() {
     let site = Site::with(|s| s.apps[1].name = "<b>\"App\"</b>".to_owned()).await;
     let query = "client_id=2a3b4c5d-6e7f-4081-92a3-b4c5d6e7f801&response_type=code&redirect_uri=http%3A%2F%2Flocalhost&scope=User.Read&login_hint=%22%3E%3Cscript%3E";
