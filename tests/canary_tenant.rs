@@ -316,7 +316,10 @@ fn a_renewal_that_fails_says_and_keeps_no_secret() {
             400,
             json!({ "error": { "code": said, "message": said, "innerError": { "request-id": said } } }),
         ),
-        (200, json!({ "secretText": OLD, "keyId": null, "hint": TOKEN })),
+        (
+            200,
+            json!({ "secretText": OLD, "keyId": null, "hint": TOKEN }),
+        ),
         (200, json!(said)),
     ] {
         for call in [None, Some("POST applications/{id}/addPassword")] {
