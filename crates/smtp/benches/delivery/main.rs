@@ -85,6 +85,15 @@ struct Options {
     rounds: usize,
 }
 
+impl Options {
+    /// To people, not programs.
+    fn say(&self, line: &str) {
+        if !self.json {
+            println!("{line}");
+        }
+    }
+}
+
 fn main() {
     let options = options();
     let server = Server::start(TlsMode::Implicit);

@@ -35,9 +35,7 @@ pub(crate) fn compare(options: &Options) -> Value {
     match Senders::find() {
         Ok(senders) => senders.measure(options),
         Err(reason) => {
-            if !options.json {
-                println!("\none-shot senders: skipped, {reason}");
-            }
+            options.say(&format!("\none-shot senders: skipped, {reason}"));
             json!({ "skipped": reason })
         }
     }
@@ -78,13 +76,11 @@ impl Senders {
     }
 
     fn measure(&self, options: &Options) -> Value {
-        if !options.json {
-            println!("\none-shot: a process, a connection, STARTTLS, AUTH PLAIN, one message");
-            println!(
-                "{:<18}{:>12}{:>12}{:>14}{:>12}",
-                "", "delay ms", "ms", "round trips", "× msmtp"
-            );
-        }
+        options.say("\none-shot: a process, a connection, STARTTLS, AUTH PLAIN, one message");
+        options.say(&format!(
+            "{:<18}{:>12}{:>12}{:>14}{:>12}",
+            "", "delay ms", "ms", "round trips", "× msmtp"
+        ));
         let mut rows = Vec::new();
         for delay_ms in DELAYS_MS {
             self.server.delay(Duration::from_millis(delay_ms));
@@ -98,12 +94,10 @@ impl Senders {
             let [msmtp, postrider] = runs.map(median);
             for (name, run) in [("msmtp", msmtp), ("postrider send", postrider)] {
                 let times_msmtp = run.milliseconds / msmtp.milliseconds;
-                if !options.json {
-                    println!(
-                        "{name:<18}{delay_ms:>12}{:>12.1}{:>14}{times_msmtp:>12.2}",
-                        run.milliseconds, run.round_trips
-                    );
-                }
+                options.say(&format!(
+                    "{name:<18}{delay_ms:>12}{:>12.1}{:>14}{times_msmtp:>12.2}",
+                    run.milliseconds, run.round_trips
+                ));
                 rows.push(json!({
                     "delay_ms": delay_ms, "sender": name, "milliseconds": run.milliseconds,
                     "round_trips": run.round_trips, "times_msmtp": times_msmtp,
