@@ -154,7 +154,10 @@ fn a_queue_that_another_process_holds_is_busy_and_loses_nothing() {
     let database = office.home.state().join("queue/spool.db");
     let (holder, _) = Peer::announcing(Command::new(python).args(["-c", script]).arg(&database));
     let busy = office.home.run(send(TO, "refused")).expect_status(75);
-    says(&busy, &["the queue is held by another process", "try again"]);
+    says(
+        &busy,
+        &["the queue is held by another process", "try again"],
+    );
     drop(holder);
 
     office.queue("taken", &[]);
