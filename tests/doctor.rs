@@ -4,9 +4,11 @@
 
 mod support;
 
+use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use support::clock::Later;
 use support::home::Home;
@@ -810,16 +812,188 @@ fn without_an_account_all_are_looked_at_and_the_file_too() {
 }
 
 #[test]
+fn a_missing_consent_is_seen_at_graph_by_an_administrator_only() {
+    let site = Site::new();
+    site.scenario("app", DAEMON, &json!({ "application_consent": [] }));
+
+    let alone = site.doctor(APP, &["--json"]).expect_status(77).json();
+    let skipped = stage(&alone, "graph_consent");
+    assert_eq!(skipped["result"], "skipped", "{alone:#}");
+    let evidence = skipped["evidence"].as_str().unwrap();
+    assert!(
+        evidence.ends_with("an administrator can look: postrider doctor sandbox --admin"),
+        "{evidence}"
+    );
+
+    let ended = site.doctor_with_administrator(APP).expect_status(77);
+    let answer = ended.json();
+    let seen = stage(&answer, "graph_consent");
+    assert_eq!(seen["result"], "failed", "{answer:#}");
+    let finding = &seen["failure"];
+    assert_eq!(finding["code"], "auth.consent_missing", "{seen}");
+    assert_eq!(finding["who"], ENTRA, "{seen}");
+    assert_eq!(finding["retryable"], false, "{seen}");
+    for (key, parts) in [
+        ("cause", [DAEMON, "SMTP.SendAsApp"]),
+        ("remedy", ["API permissions", "grant admin consent"]),
+    ] {
+        let text = finding[key].as_str().unwrap();
+        assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+    }
+    site.shows_no_secret(&ended);
+}
+
+#[test]
+fn a_secret_that_ends_soon_is_seen_at_graph_by_an_administrator_only() {
+    let site = Site::new();
+    let (_, secret) = site.sandbox.client_secret();
+    let soon = Timestamp::now() + SignedDuration::from_hours(10 * 24 + 1);
+    let ends = soon.strftime("%FT%TZ").to_string();
+    let one = json!({ "value": secret, "expires": ends });
+    site.scenario("app", DAEMON, &json!({ "secrets": [one] }));
+
+    // Nothing here says when it ends.
+    let alone = site.doctor(APP, &["--json"]).expect_status(0).json();
+    let skipped = stage(&alone, "graph_secret");
+    assert_eq!(skipped["result"], "skipped", "{alone:#}");
+    let evidence = skipped["evidence"].as_str().unwrap();
+    assert!(
+        evidence.ends_with("an administrator can look: postrider doctor sandbox --admin"),
+        "{evidence}"
+    );
+
+    let ended = site.doctor_with_administrator(APP).expect_status(0);
+    let answer = ended.json();
+    let report = &answer["accounts"][0];
+    assert_eq!(report["verdict"], "nothing is wrong; one thing to look at");
+    let seen = stage(&answer, "graph_secret");
+    assert_eq!(seen["result"], "warning", "{answer:#}");
+    assert!(
+        seen["evidence"].as_str().unwrap().ends_with(&ends),
+        "{seen}"
+    );
+    let finding = &seen["failure"];
+    assert_eq!(finding["code"], "auth.client_secret_expires_soon", "{seen}");
+    assert_eq!(
+        finding["cause"], "the client secret expires in 10 d",
+        "{seen}"
+    );
+    assert_eq!(
+        finding["remedy"], "postrider rotate --client-secret sandbox",
+        "{seen}"
+    );
+    site.shows_no_secret(&ended);
+}
+
+#[test]
+fn a_script_reads_what_the_doctor_says() {
+    let mut site = Site::new();
+    let script = site.home.path().join("check.lua");
+    fs::write(
+        &script,
+        r#"
+        local pr = require "postrider"
+        for _, account in ipairs(pr.accounts()) do
+          local report = account:check()
+          local first
+          for _, stage in ipairs(report.stages) do
+            if not first and stage.result == "failed" then first = stage end
+          end
+          local why = first.failure
+          print(pr.json.encode {
+            account = report.account, ok = report.ok, verdict = report.verdict,
+            stages = #report.stages, first = first.name,
+            code = why.code, cause = why.cause, remedy = why.remedy,
+            who = why.who, retryable = why.retryable, others = why.others and #why.others,
+          })
+          print(pr.explain(first.evidence)[1].code)
+        end
+        "#,
+    )
+    .unwrap();
+    let script = script.to_str().unwrap().to_owned();
+    let reads = |site: &Site| {
+        let ended = site.home.run(["run", &script]);
+        assert_eq!(ended.status, 0, "{ended:?}");
+        site.shows_no_secret(&ended);
+        let mut lines = ended.stdout.lines();
+        let read: Value = serde_json::from_str(lines.next().unwrap()).unwrap();
+        (read, lines.next().unwrap().to_owned())
+    };
+    let lacking = json!({ "exchange_service_principal": false });
+    site.scenario("app", DAEMON, &lacking);
+
+    let (read, explained) = reads(&site);
+    let answer = site.doctor(APP, &["--json"]).expect_status(77).json();
+    let report = &answer["accounts"][0];
+    let finding = &stage(&answer, "auth")["failure"];
+    for (key, same) in [
+        ("account", &report["account"]),
+        ("ok", &report["ok"]),
+        ("verdict", &report["verdict"]),
+        ("first", &json!("auth")),
+        ("stages", &json!(17)),
+        ("code", &finding["code"]),
+        ("cause", &finding["cause"]),
+        ("remedy", &finding["remedy"]),
+        ("who", &finding["who"]),
+        ("retryable", &finding["retryable"]),
+    ] {
+        assert_eq!(&read[key], same, "{key}: {read:#}");
+    }
+    assert_eq!(read["code"], "auth.app_not_in_exchange", "{read:#}");
+    assert_eq!(read["who"], EXCHANGE, "{read:#}");
+    assert!(read["others"].as_u64() > Some(0), "{read:#}");
+    assert!(
+        explained.starts_with("smtp.") || explained.starts_with("auth."),
+        "{explained}"
+    );
+
+    // One that cannot be set up is a report of the same form.
+    site.set(APP, "auth.plugin", "oath");
+    let (read, _) = reads(&site);
+    assert_eq!(
+        (&read["first"], &read["code"], &read["who"], &read["stages"]),
+        (
+            &json!("plugin"),
+            &json!("plugin.not_loaded"),
+            &json!("you"),
+            &json!(17)
+        ),
+        "{read:#}"
+    );
+}
+
+/// A stage of the first account.
+fn stage<'a>(answer: &'a Value, name: &str) -> &'a Value {
+    let stages = answer["accounts"][0]["stages"].as_array().unwrap();
+    stages.iter().find(|stage| stage["name"] == name).unwrap()
+}
+
+impl Site {
+    fn doctor_with_administrator(&self, account: &str) -> Ended {
+        let admin = ("admin@contoso.com", "admin-password");
+        let look = [
+            "doctor",
+            account,
+            "--json",
+            "--admin",
+            "--admin-login",
+            "paste",
+        ];
+        let mut login = support::home::Login::begin(&mut self.home.postrider(look));
+        let mut person = Person::at(&self.sandbox);
+        let page = person.open(&login.url());
+        let page = person.sign_in(page, admin.0, admin.1);
+        login.type_in(page.landed().as_str());
+        login.end()
+    }
+}
+
+#[test]
 fn an_administrator_sees_what_an_application_may_not() {
     let site = Site::new();
-    let admin = ("admin@contoso.com", "admin-password");
-    let look = ["doctor", APP, "--json", "--admin", "--admin-login", "paste"];
-    let mut login = support::home::Login::begin(&mut site.home.postrider(look));
-    let mut person = Person::at(&site.sandbox);
-    let page = person.open(&login.url());
-    let page = person.sign_in(page, admin.0, admin.1);
-    login.type_in(page.landed().as_str());
-    let ended = login.end().expect_status(0);
+    let ended = site.doctor_with_administrator(APP).expect_status(0);
 
     let answer = ended.json();
     let stages = answer["accounts"][0]["stages"].as_array().unwrap();

@@ -72,6 +72,24 @@ impl Site {
         self.home.run(words.into_iter().chain(more.iter().copied()))
     }
 
+    /// An administrator signs in and renews it.
+    fn renewed_by_an_administrator(&self) -> Ended {
+        let mut person = Person::at(&self.sandbox);
+        let words = [
+            "rotate",
+            "--client-secret",
+            ACCOUNT,
+            "--admin",
+            "--no-browser",
+        ];
+        let mut login = Login::begin(&mut self.home.postrider(words));
+        let url = login.url();
+        let page = person.open(&url);
+        let landed = person.sign_in(page, "admin@contoso.com", "admin-password");
+        person.open(landed.landed().as_str());
+        login.end().expect_status(0)
+    }
+
     /// What is registered at Entra ID: ids, and values of secrets.
     fn registered(&self, list: &str) -> BTreeMap<String, Value> {
         let scenario = self.sandbox.control("GET", "scenario", None);
@@ -251,20 +269,7 @@ fn what_cannot_be_renewed_says_why_and_what_to_do() {
 #[test]
 fn an_administrator_renews_what_the_application_may_not() {
     let site = Site::with("", |_| {});
-    let mut person = Person::at(&site.sandbox);
-    let words = [
-        "rotate",
-        "--client-secret",
-        ACCOUNT,
-        "--admin",
-        "--no-browser",
-    ];
-    let mut login = Login::begin(&mut site.home.postrider(words));
-    let url = login.url();
-    let page = person.open(&url);
-    let landed = person.sign_in(page, "admin@contoso.com", "admin-password");
-    person.open(landed.landed().as_str());
-    let ended = login.end().expect_status(0);
+    let ended = site.renewed_by_an_administrator();
 
     assert!(
         ended.stdout.contains("a new client_secret is in use"),
@@ -272,6 +277,102 @@ fn an_administrator_renews_what_the_application_may_not() {
     );
     assert_eq!(site.ids("secrets").len(), 2);
     site.works();
+}
+
+#[test]
+fn a_script_renews_the_secret_and_says_when_the_old_one_goes() {
+    let site = Site::new("");
+    let before = site.ids("secrets");
+    let script = site.home.path().join("renew.lua");
+    fs::write(
+        &script,
+        r#"
+        local pr = require "postrider"
+        local account = pr.account "sandbox"
+        local renewed = assert(account:rotate_client_secret { lifetime = "90d", overlap = "2d" })
+        local in_days = function(time) return math.floor((time - pr.time.now()) / 86400 + 0.5) end
+        print(renewed.account, renewed.setting, renewed.state, renewed.key_id, renewed.old_key_id)
+        print(in_days(renewed.expires_at), in_days(renewed.remove_after), #renewed.orphans_removed)
+        print(account:status().expires[1].expires_at == renewed.expires_at, account:check().verdict)
+        local finished = assert(account:rotate_client_secret { finish = true })
+        print(finished.state, finished.key_id == renewed.key_id, finished.remove_after)
+        print(select(2, pcall(account.rotate_client_secret, account, { overlapp = "2d" })))
+        "#,
+    )
+    .unwrap();
+
+    let ended = site.home.run(["run", script.to_str().unwrap()]);
+
+    assert_eq!(ended.status, 0, "{ended:?}");
+    let after = site.ids("secrets");
+    let (old, new) = (before.first().unwrap(), after.first().unwrap());
+    let lines: Vec<&str> = ended.stdout.lines().collect();
+    let first = format!("{ACCOUNT}\tclient_secret\tswitched\t{new}\t{old}");
+    assert_eq!(lines[..2], [&first, "90\t2\t0"], "{ended:?}");
+    assert!(lines[2].starts_with("true\tnothing is wrong"), "{ended:?}");
+    assert_eq!(lines[3], "finished\ttrue\tnil");
+    assert!(lines[4].contains("overlap"), "{ended:?}");
+    assert_eq!(after.len(), 1);
+    site.works();
+}
+
+#[test]
+fn a_script_that_may_not_renew_learns_what_is_missing() {
+    let site = Site::with("", |_| {});
+    let script = site.home.path().join("renew.lua");
+    fs::write(
+        &script,
+        r#"
+        local renewed, err = require "postrider".account "sandbox":rotate_client_secret()
+        print(renewed, err.code, err.account, err.retryable, err.remedy)
+        "#,
+    )
+    .unwrap();
+
+    let ended = site.home.run(["run", script.to_str().unwrap()]);
+
+    assert_eq!(ended.status, 0, "{ended:?}");
+    let expected = "nil\tsecret.no_right\tsandbox\tfalse\t";
+    assert!(ended.stdout.starts_with(expected), "{ended:?}");
+    assert!(ended.stdout.contains("Application.ReadWrite.OwnedBy"));
+    assert_eq!(site.ids("secrets").len(), 1);
+}
+
+#[test]
+fn the_status_shows_a_renewal_that_failed_and_one_under_way() {
+    let site = Site::with("[account.sandbox.renewal]\nbefore = \"60d\"\n", |_| {});
+    let soon = Timestamp::now() + jiff::SignedDuration::from_hours(24 * 20);
+    site.put("client_secret", OLD, &soon.to_string());
+    let daemon = Daemon::start(&site.home);
+    daemon.says("the secret was not renewed");
+
+    let standing = site.home.json(["status"]);
+    let renewal = &standing["renewals"][0];
+    assert_eq!(renewal["account"], ACCOUNT, "{standing}");
+    assert_eq!(renewal["setting"], "client_secret", "{standing}");
+    assert_eq!(renewal["failure"]["code"], "secret.no_right", "{standing}");
+    let shown = site.home.run(["status"]).expect_status(0).stdout;
+    for part in [
+        "renewal      sandbox: ",
+        "failed ",
+        "Application.ReadWrite.OwnedBy",
+    ] {
+        assert!(shown.contains(part), "{part:?} in {shown}");
+    }
+
+    // What somebody else does about it ends the failure.
+    site.renewed_by_an_administrator();
+    let standing = site.home.json(["status"]);
+    let renewal = &standing["renewals"][0];
+    assert_eq!(renewal["state"], "switched", "{standing}");
+    assert!(renewal["failure"].is_null(), "{standing}");
+    let shown = site.home.run(["status"]).expect_status(0).stdout;
+    let line =
+        "renewal      sandbox: a new client_secret is in use, the old one may be removed in ";
+    assert!(shown.contains(line), "{shown}");
+    assert!(!shown.contains("failed"), "{shown}");
+
+    daemon.terminate();
 }
 
 #[test]
@@ -430,6 +531,7 @@ fn kill_at(part: usize) {
         assert_eq!(after, BTreeSet::from([id(&report, "key_id")]), "{step}");
 
         let mentioned = report["orphans_removed"].as_array().unwrap();
+        let earlier = orphans;
         for gone in between
             .difference(&after)
             .filter(|one| !before.contains(*one))
@@ -439,6 +541,8 @@ fn kill_at(part: usize) {
             assert!(was_used || is_mentioned, "{step}: {gone} of {report}");
             orphans += usize::from(is_mentioned);
         }
+        // Made at Entra ID, and its text in no journal.
+        assert!(step != "renewal.added:1" || orphans > earlier, "{report}");
     }
     let _ = writeln!(
         io::stderr(),
