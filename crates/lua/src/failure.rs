@@ -104,6 +104,7 @@ impl Failure {
             "cancelled" => exit::INTERRUPTED,
             "usage" => exit::USAGE,
             "config" | "env" | "secret" | "plugin" => exit::CONFIG,
+            "setup" if self.code == "setup.blocked" => exit::CONFIG,
             "vault" => match self.code.as_str() {
                 "vault.read_only" | "vault.io" => exit::IOERR,
                 "vault.truncated" | "vault.corrupt" | "vault.swapped" | "vault.rolled_back"

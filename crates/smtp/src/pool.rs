@@ -34,6 +34,9 @@ pub struct Pool {
     inner: Arc<Inner>,
 }
 
+/// How long a step of [`Pool::check`] may take.
+const CHECK_PATIENCE: Duration = Duration::from_secs(30);
+
 struct Inner {
     settings: Arc<ServerSettings>,
     authenticator: Arc<dyn Authenticator>,
@@ -195,7 +198,8 @@ impl Pool {
             self.give_back(session, permit).await;
             return Ok(work.sent());
         }
-        let mut session = self.inner.open(&mut Trace::start()).await?;
+        let settings = &self.inner.settings;
+        let mut session = self.inner.open(settings, &mut Trace::start()).await?;
         session.carry(&mut work, false, &more).await;
         self.give_back(session, permit).await;
         Ok(work.sent())
@@ -203,7 +207,8 @@ impl Pool {
 
     /// Connects, signs in and names `sender` on a new session, without sending anything.
     ///
-    /// The stages that passed, in order, then the one that did not.
+    /// The stages that passed, in order, then the one that did not. Somebody waits for it, so no
+    /// step may take longer than half a minute.
     pub async fn check(&self, sender: &Address) -> Vec<StageReport> {
         let mut trace = Trace::start();
         if let Err(error) = self.check_stages(sender, &mut trace).await {
@@ -218,8 +223,12 @@ impl Pool {
             waiting.quit().await;
         }
         *trace = Trace::start();
-        let mut session = self.inner.open(trace).await?;
+        let mut settings = ServerSettings::clone(&self.inner.settings);
+        settings.timeouts = settings.timeouts.at_most(CHECK_PATIENCE);
+        let mut session = self.inner.open(&Arc::new(settings), trace).await?;
         let result = session.try_sender(sender).await;
+        // What is sent over it has all the time that it may need.
+        session.settings = Arc::clone(&self.inner.settings);
         self.give_back(session, permit).await;
         trace.done(Stage::MailFrom, StageDetail::Said(result?));
         Ok(())
@@ -318,8 +327,12 @@ impl Inner {
         None
     }
 
-    async fn open(&self, trace: &mut Trace) -> Result<Session, SendError> {
-        let result = self.open_once(None, trace).await;
+    async fn open(
+        &self,
+        settings: &Arc<ServerSettings>,
+        trace: &mut Trace,
+    ) -> Result<Session, SendError> {
+        let result = self.open_once(settings, None, trace).await;
         let (error, rejected, offered) = match result {
             Ok(session) => return Ok(session),
             Err(OpenError::Other(error)) => return Err(error),
@@ -346,7 +359,7 @@ impl Inner {
             return Err(error);
         }
         *trace = Trace::start();
-        match self.open_once(Some(exchange), trace).await {
+        match self.open_once(settings, Some(exchange), trace).await {
             Ok(session) => Ok(session),
             Err(OpenError::Rejected { error, .. } | OpenError::Other(error)) => Err(error),
         }
@@ -354,10 +367,11 @@ impl Inner {
 
     async fn open_once(
         &self,
+        settings: &Arc<ServerSettings>,
         exchange: Option<Box<dyn crate::SaslExchange>>,
         trace: &mut Trace,
     ) -> Result<Session, OpenError> {
-        let settings = Arc::clone(&self.settings);
+        let settings = Arc::clone(settings);
         let (connector, authenticator) = (self.connector.as_ref(), self.authenticator.as_ref());
         let session = Session::open(settings, connector, authenticator, exchange, trace).await?;
         let mut waiting = self.waiting();

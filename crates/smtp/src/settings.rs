@@ -58,6 +58,24 @@ pub struct Timeouts {
     pub quit: Duration,
 }
 
+impl Timeouts {
+    /// The same, none of them longer than `limit`.
+    pub(crate) fn at_most(self, limit: Duration) -> Self {
+        Self {
+            connect: self.connect.min(limit),
+            tls: self.tls.min(limit),
+            greeting: self.greeting.min(limit),
+            command: self.command.min(limit),
+            mail: self.mail.min(limit),
+            rcpt: self.rcpt.min(limit),
+            data_start: self.data_start.min(limit),
+            data_block: self.data_block.min(limit),
+            data_end: self.data_end.min(limit),
+            quit: self.quit.min(limit),
+        }
+    }
+}
+
 impl Default for Timeouts {
     fn default() -> Self {
         let minutes = |minutes: u64| Duration::from_secs(minutes * 60);

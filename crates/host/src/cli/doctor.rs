@@ -149,7 +149,10 @@ pub(super) async fn run(
             print_stage(stage, output);
         }
     }
-    for report in &answer.accounts {
+    for (number, report) in answer.accounts.iter().enumerate() {
+        if number > 0 {
+            output.line("");
+        }
         print(report, output);
     }
     if answer.accounts.is_empty() {

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::{BoxFuture, FutureExt as _};
 use postrider_auth::{AuthError, SecretSource as _};
 use postrider_config::SecretRef;
 use postrider_graph::{self as graph, Graph, GraphError, GraphErrorKind, Mailbox, ids};
 use secrecy::ExposeSecret as _;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::claims::{Claims, other_user, permission, shown};
@@ -26,6 +27,8 @@ pub(super) const STAGES: [&str; 4] = [
     "graph_secret",
 ];
 
+/// How long somebody who waits is kept waiting for each of them.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// A secret that ends sooner is worth a word.
 const SOON: Duration = Duration::from_hours(30 * 24);
 
@@ -103,11 +106,25 @@ pub(super) async fn look(
                 .collect();
         }
     };
-    let user = asking.user().await;
-    let licence = asking.licence().await;
-    let consent = asking.consent().await;
-    let secret = asking.secret().await;
+    let (user, licence, consent, secret) = tokio::join!(
+        answered(STAGES[0], asking.user().boxed()),
+        answered(STAGES[1], asking.licence().boxed()),
+        answered(STAGES[2], asking.consent().boxed()),
+        answered(STAGES[3], asking.secret().boxed()),
+    );
     vec![user, licence, consent, secret]
+}
+
+/// What was seen within [`PATIENCE`].
+async fn answered(name: &'static str, question: BoxFuture<'_, Seen>) -> Seen {
+    let Ok(seen) = timeout(PATIENCE, question).await else {
+        let why = format!(
+            "Microsoft Graph did not answer within {} s",
+            PATIENCE.as_secs()
+        );
+        return DoctorStage::skipped(name, why).into();
+    };
+    seen
 }
 
 fn without(known: Option<DoctorStage>, otherwise: Seen) -> Seen {
@@ -137,7 +154,10 @@ async fn own(account: &Account, base: Url) -> Result<Graph, String> {
     let why = |error: &AuthError| {
         let text = error.oauth_description.as_deref().unwrap_or(&error.message);
         let text = text.split(" Trace ID").next().unwrap_or(text);
-        format!("no token for Microsoft Graph: {}", shown(text))
+        format!(
+            "no token for Microsoft Graph: {}",
+            shown(text.trim_end_matches('.'))
+        )
     };
     let token = match account.credential().token_aside(&[&scope]).await {
         Ok(Some(token)) => token,
@@ -163,7 +183,7 @@ impl Asking<'_> {
             GraphErrorKind::Denied { .. } | GraphErrorKind::Unauthenticated if !self.admin => {
                 format!(
                     "the account may not look: {}; {}",
-                    shown(&error.message),
+                    shown(error.message.trim_end_matches('.')),
                     how(self.account)
                 )
             }

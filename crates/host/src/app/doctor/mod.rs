@@ -280,6 +280,18 @@ impl Account {
         parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12]) && parts.iter().all(hex)
     }
 
+    /// Whether `rotate` puts a client secret right that is refused like this.
+    fn may_be_renewed(&self, code: &str) -> bool {
+        matches!(
+            code,
+            "auth.client_secret_expired" | "auth.client_secret_wrong"
+        ) && self.setting("authority").is_some()
+            && matches!(
+                self.settings().auth.secrets.get("client_secret"),
+                Some(SecretRef::Vault(_))
+            )
+    }
+
     fn id_for_secret(&self) -> Finding {
         Finding::new(
             "auth.client_secret_id",
@@ -326,6 +338,12 @@ impl Account {
             let mut finding = Finding::from(self.auth_failure(error));
             if finding.code == "auth.client_secret_wrong" && self.has_id_for_secret() {
                 finding = self.id_for_secret();
+            } else if self.may_be_renewed(&finding.code) {
+                let name = &self.settings().name;
+                finding.remedy = format!(
+                    "{}: postrider rotate --client-secret {name} --admin",
+                    finding.remedy
+                );
             }
             DoctorStage::failed(NAME, began.elapsed(), narrow::one_line(error), finding)
         };

@@ -190,20 +190,22 @@ impl Provider {
                 .map_or("it did not say the time", |failure| &failure.message);
             return DoctorStage::skipped("clock", format!("{}: {why}", self.peer));
         };
-        let evidence = format!("{} against {}", Off(ahead), self.peer);
+        let off = Off(ahead, &self.peer).to_string();
         let finding = || {
             Finding::new(
                 "env.clock",
-                format!("this machine's clock is {} {}", Off(ahead), self.peer),
+                format!("this machine's clock is {off}"),
                 "set the clock (timedatectl set-ntp true), then run the doctor again: what it \
                  says of certificates and tokens depends on the time",
                 YOU,
             )
         };
         match ahead.abs() {
-            off if off > TOO_FAR => DoctorStage::failed("clock", elapsed, evidence, finding()),
-            off if off > FAR => DoctorStage::warning("clock", elapsed, evidence, finding()),
-            _ => DoctorStage::ok("clock", elapsed, evidence),
+            apart if apart > TOO_FAR => {
+                DoctorStage::failed("clock", elapsed, off.clone(), finding())
+            }
+            apart if apart > FAR => DoctorStage::warning("clock", elapsed, off.clone(), finding()),
+            _ => DoctorStage::ok("clock", elapsed, off),
         }
     }
 
@@ -213,16 +215,19 @@ impl Provider {
     }
 }
 
-/// `60 min ahead of`, `3 s behind`.
-struct Off(SignedDuration);
+/// How far ahead of whom: `60 min ahead of HOST`, `3 s behind HOST`.
+struct Off<'a>(SignedDuration, &'a str);
 
-impl fmt::Display for Off {
+impl fmt::Display for Off<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let span = when::span(self.0.unsigned_abs());
-        match self.0 {
-            off if off.abs() < SignedDuration::from_secs(2) => f.write_str("right"),
-            off if off.is_negative() => write!(f, "{span} behind"),
-            _ => write!(f, "{span} ahead of"),
+        let Self(off, peer) = self;
+        let span = when::span(off.unsigned_abs());
+        if off.abs() < SignedDuration::from_secs(2) {
+            write!(f, "right, compared with {peer}")
+        } else if off.is_negative() {
+            write!(f, "{span} behind {peer}")
+        } else {
+            write!(f, "{span} ahead of {peer}")
         }
     }
 }

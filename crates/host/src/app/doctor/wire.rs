@@ -222,8 +222,10 @@ async fn failed(
             finding = presented.untrusted(account.settings());
         }
     }
-    if let (Stage::Connect, SendErrorKind::Timeout(_)) = (error.stage, &*error.kind) {
-        finding = dropped(account);
+    match (error.stage, &*error.kind) {
+        (Stage::Connect, SendErrorKind::Timeout(_)) => finding = dropped(account),
+        (Stage::Greeting, SendErrorKind::Timeout(after)) => finding = silent(account, *after),
+        _ => {}
     }
     if let Some(reply) = error.reply() {
         evidence = failures::reply_line(reply);
@@ -254,4 +256,22 @@ fn dropped(account: &Account) -> Finding {
         ),
         NETWORK,
     )
+}
+
+/// Who is let in and hears nothing may be at the wrong port, or behind something that holds
+/// connections; a server that is slow is the rarest.
+fn silent(account: &Account, after: Duration) -> Finding {
+    let server = &account.settings().server;
+    let (host, port) = (&server.host, server.port);
+    Finding::new(
+        "network.timeout",
+        format!(
+            "{host}:{port} took the connection and sent no greeting within {} s",
+            after.as_secs()
+        ),
+        "check the port (587 speaks starttls, 465 implicit TLS); see whether a firewall, a proxy \
+         or an antivirus on the way holds the connection; otherwise try again later",
+        NETWORK,
+    )
+    .passing()
 }

@@ -377,7 +377,7 @@ fn told(
                      --client-secret {name} --finish"
                 )
             } else {
-                format!("then remove the old one: postrider rotate --client-secret {name}")
+                format!("after that, remove it: postrider rotate --client-secret {name}")
             };
             ("switched", Some(Moment(due.into())), Some(next))
         }

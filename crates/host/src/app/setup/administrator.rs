@@ -150,7 +150,7 @@ impl Administrator {
         match self.credential.access_token().await {
             Ok(Some(token)) => Ok(token.value().clone()),
             Ok(None) => Err(Failure::new("internal", "the sign-in brought no token")),
-            Err(error) => Err(failure(&error, "", LoginMethod::Browser)),
+            Err(error) => Err(failure(&error, None)),
         }
     }
 
@@ -192,7 +192,7 @@ impl App {
         let (credential, transport) = tokio::task::spawn_blocking(move || app.client(&wanted))
             .await
             .map_err(|_| Failure::new("internal", "preparing the sign-in was interrupted"))??;
-        let told = |error| failure(&error, client_id(sign_in), sign_in.method);
+        let told = |error| failure(&error, Some(sign_in));
         let pending = credential.login(sign_in.method).await.map_err(told)?;
         check_scopes(sign_in, &pending.requested_scopes(), pending.scope())?;
         let identity = pending.identity().cloned();
@@ -235,7 +235,7 @@ impl App {
         };
         let plugin = self.plugin("oauth")?;
         let credential = Credential::new(plugin, settings, Arc::new(environment))
-            .map_err(|error| failure(&error, client_id(sign_in), sign_in.method))?;
+            .map_err(|error| failure(&error, Some(sign_in)))?;
         let transport = GraphTransport::new(
             (*tls).clone(),
             &sign_in.graph,
@@ -297,7 +297,7 @@ fn check_scopes(
 }
 
 /// Why nobody signed in.
-fn failure(error: &AuthError, client_id: &str, method: LoginMethod) -> Failure {
+fn failure(error: &AuthError, sign_in: Option<&AdminSignIn>) -> Failure {
     let mut failure = match &error.oauth_error {
         Some(oauth_error) => {
             let found = diagnose::oauth(
@@ -307,7 +307,8 @@ fn failure(error: &AuthError, client_id: &str, method: LoginMethod) -> Failure {
                 Subject {
                     account: LABEL,
                     username: "the administrator",
-                    client_id,
+                    client_id: sign_in.map_or("", client_id),
+                    tenant: sign_in.map_or("", |sign_in| &sign_in.tenant),
                     ..Subject::default()
                 },
             );
@@ -323,9 +324,13 @@ fn failure(error: &AuthError, client_id: &str, method: LoginMethod) -> Failure {
     let concerns_account =
         |remedy: &String| remedy.contains("postrider login") || remedy.contains(LABEL);
     if failure.remedy.as_ref().is_some_and(concerns_account) {
-        failure.remedy = Some("run the command again, and sign in".to_owned());
+        failure.remedy = Some(
+            "run the command again, and sign in as an administrator who may consent to what is \
+             asked for, such as a Global Administrator"
+                .to_owned(),
+        );
     }
-    if method == LoginMethod::DeviceCode
+    if sign_in.is_some_and(|sign_in| sign_in.method == LoginMethod::DeviceCode)
         && let Some(description) = &error.oauth_description
         && matches!(diagnose::aadsts_code(description), Some(530_035 | 53_003))
     {

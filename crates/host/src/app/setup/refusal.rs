@@ -72,9 +72,9 @@ fn denied(needs: Option<&str>) -> String {
 pub(crate) fn setup_failure(account: &str, error: &SetupError) -> Failure {
     let mut failure = match &error.kind {
         SetupErrorKind::Wanted(_) => Failure::new("usage.setup", error.to_string()),
-        SetupErrorKind::Blocked { who, .. } => {
-            let mut failure = Failure::new("setup.blocked", error.to_string())
-                .with_remedy("have that changed, then run the same command again");
+        SetupErrorKind::Blocked { what, who } => {
+            let mut failure = Failure::new("setup.blocked", what)
+                .with_remedy("see what the plan says to it, then run the same command again");
             failure.who = Some(who.to_string());
             failure
         }
