@@ -66,6 +66,10 @@ ca_file = "{}"
 server = {{ host = "localhost", port = {port}, tls = "implicit" }}
 connections = {connections}
 auth = {{ plugin = "basic", password = {{ file = "password" }} }}
+
+[serve]
+# a server that greets nobody is not waited for
+shutdown_timeout = "1s"
 "#,
                 ca.display()
             ),
