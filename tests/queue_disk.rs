@@ -101,7 +101,6 @@ fn a_full_disk_refuses_new_mail_and_keeps_the_old() {
             "flushed: 0\n",
             "full but for a reserve",
             "free some space: what is queued is safe, and nothing more is taken",
-            "queue/spool.db",
         ],
     );
     assert_eq!(office.subjects(), ["first", "fourth"]);
