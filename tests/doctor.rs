@@ -574,9 +574,9 @@ cases! {
         },
         stage: "tcp",
         code: "network.timeout",
-        cause: &["no answer within 1 s"],
-        remedy: &[],
-        who: "the provider",
+        cause: &["took the connection and sent no greeting within 1 s"],
+        remedy: &["check the port", "firewall"],
+        who: "whoever runs the network",
         status: 75,
     },
     name_wrong: Case {
