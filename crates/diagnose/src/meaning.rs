@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// What a refusal means.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -40,8 +40,8 @@ impl Diagnosis {
     }
 }
 
-/// Who can apply a remedy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Who can apply a remedy; serialized in words, as every answer of Postrider has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Who {
     /// Whoever runs Postrider.
@@ -60,6 +60,12 @@ pub enum Who {
     Recipient,
     /// The provider: waiting, or asking its support, is all there is.
     Provider,
+}
+
+impl Serialize for Who {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 impl fmt::Display for Who {
@@ -173,5 +179,18 @@ impl Subject<'_> {
     pub(crate) fn port(&self) -> Option<u16> {
         let (_, port) = self.server.rsplit_once(':')?;
         port.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_told_in_words_and_read_by_its_id() {
+        let told = serde_json::to_value(Who::ExchangeAdmin).unwrap();
+        assert_eq!(told, "an Exchange administrator");
+        let read: Who = serde_json::from_value("exchange_admin".into()).unwrap();
+        assert_eq!(read, Who::ExchangeAdmin);
     }
 }
