@@ -624,7 +624,8 @@ fn rotating_everything_says_what_is_worst() {
     // Seen even where cron's line ends in `> /dev/null`.
     assert!(ended.stderr.contains("failed"), "{}", ended.stderr);
     let table = site.run(&["account", "list"]).expect_status(0).stdout;
-    assert!(table.contains("the next attempt is due in"), "{table}");
+    // In a moment, or now: the first pause is short.
+    assert!(table.contains("the next attempt is due"), "{table}");
     // What is there still serves.
     site.run(&["token", ACCOUNT]).expect_status(0);
     site.run(&["rotate"]).expect_status(64);
