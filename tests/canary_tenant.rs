@@ -169,15 +169,8 @@ fn token_in(text: &str) -> Option<&str> {
 
 /// A tenant where nobody registered anything, and an empty machine.
 fn fresh() -> Overheard {
-    let sandbox = Sandbox::with(|scenario| {
-        scenario.remove("app");
-        let permissions = scenario["permission"].as_array_of_tables_mut().unwrap();
-        permissions.retain(|one| one["right"].as_str() != Some("full_access"));
-    });
-    let mut home = Home::new("");
-    let config = home.path().join("postrider.toml");
-    fs::remove_file(&config).unwrap();
-    home.set(("POSTRIDER_CONFIG", config.to_str().unwrap()));
+    let sandbox = Sandbox::of_a_new_tenant();
+    let (home, _) = Home::empty();
     Overheard::new(sandbox, home)
 }
 

@@ -1,6 +1,7 @@
 //! A user's files for a story: a configuration and Postrider's state, and nothing of the
 //! machine's.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -26,6 +27,15 @@ impl Home {
         };
         home.configure(config);
         home
+    }
+
+    /// A home with nothing in it, and where `postrider.toml` is to be written.
+    pub(crate) fn empty() -> (Self, PathBuf) {
+        let mut home = Self::new("");
+        let config = home.path().join("postrider.toml");
+        fs::remove_file(&config).unwrap();
+        home.set(("POSTRIDER_CONFIG", config.to_str().unwrap()));
+        (home, config)
     }
 
     /// Another `postrider.toml` instead.

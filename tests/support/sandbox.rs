@@ -24,6 +24,15 @@ impl Sandbox {
         Self::with(|_| {})
     }
 
+    /// A tenant where nobody registered anything, and nobody may do more than they need.
+    pub(crate) fn of_a_new_tenant() -> Self {
+        Self::with(|scenario| {
+            scenario.remove("app");
+            let permissions = scenario["permission"].as_array_of_tables_mut().unwrap();
+            permissions.retain(|one| one["right"].as_str() != Some("full_access"));
+        })
+    }
+
     /// The default scenario, changed.
     pub(crate) fn with(change: impl FnOnce(&mut toml_edit::DocumentMut)) -> Self {
         let directory = tempfile::tempdir().unwrap();

@@ -104,7 +104,7 @@ const REPLIES: &[(&str, &str, &[&str])] = &[
      "response: '550 The from address does not match a verified Sender Identity. Mail cannot be sent until this error is resolved. Visit https://sendgrid.com/docs/for-developers/sending-email/sender-identity/ to see the Sender Identity requirements',",
      &["smtp.sender_not_verified"]),
     ("GoogleCloudPlatform/cloud-build-notifiers#87, Amazon SES in Go",
-     "E1210 04:12:44.669479 1 notifiers.go:449] failed to run SendNotification: failed to send email: 554 Message rejected: Email address is not verified. The following identities failed the check in region US-EAST-1: XXXXXXXX",
+     "E1210 04:12:44.669479 1 notifiers.go:449] failed to run SendNotification: failed to send email: 554 Message rejected: Email address is not verified. The following identities failed the check in region US-EAST-1",
      &["smtp.sender_not_verified"]),
     ("docker-mailserver/docker-mailserver#2257, cPanel's Exim",
      "Action: failed\nStatus: 5.0.0\nRemote-MTA: dns; mail.example.com\nDiagnostic-Code: smtp; 550-Verification failed for <user@example.com>\n    550-The mail server does not recognize user@example.com as a valid\n    sender. 550 Sender verify failed",

@@ -112,7 +112,7 @@ impl From<rusqlite::Error> for SpoolError {
             | rusqlite::Error::QueryReturnedNoRows => SpoolErrorKind::Corrupt,
             _ => SpoolErrorKind::Io,
         };
-        Self::new(kind, &format!("the queue: {error}"))
+        Self::new(kind, &format!("the queue (spool.db): {error}"))
     }
 }
 

@@ -563,6 +563,6 @@ fn unopened(dir: &Path, database: &Path, error: &SpoolError) -> SpoolError {
         SpoolErrorKind::Io if room.is_some_and(|room| room < FILES_TO_OPEN) => SpoolErrorKind::Full,
         kind => kind,
     };
-    let what = error.message.trim_start_matches("the queue: ");
+    let what = error.message.trim_start_matches("the queue (spool.db): ");
     SpoolError::at(kind, database, what)
 }
