@@ -906,10 +906,34 @@ fn scrape(address: &str, path: &str) -> String {
 
 #[test]
 fn the_unit_is_right_and_confined() {
+    let unit = fs::read_to_string(root().join("dist/systemd/postrider.service")).unwrap();
+    is_right(&unit, 20);
+}
+
+#[test]
+fn the_unit_of_a_gateway_on_a_low_port_is_right_and_hardly_less_confined() {
+    let unit = fs::read_to_string(root().join("dist/systemd/postrider.service")).unwrap();
+    let (_, drop_in) = unit.split_once("needs, in a drop-in,").unwrap();
+    let settings = |line: &&str| line.starts_with('#') && line.contains('=');
+    let settings: Vec<&str> = drop_in.lines().filter(settings).take(3).collect();
+    let settings: String = settings
+        .iter()
+        .map(|line| format!("{}\n", line.trim_start_matches('#')))
+        .collect();
+    assert!(
+        settings.contains("\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n"),
+        "{settings}"
+    );
+    let (service, install) = unit.split_once("[Install]").unwrap();
+    is_right(&format!("{service}{settings}[Install]{install}"), 30);
+}
+
+/// Whether systemd takes the unit as it is meant, and finds it exposed to tenths of at most this.
+#[track_caller]
+fn is_right(unit: &str, tenths: u32) {
     let Some(analyze) = find_program("systemd-analyze") else {
         return skip("systemd-analyze is not installed (package systemd)");
     };
-    let unit = fs::read_to_string(root().join("dist/systemd/postrider.service")).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("postrider.service");
     let binary = env!("CARGO_BIN_EXE_postrider");
@@ -922,7 +946,9 @@ fn the_unit_is_right_and_confined() {
         assert!(known, "{}", verified.stderr);
     }
 
-    let security = ["security", "--offline=true", "--threshold=20", "--no-pager"];
-    let judged = run(Command::new(&analyze).args(security).arg(&path));
+    let security = ["security", "--offline=true", "--no-pager"];
+    let threshold = format!("--threshold={tenths}");
+    let mut judge = Command::new(&analyze);
+    let judged = run(judge.args(security).arg(threshold).arg(&path));
     judged.expect_status(0);
 }

@@ -4,6 +4,7 @@
 //! number of series is bounded: names that scripts make up are counted together once there are
 //! `NAMES` of a kind.
 
+mod gateway;
 mod scripts;
 mod web;
 
@@ -30,6 +31,7 @@ use crate::control::Status;
 use crate::failure::Failure;
 use crate::lua::Usage;
 
+use gateway::{GatewayLabel, Gateways};
 pub(crate) use scripts::Counted;
 use scripts::Scripts;
 pub use web::{CONTENT_TYPE, serve};
@@ -57,6 +59,7 @@ struct Inner {
     accounts: Names,
     schedules: Names,
     plugins: Names,
+    gateways: Gateways,
     scripts: Scripts,
 }
 
@@ -131,6 +134,7 @@ impl Default for Metrics {
             accounts: Names::default(),
             schedules: Names::default(),
             plugins: Names::default(),
+            gateways: Gateways::default(),
             scripts: Scripts::default(),
         };
         let registry = &mut inner.registry;
@@ -181,6 +185,7 @@ impl Default for Metrics {
             "Attempts to load everything anew by how they ended",
             inner.reloads.clone(),
         );
+        inner.gateways.register(registry);
         Self(Arc::new(inner))
     }
 }
@@ -352,6 +357,19 @@ impl Metrics {
         ] {
             registry.register(name, help, gauge(count(number as u64)));
         }
+        let connections = Family::<GatewayLabel, Gauge<f64, AtomicU64>>::default();
+        for gateway in &status.gateways {
+            let label = GatewayLabel {
+                gateway: gateway.name.clone(),
+            };
+            let open = connections.get_or_create(&label);
+            open.set(count(gateway.connections));
+        }
+        registry.register(
+            "gateway_connections",
+            "Connections to gateways at this moment",
+            connections,
+        );
         script_usage(&mut registry, &self.0.scripts);
         registry
     }
@@ -482,7 +500,7 @@ mod tests {
     use super::*;
     use crate::app::Moment;
     use crate::app::queue::report::Account;
-    use crate::control::ScheduleCounts;
+    use crate::control::{GatewayStatus, ScheduleCounts};
 
     /// Everything there is, counted once.
     fn everything() -> String {
@@ -492,6 +510,24 @@ mod tests {
         metrics.schedule_run("daily", "ok", UNIX_EPOCH, Duration::from_secs(1));
         metrics.plugin_call("oauth", "obtain", "ok");
         metrics.reload(true);
+        metrics.gateway_session("office");
+        metrics.gateway_auth("office", "ok");
+        metrics.gateway_message("office");
+        metrics.gateway_refusal("office", "sender");
+        let gateway = GatewayStatus {
+            name: "office".to_owned(),
+            listen: Vec::new(),
+            tls: "starttls".into(),
+            mode: "submit".into(),
+            account: "a".to_owned(),
+            certificate_expires_at: None,
+            certificate_is_self_made: true,
+            connections: 1,
+            messages: 1,
+            refused: 1,
+            failing: Vec::new(),
+            waiting: Vec::new(),
+        };
         let _counted = metrics.script("a.lua".to_owned(), Usage::default);
         let status = Status {
             version: "1.2.3".into(),
@@ -507,6 +543,7 @@ mod tests {
             restart_needed: Vec::new(),
             accounts: Vec::new(),
             schedules: ScheduleCounts::default(),
+            gateways: vec![gateway],
         };
         metrics.queued("a", "delivered");
         let waits = Account {

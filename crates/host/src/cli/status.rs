@@ -1,5 +1,7 @@
 //! `postrider status` and `postrider reload`: the daemon, as somebody at a terminal sees it.
 
+mod gateways;
+
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -132,6 +134,7 @@ fn show(standing: &Standing, output: &Output) {
     }
     output.line(format!("accounts     {}", accounts(status, tokens)));
     show_queue(queue, now, output);
+    gateways::show(&status.gateways, now, output);
     for renewal in renewals {
         show_renewal(renewal, now, output);
     }

@@ -1,6 +1,7 @@
 //! The daemon as its control server sees it, and how it says that it stands.
 
 use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -66,6 +67,54 @@ pub struct Status {
     pub accounts: Vec<AccountStatus>,
     /// How many schedules there are.
     pub schedules: ScheduleCounts,
+    /// The gateways in force, in the order of their names.
+    #[serde(default)]
+    pub gateways: Vec<GatewayStatus>,
+}
+
+/// One gateway of the generation in force. What is counted is counted since the daemon started.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GatewayStatus {
+    /// Its name.
+    pub name: String,
+    /// The addresses it listens on.
+    pub listen: Vec<SocketAddr>,
+    /// `starttls`, `offered`, `implicit` or `danger_plaintext`.
+    pub tls: Cow<'static, str>,
+    /// `submit`, or `observe`.
+    pub mode: Cow<'static, str>,
+    /// The account that mail goes through, where a device has none of its own.
+    pub account: String,
+    /// When its certificate ends.
+    pub certificate_expires_at: Option<Moment>,
+    /// Whether nobody gave it one, so that it made its own.
+    pub certificate_is_self_made: bool,
+    /// Connections at this moment.
+    pub connections: u64,
+    /// Messages taken.
+    pub messages: u64,
+    /// Messages, recipients and sign-ins refused.
+    pub refused: u64,
+    /// Devices that failed lately, and have not succeeded since.
+    pub failing: Vec<FailingDevice>,
+    /// Accounts that its mail goes through, and that need a person; mail waits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<AccountStatus>,
+}
+
+/// A device whose last attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailingDevice {
+    /// Its name, if it is that of a credential.
+    pub device: Option<String>,
+    /// Where it came from.
+    pub client: IpAddr,
+    /// When it failed last.
+    pub at: Moment,
+    /// What it was told.
+    pub why: String,
+    /// How often it failed in a row.
+    pub count: u64,
 }
 
 /// One script of the generation in force.

@@ -31,7 +31,8 @@ use crate::failure::Failure;
 
 pub(crate) use client::{Client, Trouble, socket_path};
 pub use daemon::{
-    AccountStatus, Daemon, LastReload, Reloaded, ScheduleCounts, ScriptStatus, Status,
+    AccountStatus, Daemon, FailingDevice, GatewayStatus, LastReload, Reloaded, ScheduleCounts,
+    ScriptStatus, Status,
 };
 pub use socket::ControlListener;
 pub(crate) use socket::{Purpose, SocketFile};

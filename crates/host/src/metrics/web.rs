@@ -250,6 +250,7 @@ mod tests {
                 restart_needed: Vec::new(),
                 accounts: Vec::new(),
                 schedules: ScheduleCounts::default(),
+                gateways: Vec::new(),
             }
         }
     }

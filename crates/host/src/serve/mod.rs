@@ -9,6 +9,7 @@
 //! commands talk to the daemon (`control`).
 
 mod accounts;
+mod descriptors;
 mod generation;
 mod heartbeat;
 mod lock;
@@ -69,6 +70,7 @@ pub(crate) async fn run(settings: &AppSettings) -> Result<Ended, Failure> {
     let state_dir = state::directory(settings.state_dir.as_deref())?;
     state::prepare(&state_dir)?;
     let _lock = DaemonLock::take(&state_dir)?;
+    descriptors::raise_limit();
     let app = open(settings)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

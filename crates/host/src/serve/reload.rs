@@ -305,6 +305,7 @@ impl Daemon for Server {
                 running: schedules.iter().filter(|one| one.running > 0).count(),
                 paused: schedules.iter().filter(|one| one.paused).count(),
             },
+            gateways: Vec::new(),
         }
     }
 }
