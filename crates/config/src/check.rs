@@ -13,7 +13,7 @@ use crate::presets::{Preset, Presets, Provider};
 use crate::problem::{Problems, quote};
 use crate::renewal;
 use crate::rotation;
-use crate::section::{Place, Section, show_key};
+use crate::section::{Place, Section, nearest, show_key};
 use crate::tree::Node;
 
 /// Sessions at once where no preset says: few, as most servers allow few.
@@ -96,6 +96,15 @@ pub(crate) fn account(
         renewal,
         ca_file,
     })
+}
+
+/// That there is no such account, and which may be meant.
+pub(crate) fn no_account<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Fault {
+    let message = format!("there is no account {}", show_key(name));
+    match nearest(name, names) {
+        Some(near) => Fault::with(message, format!("did you mean {}?", quote(near))),
+        None => Fault::new(message),
+    }
 }
 
 fn username<'t>(

@@ -11,16 +11,17 @@ use toml_parser::{Expected, ParseError};
 
 use crate::account::Account;
 use crate::check::{self, Context};
-use crate::grammar::{self, Fault};
+use crate::gateway::{self, Gateway};
+use crate::grammar;
 use crate::keys;
 use crate::presets::Presets;
 use crate::problem::{ConfigErrors, Problem, Problems, Source};
 use crate::queue::{self, QueueSettings, SendmailSettings};
 use crate::regular::{self, NOT_REGULAR};
 use crate::scripts::{self, ScriptSettings};
-use crate::section::{Place, Section, nearest, report, show_key};
+use crate::section::{Place, Section, report, show_key};
 use crate::serve::{self, ServeSettings};
-use crate::tree::Node;
+use crate::tree::{Entry, Node};
 use crate::vault::{self, VaultSettings};
 
 /// A settings file is a few kilobytes.
@@ -34,6 +35,8 @@ pub struct Config {
     pub path: Option<PathBuf>,
     /// The accounts by name.
     pub accounts: BTreeMap<String, Account>,
+    /// Where devices submit their mail, by name.
+    pub gateways: BTreeMap<String, Gateway>,
     /// Where plugins are found, and which are trusted.
     pub plugins: PluginSettings,
     /// Where the vault's key is.
@@ -194,15 +197,12 @@ impl Config {
                 let is_known = |name: &str| accounts.iter().any(|entry| entry.key == name);
                 if let Some(name) = account.filter(|name| !is_known(name)) {
                     let names = accounts.iter().map(|entry| entry.key.as_str());
-                    let message = format!("there is no account {}", show_key(name));
-                    let fault = match nearest(name, names) {
-                        Some(near) => Fault::with(message, format!("did you mean \"{near}\"?")),
-                        None => Fault::new(message),
-                    };
+                    let fault = check::no_account(name, names);
                     section.fault("account", fault, problems);
                 }
             }
         }
+        self.gateways = gateways(&section, accounts, self, context, problems);
     }
 
     /// The directory that relative paths in the file are relative to.
@@ -232,6 +232,30 @@ impl Config {
                 .map(|(source, span)| source.locate(span.clone())),
         }
     }
+}
+
+/// The gateways, each on its own and then their listeners beside each other.
+fn gateways(
+    root: &Section<'_>,
+    tables: &[Entry],
+    config: &Config,
+    context: &Context<'_>,
+    problems: &mut Problems,
+) -> BTreeMap<String, Gateway> {
+    let around = gateway::Surroundings {
+        tables,
+        accounts: &config.accounts,
+        max_message_octets: config.queue.max_message_octets,
+    };
+    let mut gateways = BTreeMap::new();
+    let entries = root.node("gateway").and_then(Node::entries);
+    for entry in entries.unwrap_or_default() {
+        if let Some(gateway) = gateway::check(entry, &around, context, problems) {
+            gateways.insert(entry.key.clone(), gateway);
+        }
+    }
+    gateway::check_listens(root, &gateways, config.serve.metrics, problems);
+    gateways
 }
 
 fn plugins(

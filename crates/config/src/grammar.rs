@@ -16,6 +16,8 @@ pub(crate) const PATH_OCTETS: usize = 4096;
 const HOST_OCTETS: usize = 253;
 /// A label of it.
 const LABEL_OCTETS: usize = 63;
+/// With its gateway's name it fits a secret's name.
+const DEVICE_OCTETS: usize = 63;
 /// A display name and an address: what fits a header line (RFC 5322 §2.1.1).
 const MAILBOX_OCTETS: usize = 900;
 
@@ -396,6 +398,54 @@ pub(crate) fn listen(text: &str) -> Result<SocketAddr, Fault> {
             _ => Fault::with(message, "write it like \"127.0.0.1:9464\""),
         }
     })
+}
+
+/// What a device signs in with: a word, or a mail address; it stands in a secret's name, too.
+pub(crate) fn device(text: &str) -> Check {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.@+".contains(c);
+    let begins = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if text.len() > DEVICE_OCTETS || !text.starts_with(begins) || !text.chars().all(fits) {
+        return Err(Fault::new(format!(
+            "a device's name has 1 to {DEVICE_OCTETS} letters, digits, or \"-_.@+\", the first a letter, a digit or \"_\"",
+        )));
+    }
+    Ok(())
+}
+
+/// A mail address, or a domain behind an `@`; never everybody.
+pub(crate) fn sender(text: &str) -> Check {
+    line(text, MAILBOX_OCTETS)?;
+    if text.contains('*') {
+        return Err(Fault::with(
+            format!("{} stands for senders that nobody has named", quote(text)),
+            "name addresses or domains, such as \"@contoso.com\"; rewrite_from = true sends all others as the account's sender",
+        ));
+    }
+    match text.strip_prefix('@') {
+        Some(name) => domain(name),
+        None if !text.contains('@') && domain(text).is_ok() => Err(Fault::with(
+            format!("{} is not a mail address: it has no \"@\"", quote(text)),
+            format!("write \"@{text}\" for all addresses of the domain"),
+        )),
+        None => address(text).map(drop),
+    }
+}
+
+/// The domain of mail addresses, in its ASCII form.
+pub(crate) fn domain(text: &str) -> Check {
+    if let Some(name) = text.strip_prefix('@') {
+        return Err(Fault::with(
+            format!("{} is not a domain", quote(text)),
+            format!("write {}", quote(name)),
+        ));
+    }
+    if text.contains('*') {
+        return Err(Fault::with(
+            format!("{} is not a domain", quote(text)),
+            "name each domain",
+        ));
+    }
+    host(text)
 }
 
 /// The name of an environment variable that a script may read: none that says it is a secret.

@@ -3,10 +3,12 @@
 //! The checker reads these tables and so does [`reference`], from which the documentation is
 //! made: neither can know a key that the other does not.
 
+mod gateway;
 mod queue;
 mod serving;
 
 use crate::presets;
+pub(crate) use gateway::{GATEWAY, POLICY, REHEARSE};
 pub(crate) use queue::{QUEUE, SENDMAIL};
 pub(crate) use serving::{FS, LIMITS, SCRIPTS, SERVE};
 
@@ -32,6 +34,8 @@ pub(crate) enum Kind {
     Memory,
     /// An address and a port to listen on.
     Listen,
+    /// One such, or several.
+    Listens,
     Duration,
     /// A [`Self::Duration`] that may last years.
     Lifetime,
@@ -48,6 +52,8 @@ pub(crate) enum Kind {
     Flag,
     OneOf(&'static [&'static str]),
     SomeOf(&'static [&'static str]),
+    /// The same, or none of them.
+    Words(&'static [&'static str]),
     Scopes,
     Hosts,
     Paths,
@@ -58,6 +64,14 @@ pub(crate) enum Kind {
     Programs,
     /// Users or groups of this machine.
     Logins,
+    /// Networks that clients connect from.
+    Networks,
+    /// Mail addresses, and domains behind an `@`.
+    Senders,
+    /// Domains of mail addresses.
+    Domains,
+    /// Devices by the user names they sign in with.
+    DeviceNames,
     FileName,
     Name,
     /// What a secret is called in the vault.
@@ -72,10 +86,16 @@ pub(crate) enum Kind {
     LimitsFor,
     /// `account.NAME`.
     Accounts,
+    /// `gateway.NAME`.
+    Gateways,
+    /// `gateway.NAME.device.DEVICE`.
+    Devices,
     /// `plugins.pins.NAME`.
     Pins,
     /// The settings of the plugin that `plugin` names.
     Auth,
+    /// A key that others know and that will never be one here: why not, and what instead.
+    Refused((&'static str, &'static str)),
 }
 
 impl Kind {
@@ -90,6 +110,7 @@ impl Kind {
             Self::Count { .. } => "a whole number",
             Self::Memory => "an amount like \"256MiB\" or a number of octets",
             Self::Listen => "an IP address and a port",
+            Self::Listens => "an IP address and a port, or an array of them",
             Self::Duration => "a duration like \"30s\" or a number of seconds",
             Self::Lifetime => "a duration like \"90d\" or a number of seconds",
             Self::Grace => "\"forever\", a duration like \"30s\" or a number of seconds",
@@ -102,24 +123,32 @@ impl Kind {
             Self::Provider => "the name of a provider",
             Self::Flag => "true or false",
             Self::OneOf(_) => "one of a few words",
-            Self::SomeOf(_) | Self::Scopes => "an array of strings",
+            Self::SomeOf(_) | Self::Words(_) | Self::Scopes => "an array of strings",
             Self::Hosts => "an array of hosts",
             Self::Paths => "an array of paths",
             Self::Command => "an array: the program and its arguments",
-            Self::Variables | Self::Logins => "an array of names",
+            Self::Variables | Self::Logins | Self::DeviceNames => "an array of names",
+            Self::Networks => "an array of networks",
+            Self::Senders => "an array of mail addresses and of domains behind an @",
+            Self::Domains => "an array of domains",
             Self::Programs => "an array of absolute paths",
             Self::Secret => "a reference to a secret",
             Self::Passphrase => "a reference to a secret outside the vault",
-            Self::Table(_) | Self::LimitsFor | Self::Accounts | Self::Pins | Self::Auth => {
-                "a table"
-            }
+            Self::Table(_)
+            | Self::LimitsFor
+            | Self::Accounts
+            | Self::Gateways
+            | Self::Devices
+            | Self::Pins
+            | Self::Auth => "a table",
+            Self::Refused(_) => "nothing",
         }
     }
 
     /// The words it chooses from, if it does.
     pub(crate) fn words(self) -> Vec<&'static str> {
         match self {
-            Self::OneOf(words) | Self::SomeOf(words) => words.to_vec(),
+            Self::OneOf(words) | Self::SomeOf(words) | Self::Words(words) => words.to_vec(),
             Self::Provider => presets::names().collect(),
             _ => Vec::new(),
         }
@@ -135,6 +164,11 @@ pub(crate) static ROOT: &[Field] = &[
         "account",
         Kind::Accounts,
         "The accounts, each as `[account.NAME]`.",
+    ),
+    field(
+        "gateway",
+        Kind::Gateways,
+        "Where devices and programs that only know a password submit their mail to `postrider serve`, each as `[gateway.NAME]`. A password per device is always required.",
     ),
     field(
         "plugins",
@@ -622,6 +656,17 @@ fn list(
                 keys.push(entry(format!("{key}.NAME")));
                 list(&format!("{key}.NAME."), None, ACCOUNT, keys);
             }
+            Kind::Gateways => {
+                keys.push(entry(format!("{key}.NAME")));
+                for fields in [GATEWAY, POLICY] {
+                    list(&format!("{key}.NAME."), None, fields, keys);
+                }
+            }
+            Kind::Devices => {
+                keys.push(entry(format!("{key}.DEVICE")));
+                list(&format!("{key}.DEVICE."), None, POLICY, keys);
+            }
+            Kind::Refused(_) => {}
             Kind::Pins => keys.push(KeyReference {
                 value: "a SHA-256 digest in hexadecimal",
                 ..entry(format!("{key}.NAME"))
@@ -745,6 +790,10 @@ mod tests {
             "account.NAME.auth.password.expires",
             "account.NAME.rotation.reuse_grace",
             "vault.passphrase",
+            "gateway.NAME.listen",
+            "gateway.NAME.senders",
+            "gateway.NAME.rehearse.from",
+            "gateway.NAME.device.DEVICE.senders",
             "scripts.limits_for.FILE.memory",
             "serve.metrics",
         ] {

@@ -1,5 +1,5 @@
 //! Settings: `postrider.toml`, or a table from a script, made into checked accounts and what
-//! scripts and the daemon go by.
+//! scripts, the daemon and its gateways go by.
 //!
 //! What leaves this crate has been checked: an [`Account`] holds addresses that parse, host
 //! names that resolve by their form, scopes that the provider will take, and secrets only as
@@ -19,11 +19,13 @@ mod duration;
 pub mod edit;
 mod expiry;
 mod find;
+mod gateway;
 mod grammar;
 mod keys;
 mod mask;
 mod memory;
 mod microsoft;
+mod network;
 mod oauth;
 mod presets;
 mod problem;
@@ -45,8 +47,13 @@ pub use config::{Config, PluginSettings};
 pub use duration::parse as parse_duration;
 pub use expiry::{InvalidExpiry, parse_expiry};
 pub use find::{Surroundings, candidates, find};
+pub use gateway::{
+    CertificateFiles, DeviceSettings, Gateway, GatewayTls, InvalidDevice, Quirk, Rehearse, Senders,
+    check_device_name,
+};
 pub use keys::{KeyReference, reference};
 pub use lettre::{Address, message::Mailbox};
+pub use network::Network;
 pub use presets::{Preset, Presets, SandboxAddress};
 pub use problem::{ConfigErrors, Location, Problem};
 pub use queue::{QueueSettings, SendmailSettings, Unknown};

@@ -14,6 +14,7 @@ use crate::expiry;
 use crate::grammar::{self, Fault};
 use crate::keys::{Field, Kind};
 use crate::memory;
+use crate::network;
 use crate::problem::{Problems, quote};
 use crate::secret;
 use crate::tree::{Entry, Node, NodeKind};
@@ -266,6 +267,7 @@ fn unknown_key(
         fields
             .iter()
             .flat_map(|fields| fields.iter())
+            .filter(|field| !matches!(field.kind, Kind::Refused(_)))
             .map(|field| field.name)
     };
     let meant = nearest(&entry.key, names());
@@ -312,8 +314,15 @@ impl Value<'_> {
     /// whoever opens them checks what is in them.
     fn check(&self, kind: Kind, node: &Node, problems: &mut Problems) -> bool {
         match kind {
-            Kind::Table(_) | Kind::LimitsFor | Kind::Accounts | Kind::Pins | Kind::Auth => {
-                self.expect(node.entries().is_some(), kind, node, problems)
+            Kind::Table(_)
+            | Kind::LimitsFor
+            | Kind::Accounts
+            | Kind::Gateways
+            | Kind::Devices
+            | Kind::Pins
+            | Kind::Auth => self.expect(node.entries().is_some(), kind, node, problems),
+            Kind::Refused((why, instead)) => {
+                self.accept(node, Err(Fault::with(why, instead)), problems)
             }
             Kind::Flag => {
                 let flag = matches!(node.kind, NodeKind::Flag(_));
@@ -335,7 +344,13 @@ impl Value<'_> {
             Kind::Secret | Kind::Passphrase => {
                 secret::from_node(self.key, node, self.context, problems).is_some()
             }
+            Kind::Listens if node.text().is_none() => self.list(kind, node, problems),
             Kind::SomeOf(_)
+            | Kind::Words(_)
+            | Kind::Networks
+            | Kind::Senders
+            | Kind::Domains
+            | Kind::DeviceNames
             | Kind::Scopes
             | Kind::Hosts
             | Kind::Paths
@@ -421,7 +436,12 @@ impl Value<'_> {
         };
         let may_be_empty = matches!(
             kind,
-            Kind::Hosts | Kind::Paths | Kind::Variables | Kind::Programs | Kind::Logins
+            Kind::Hosts
+                | Kind::Paths
+                | Kind::Variables
+                | Kind::Programs
+                | Kind::Logins
+                | Kind::Words(_)
         );
         if nodes.is_empty() && !may_be_empty {
             return self.accept(node, Err(Fault::new("is empty")), problems);
@@ -473,7 +493,11 @@ fn text_of(kind: Kind, text: &str) -> Result<(), Fault> {
         Kind::RedirectUri => grammar::redirect_uri(text),
         Kind::Tenant => grammar::tenant(text),
         Kind::Scopes => grammar::scope(text),
-        Kind::Listen => grammar::listen(text).map(drop),
+        Kind::Listen | Kind::Listens => grammar::listen(text).map(drop),
+        Kind::Networks => network::parse(text).map(drop),
+        Kind::Senders => grammar::sender(text),
+        Kind::Domains => grammar::domain(text),
+        Kind::DeviceNames => grammar::device(text),
         Kind::Variables => grammar::variable(text),
         Kind::Programs => grammar::program(text),
         Kind::Command => grammar::line(text, grammar::PATH_OCTETS),
@@ -481,7 +505,9 @@ fn text_of(kind: Kind, text: &str) -> Result<(), Fault> {
         Kind::Name => grammar::name(text),
         Kind::Inline => secret::inline(text),
         Kind::VaultName => grammar::secret_name(text),
-        Kind::OneOf(_) | Kind::SomeOf(_) | Kind::Provider => word(text, &kind.words()),
+        Kind::OneOf(_) | Kind::SomeOf(_) | Kind::Words(_) | Kind::Provider => {
+            word(text, &kind.words())
+        }
         _ => grammar::line(text, grammar::TEXT_OCTETS),
     }
 }
