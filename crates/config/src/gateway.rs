@@ -161,11 +161,24 @@ impl Senders {
     /// Small and capital letters are alike, in the local part too: no provider tells them
     /// apart.
     pub fn allow(&self, address: &str) -> bool {
-        let address = address.to_lowercase();
+        let address = comparable(address);
         let domain = address.rsplit_once('@').map(|(_, domain)| domain);
         domain.is_some_and(|domain| self.domains.contains(domain))
             || self.addresses.contains(&address)
     }
+}
+
+/// An address in the form in which it is compared: small letters, and a domain in its ASCII
+/// form where it has one.
+fn comparable(address: &str) -> String {
+    let Some((local_part, domain)) = address.rsplit_once('@') else {
+        return address.to_lowercase();
+    };
+    let domain = match url::Host::parse(domain) {
+        Ok(url::Host::Domain(ascii)) => ascii,
+        _ => domain.to_lowercase(),
+    };
+    format!("{}@{domain}", local_part.to_lowercase())
 }
 
 impl Rehearse {

@@ -8,7 +8,7 @@ mod queue;
 mod serving;
 
 use crate::presets;
-pub(crate) use gateway::{GATEWAY, POLICY, REHEARSE};
+pub(crate) use gateway::{GATEWAY, OPEN_RELAY, POLICY, REHEARSE};
 pub(crate) use queue::{QUEUE, SENDMAIL};
 pub(crate) use serving::{FS, LIMITS, SCRIPTS, SERVE};
 

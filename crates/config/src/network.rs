@@ -106,11 +106,7 @@ pub(crate) fn parse(text: &str) -> Result<Network, Fault> {
             "write it like \"192.168.1.0/24\", or one address like \"192.168.1.7\"",
         )
     };
-    let network = match text.parse::<IpAddr>() {
-        Ok(address) => IpNet::from(address),
-        Err(_) => text.parse::<IpNet>().map_err(|_| unfit())?,
-    };
-    let network = canonical(network);
+    let network = canonical(read(text).ok_or_else(unfit)?);
     if network.trunc() != network {
         return Err(Fault::with(
             format!("{} is an address within a network", quote(text)),
@@ -122,6 +118,16 @@ pub(crate) fn parse(text: &str) -> Result<Network, Fault> {
         ));
     }
     Ok(Network(network))
+}
+
+/// Read by the standard library, which refuses the `010` that some take for 8.
+fn read(text: &str) -> Option<IpNet> {
+    let Some((address, prefix)) = text.split_once('/') else {
+        return text.parse::<IpAddr>().ok().map(IpNet::from);
+    };
+    let digits = !prefix.is_empty() && prefix.bytes().all(|octet| octet.is_ascii_digit());
+    let prefix = prefix.parse().ok().filter(|_| digits)?;
+    IpNet::new(address.parse().ok()?, prefix).ok()
 }
 
 /// A network of mapped addresses as the IPv4 network that it is.
@@ -229,7 +235,7 @@ mod tests {
         }
         for text in [
             "10.0.0.0/7",
-            "172.16.0.0/11",
+            "172.0.0.0/11",
             "192.0.2.0/24",
             "100.64.0.0/10",
             "2001:db8::/32",

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{CertificateFiles, DeviceSettings, Gateway, GatewayTls, Quirk, Rehearse, Senders};
+use super::{
+    CertificateFiles, DeviceSettings, Gateway, GatewayTls, Quirk, Rehearse, Senders, comparable,
+};
 use crate::account::Account;
 use crate::check::{Context, no_account};
 use crate::expiry;
@@ -51,7 +53,7 @@ pub(crate) fn check(
     if let Err(fault) = grammar::name(name) {
         place.fault(fault, problems);
     }
-    let known = &[keys::GATEWAY, keys::POLICY];
+    let known = &[keys::GATEWAY, keys::POLICY, keys::OPEN_RELAY];
     let section = Section::open(&entry.node, place, known, context, problems)?;
 
     let listen = listen(&section)?;
@@ -72,7 +74,8 @@ pub(crate) fn check(
         if let Err(fault) = grammar::device(&entry.key) {
             place.fault(fault, problems);
         }
-        let own = Section::open(&entry.node, place, &[keys::POLICY], context, problems);
+        let known = &[keys::POLICY, keys::OPEN_RELAY];
+        let own = Section::open(&entry.node, place, known, context, problems);
         let settings = own.zip(defaults.as_ref());
         if let Some((own, defaults)) = settings {
             let settings = device(&own, &section, defaults, around, problems);
@@ -436,10 +439,9 @@ fn named_account<'t>(
 fn senders(section: &Section<'_>) -> Option<Senders> {
     let mut senders = Senders::default();
     for text in section.texts("senders")? {
-        let text = text.to_lowercase();
         match text.strip_prefix('@') {
-            Some(domain) => senders.domains.insert(domain.to_owned()),
-            None => senders.addresses.insert(text),
+            Some(domain) => senders.domains.insert(domain.to_lowercase()),
+            None => senders.addresses.insert(comparable(&text)),
         };
     }
     Some(senders)
@@ -448,10 +450,10 @@ fn senders(section: &Section<'_>) -> Option<Senders> {
 /// Those that an account sends as.
 fn senders_of(account: &Account) -> Senders {
     let user = grammar::address(&account.username).ok();
-    let addresses = user.into_iter().chain([account.sender.email.clone()]);
+    let addresses = user.iter().chain([&account.sender.email]);
     Senders {
         addresses: addresses
-            .map(|address| address.to_string().to_lowercase())
+            .map(|address| comparable(address.as_ref()))
             .collect(),
         domains: BTreeSet::new(),
     }

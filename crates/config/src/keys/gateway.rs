@@ -80,18 +80,6 @@ pub(crate) static GATEWAY: &[Field] = &[
         Kind::Devices,
         "What is different for one device; `DEVICE` is the user name it signs in with. A device without such a table has the gateway's settings.",
     ),
-    field("auth", Kind::Refused(NO_OPEN_RELAY), ""),
-    field("authentication", Kind::Refused(NO_OPEN_RELAY), ""),
-    field("require_auth", Kind::Refused(NO_OPEN_RELAY), ""),
-    field("no_auth", Kind::Refused(NO_OPEN_RELAY), ""),
-    field("allow_anonymous", Kind::Refused(NO_OPEN_RELAY), ""),
-    field("anonymous", Kind::Refused(NO_OPEN_RELAY), ""),
-    field("mynetworks", Kind::Refused(NO_OPEN_RELAY), ""),
-    field("relay_networks", Kind::Refused(NO_OPEN_RELAY), ""),
-    field("relay_clients", Kind::Refused(NO_OPEN_RELAY), ""),
-    field("relay", Kind::Refused(NO_OPEN_RELAY), ""),
-    field("open_relay", Kind::Refused(NO_OPEN_RELAY), ""),
-    field("trusted_networks", Kind::Refused(NO_OPEN_RELAY), ""),
 ];
 
 /// What a device may do: the gateway's, and each device's own where it differs.
@@ -141,6 +129,22 @@ pub(crate) static POLICY: &[Field] = &[
         Kind::Count { most: 100_000 },
         "The most recipients of one message. Default: the account's.",
     ),
+];
+
+/// What other servers call it when mail is taken without a password.
+pub(crate) static OPEN_RELAY: &[Field] = &[
+    field("auth", Kind::Refused(NO_OPEN_RELAY), ""),
+    field("authentication", Kind::Refused(NO_OPEN_RELAY), ""),
+    field("require_auth", Kind::Refused(NO_OPEN_RELAY), ""),
+    field("no_auth", Kind::Refused(NO_OPEN_RELAY), ""),
+    field("allow_anonymous", Kind::Refused(NO_OPEN_RELAY), ""),
+    field("anonymous", Kind::Refused(NO_OPEN_RELAY), ""),
+    field("mynetworks", Kind::Refused(NO_OPEN_RELAY), ""),
+    field("relay_networks", Kind::Refused(NO_OPEN_RELAY), ""),
+    field("relay_clients", Kind::Refused(NO_OPEN_RELAY), ""),
+    field("relay", Kind::Refused(NO_OPEN_RELAY), ""),
+    field("open_relay", Kind::Refused(NO_OPEN_RELAY), ""),
+    field("trusted_networks", Kind::Refused(NO_OPEN_RELAY), ""),
 ];
 
 pub(crate) static REHEARSE: &[Field] = &[
