@@ -5,3 +5,25 @@
 //!
 //! Not here: the queue, accounts, the vault and scripts. The host gives them by traits.
 #![forbid(unsafe_code)]
+
+mod backend;
+mod certificate;
+mod doors;
+mod error;
+mod event;
+mod gateway;
+mod listener;
+mod network;
+mod session;
+mod settings;
+mod tarpit;
+
+pub use backend::{
+    AccountSender, Arrival, Backend, Decision, Entry, Finished, Queued, RecipientDsn, Refusal,
+};
+pub use certificate::CertificateFacts;
+pub use error::GatewayError;
+pub use event::{Accepted, Event, TurnedAway};
+pub use gateway::Gateway;
+pub use network::{InvalidNetwork, Network};
+pub use settings::{Certificate, Mode, Policy, Quirks, Rehearse, Sender, Settings, TlsMode};
