@@ -79,6 +79,27 @@ const SECTIONS: &[Section] = &[
         Some("basic"),
         "",
     ),
+    section(
+        "`[gateway.NAME]`",
+        "gateway.NAME",
+        None,
+        "`NAME` is yours. What a device needs to know is in [The gateway](gateway.md). Nothing here \
+         lets anybody send without a password.",
+    ),
+    section(
+        "`[gateway.NAME.rehearse]`",
+        "gateway.NAME.rehearse",
+        None,
+        "",
+    ),
+    section(
+        "`[gateway.NAME.device.DEVICE]`",
+        "gateway.NAME.device.DEVICE",
+        None,
+        "Only what is different for this device: the rest is the gateway's. `DEVICE` is the user \
+         name that it signs in with: letters, digits and `-_.@+`; a name with a dot or an `@` stands in \
+         quotes.",
+    ),
     section("`[plugins]`", "plugins", None, ""),
     section("`[plugins.pins]`", "plugins.pins", None, ""),
     section(
