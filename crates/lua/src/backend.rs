@@ -16,7 +16,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::hook::MessageHook;
+use crate::hook::{GatewayHook, MessageHook};
 use crate::process::{Ended, Program};
 use crate::request::{Request, Response};
 use crate::{Activity, Failure};
@@ -94,6 +94,10 @@ pub trait Backend: Send + Sync + 'static {
     /// From now on `hook` sees every message before it is sent, after those added before, for
     /// as long as whoever adds it keeps it.
     fn add_hook(&self, _hook: &Arc<dyn MessageHook>) {}
+
+    /// From now on `hook` is asked about what devices submit to a gateway, after those added
+    /// before, for as long as whoever adds it keeps it.
+    fn add_gateway_hook(&self, _hook: &Arc<dyn GatewayHook>) {}
 
     /// Where scripts put what they schedule: in force at once, or with their generation. None
     /// where nothing can be scheduled.

@@ -20,16 +20,13 @@ use crate::backend::{Backend, HostEvent, Listener};
 use crate::call::{Args, Registrar, only_while_loading, suggestion};
 use crate::engine::World;
 use crate::fault::{self, Fault, ScriptError};
-use crate::hook::{Gate, MessageHook};
+use crate::hook::{self, Gate, GatewayHook, MessageHook};
 use crate::json::{self, Secrets};
 use crate::meter::Meter;
 use postrider_lua_api as api;
 
 /// Where the prelude keeps what a handle's fields are.
 pub(crate) const INDEX: &str = "postrider.index.handler";
-
-/// The name under which hooks are registered.
-pub(crate) const BEFORE_SEND: &str = "message.before_send";
 
 /// More handlers than this are a loop gone wrong.
 const HANDLERS: usize = 1000;
@@ -254,6 +251,12 @@ impl Handlers {
         of_event.cloned().collect()
     }
 
+    /// Whether there is one of `event`.
+    pub(crate) fn has(&self, event: &str) -> bool {
+        let handlers = self.lock();
+        handlers.list.iter().any(|handler| handler.event == event)
+    }
+
     /// From now on the handlers hear what happens in `backend` and its messages pass by the
     /// hooks, for as long as somebody keeps what this answers.
     pub(crate) fn listen(
@@ -266,9 +269,10 @@ impl Handlers {
             handlers: Arc::downgrade(self),
             invoker: invoker.clone(),
         });
-        let gate: Arc<dyn MessageHook> = Arc::new(Gate::new(self, invoker));
+        let gate = Arc::new(Gate::new(self, invoker));
         backend.subscribe(&ear);
-        backend.add_hook(&gate);
+        backend.add_hook(&(Arc::clone(&gate) as Arc<dyn MessageHook>));
+        backend.add_gateway_hook(&(Arc::clone(&gate) as Arc<dyn GatewayHook>));
         Hearing {
             handlers: Arc::clone(self),
             _ear: ear,
@@ -307,7 +311,7 @@ impl Handlers {
 pub(crate) struct Hearing {
     handlers: Arc<Handlers>,
     _ear: Arc<dyn Listener>,
-    _gate: Arc<dyn MessageHook>,
+    _gate: Arc<Gate>,
 }
 
 impl Hearing {
@@ -335,7 +339,7 @@ struct Ear {
 impl Listener for Ear {
     fn hear(&self, event: HostEvent) -> BoxFuture<'_, bool> {
         let handlers = match self.handlers.upgrade() {
-            Some(handlers) if event.name != BEFORE_SEND => handlers.of(&event.name),
+            Some(handlers) if !hook::name::is_hook(&event.name) => handlers.of(&event.name),
             _ => Vec::new(),
         };
         // However many hear it, and however long they wait for their turn.

@@ -1,92 +1,81 @@
-//! `message.before_send`: what scripts have to say about every message before it leaves.
+//! Hooks: what scripts are asked before something goes on.
+//!
+//! Whoever asks waits for the answer, for so long at most. None in time, or one that makes no
+//! sense, is a failure, and never a yes.
+
+mod gateway;
+mod header;
+mod message;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt as _};
-use mlua::{Lua, MultiValue, Value};
+use mlua::{Lua, MultiValue, Table, Value};
 
 use crate::Failure;
 use crate::actor::{Call, Invoker, Lane};
-use crate::backend::SendRequest;
-use crate::event::{BEFORE_SEND, Handler, Handlers};
+use crate::event::{Handler, Handlers};
 use crate::fault::Fault;
-use crate::message;
 
-/// How long a hook may take, with the time it waits for its turn: a sender waits for it.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub use gateway::{
+    GatewayClient, GatewayHook, GatewayHooks, GatewayMail, GatewayMessage, GatewayPoint,
+    GatewaySignIn,
+};
+pub use message::{MessageHook, MessageHooks};
 
-/// Looks at every message before it is sent.
-pub trait MessageHook: Send + Sync {
-    /// Whether it would look at a message at all.
-    fn wants_messages(&self) -> bool {
-        true
+/// The names under which hooks are registered.
+pub(crate) mod name {
+    pub(crate) const BEFORE_SEND: &str = "message.before_send";
+    pub(crate) const AUTH: &str = "gateway.auth";
+    pub(crate) const MAIL: &str = "gateway.mail";
+    pub(crate) const MESSAGE: &str = "gateway.message";
+
+    /// Whether a handler of this is asked, and not told.
+    pub(crate) fn is_hook(event: &str) -> bool {
+        [BEFORE_SEND, AUTH, MAIL, MESSAGE].contains(&event)
     }
-
-    /// The message as it is to be sent through `account`, changed or not.
-    ///
-    /// # Errors
-    /// It must not be sent: `hook.refused` by decision, `hook.failed` where none was made, which
-    /// may pass by itself.
-    fn before_send<'a>(
-        &'a self,
-        account: &'a str,
-        message: SendRequest,
-    ) -> BoxFuture<'a, Result<SendRequest, Failure>>;
 }
 
-/// All who look, one after the other: what a [`Backend`](crate::Backend) keeps its hooks in. It
-/// holds none of them: who is dropped looks no more.
-#[derive(Default)]
-pub struct MessageHooks(Mutex<Vec<Weak<dyn MessageHook>>>);
+/// The longest reason that is passed on, in characters: it has to fit a line of SMTP, with what
+/// stands around it.
+const REASON_CHARS: usize = 200;
 
-impl MessageHooks {
-    /// One more, after all others, for as long as somebody keeps it.
-    pub fn add(&self, hook: &Arc<dyn MessageHook>) {
+/// Why a hook does not let something pass.
+#[derive(Clone, Debug)]
+pub enum Objection {
+    /// It decided so.
+    Refused {
+        /// Why: one line, of bounded length.
+        reason: String,
+        /// The line of the script that registered it.
+        at: Option<String>,
+    },
+    /// It failed, so that nothing is decided: the same may pass later. It is logged and counted.
+    Failed(Failure),
+}
+
+/// Who is asked, one after the other. It holds none of them: who is dropped is asked no more.
+struct Asked<H: ?Sized>(Mutex<Vec<Weak<H>>>);
+
+impl<H: ?Sized> Default for Asked<H> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<H: ?Sized> Asked<H> {
+    fn add(&self, hook: &Arc<H>) {
         let mut all = self.lock();
         all.retain(|known| known.strong_count() > 0);
         all.push(Arc::downgrade(hook));
     }
 
-    /// How many look.
-    pub fn count(&self) -> usize {
-        self.everybody().len()
-    }
-
-    fn everybody(&self) -> Vec<Arc<dyn MessageHook>> {
+    fn all(&self) -> Vec<Arc<H>> {
         self.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Weak<dyn MessageHook>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Weak<H>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl MessageHook for MessageHooks {
-    /// Each sees what the one before made of the message. What a hook sends passes by all.
-    fn before_send<'a>(
-        &'a self,
-        account: &'a str,
-        mut message: SendRequest,
-    ) -> BoxFuture<'a, Result<SendRequest, Failure>> {
-        let hooks = self.everybody();
-        async move {
-            if message.from_hook {
-                return Ok(message);
-            }
-            for hook in hooks {
-                message = hook.before_send(account, message).await?;
-            }
-            Ok(message)
-        }
-        .boxed()
-    }
-}
-
-impl MessageHooks {
-    /// Whether any of them looks at messages at all.
-    pub fn wants_messages(&self) -> bool {
-        self.everybody().iter().any(|hook| hook.wants_messages())
     }
 }
 
@@ -94,6 +83,22 @@ impl MessageHooks {
 pub(crate) struct Gate {
     handlers: Weak<Handlers>,
     invoker: Invoker,
+}
+
+/// What one hook is asked.
+struct Question<T> {
+    /// Under which name.
+    event: &'static str,
+    /// How long it may take, with the time it waits for its turn: somebody waits for it.
+    patience: Duration,
+    /// How many events of scripts led to it.
+    chain: u32,
+    /// What it may answer: `nothing, or false and a reason`.
+    answers: &'static str,
+    /// The table it gets.
+    give: Box<dyn FnOnce(&Lua) -> mlua::Result<Table> + Send>,
+    /// What the table it answers makes of it; none where it may answer no table.
+    read: Option<Box<dyn FnOnce(&Table) -> Result<T, Fault> + Send>>,
 }
 
 impl Gate {
@@ -104,122 +109,118 @@ impl Gate {
         }
     }
 
-    /// What one of them makes of the message.
-    async fn ask(
+    fn of(&self, event: &str) -> Vec<Arc<Handler>> {
+        let handlers = self.handlers.upgrade();
+        handlers.map_or_else(Vec::new, |all| all.of(event))
+    }
+
+    fn has(&self, event: &str) -> bool {
+        let handlers = self.handlers.upgrade();
+        handlers.is_some_and(|all| all.has(event))
+    }
+
+    /// What the hook makes of it; nothing where it leaves it as it is.
+    async fn ask<T: Send + 'static>(
         &self,
         hook: &Arc<Handler>,
-        account: &str,
-        message: SendRequest,
-    ) -> Result<SendRequest, Failure> {
-        let patience = self.invoker.patience(PATIENCE);
+        question: Question<T>,
+    ) -> Result<Option<T>, Objection> {
+        let event = question.event;
+        let patience = self.invoker.patience(question.patience);
         let call = Call {
-            what: format!("the hook {BEFORE_SEND}"),
+            what: format!("the hook {event}"),
             function: hook.function.clone(),
             timeout: Some(patience),
-            chain: message.chain,
+            chain: question.chain,
             lane: Lane::Hooks,
             detached: false,
         };
-        let given = (Arc::clone(hook), account.to_owned(), message.clone());
+        let (give, asked) = (question.give, Arc::clone(hook));
         let give = move |lua: &Lua| {
-            let (hook, account, message) = given;
-            if hook.is_off() {
+            if asked.is_off() {
                 return Ok(None);
             }
-            let table = message::to_lua(lua, &message)?;
-            table.raw_set("account", account)?;
+            let table = give(lua)?;
             Ok(Some(MultiValue::from_iter([Value::Table(table)])))
         };
-        let asked =
-            self.invoker
-                .perform(call, Box::new(give), Box::new(|_, values| verdict(values)));
+        let (read, answers) = (question.read, question.answers);
+        let finish = move |_: &Lua, values| verdict(event, answers, read, values);
+        let asked = self.invoker.perform(call, Box::new(give), Box::new(finish));
         let failure = match tokio::time::timeout(patience, asked).await {
-            Ok(Ok(None | Some(Verdict::Unchanged))) => return Ok(message),
-            Ok(Ok(Some(Verdict::Changed(mut changed)))) => {
-                changed.chain = message.chain;
-                changed.script = message.script;
-                return Ok(*changed);
-            }
+            Ok(Ok(None | Some(Verdict::Unchanged))) => return Ok(None),
+            Ok(Ok(Some(Verdict::Changed(changed)))) => return Ok(Some(changed)),
             Ok(Ok(Some(Verdict::Refused(reason)))) => {
-                let message = format!("a script refused the message: {reason}");
-                let refused = Failure::new("hook.refused", message).with_account(account);
-                return Err(placed(refused, hook.at.as_deref()));
+                let at = hook.at.clone();
+                return Err(Objection::Refused { reason, at });
             }
             Ok(Err(error)) => error.failure,
             Err(_) => {
-                let message = format!("the hook {BEFORE_SEND} took longer than its {patience:?}");
+                let message = format!("the hook {event} took longer than its {patience:?}");
                 Failure::new("script.time_limit", message)
             }
         };
         hook.failed(&failure);
-        let message = format!(
-            "a hook failed, so the message is not sent: {}",
-            failure.message
-        );
-        let mut failed = Failure::new("hook.failed", message)
-            .with_account(account)
-            .retryable();
-        failed.remedy = failure.remedy;
-        Err(placed(failed, failure.at.as_deref().or(hook.at.as_deref())))
-    }
-}
-
-fn placed(failure: Failure, at: Option<&str>) -> Failure {
-    match at {
-        Some(at) => failure.at(at),
-        None => failure,
-    }
-}
-
-impl MessageHook for Gate {
-    fn wants_messages(&self) -> bool {
-        let handlers = self.handlers.upgrade();
-        handlers.is_some_and(|all| !all.of(BEFORE_SEND).is_empty())
-    }
-
-    fn before_send<'a>(
-        &'a self,
-        account: &'a str,
-        mut message: SendRequest,
-    ) -> BoxFuture<'a, Result<SendRequest, Failure>> {
-        let hooks = self.handlers.upgrade().map(|all| all.of(BEFORE_SEND));
-        async move {
-            for hook in hooks.unwrap_or_default() {
-                message = self.ask(&hook, account, message).await?;
-            }
-            Ok(message)
-        }
-        .boxed()
+        let at = failure.at.clone().or_else(|| hook.at.clone());
+        Err(Objection::Failed(Failure { at, ..failure }))
     }
 }
 
 /// What a hook decided.
-enum Verdict {
+enum Verdict<T> {
     Unchanged,
-    Changed(Box<SendRequest>),
+    Changed(T),
     Refused(String),
 }
 
-fn verdict(mut values: MultiValue) -> Result<Verdict, Fault> {
+fn verdict<T>(
+    event: &str,
+    answers: &str,
+    read: Option<impl FnOnce(&Table) -> Result<T, Fault>>,
+    mut values: MultiValue,
+) -> Result<Verdict<T>, Fault> {
     let (first, second) = (
         values.pop_front().unwrap_or_default(),
         values.pop_front().unwrap_or_default(),
     );
-    match (first, second) {
-        (Value::Nil, _) => Ok(Verdict::Unchanged),
-        (Value::Table(table), _) => {
-            // It tells the hook through whom it is sent, and is none of its fields.
-            table.raw_set("account", Value::Nil)?;
-            Ok(Verdict::Changed(Box::new(message::parse(&table)?)))
+    match (first, second, read) {
+        (Value::Nil, _, _) => Ok(Verdict::Unchanged),
+        (Value::Table(table), _, Some(read)) => read(&table).map(Verdict::Changed),
+        (Value::Boolean(false), Value::String(reason), _) => {
+            Ok(Verdict::Refused(one_line(&reason.to_string_lossy())))
         }
-        (Value::Boolean(false), Value::String(reason)) => {
-            Ok(Verdict::Refused(reason.to_string_lossy()))
-        }
-        (other, _) => {
+        (other, _, _) => {
             let kind = crate::call::kind(&other);
             Err(Fault::Misuse(format!(
-                "a hook of {BEFORE_SEND} returns nothing, the message, or false and a reason, not a {kind}"
+                "a hook of {event} returns {answers}, not a {kind}"
             )))
         }
+    }
+}
+
+/// The reason as it may stand in a log, an error and an SMTP reply.
+fn one_line(reason: &str) -> String {
+    let words: Vec<&str> = reason
+        .split(|c: char| c.is_control() || c.is_whitespace())
+        .filter(|word| !word.is_empty())
+        .collect();
+    let line = words.join(" ");
+    match line.char_indices().nth(REASON_CHARS) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_one_line_of_bounded_length_whatever_a_script_says() {
+        assert_eq!(
+            one_line("not\r\n250 ok\0 on\ta  Sunday "),
+            "not 250 ok on a Sunday"
+        );
+        assert_eq!(one_line(&"é".repeat(500)).chars().count(), REASON_CHARS + 1);
+        assert_eq!(one_line(" \r\n"), "");
     }
 }

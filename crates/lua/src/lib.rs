@@ -56,7 +56,10 @@ pub use backend::{
 };
 pub use failure::{Failure, SmtpFailure};
 pub use fault::ScriptError;
-pub use hook::{MessageHook, MessageHooks};
+pub use hook::{
+    GatewayClient, GatewayHook, GatewayHooks, GatewayMail, GatewayMessage, GatewayPoint,
+    GatewaySignIn, MessageHook, MessageHooks, Objection,
+};
 pub use process::{Ended, Program};
 pub use script::{Loaded, Running, Script, Usage};
 pub use shell::{Shell, is_incomplete};

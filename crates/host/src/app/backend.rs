@@ -14,7 +14,7 @@ use super::{App, DoctorOptions, DoctorReport, Freshness, SETTLING, failures, ren
 use crate::failure::Failure;
 use crate::http;
 use crate::lua::{
-    AccountHandle, Activity, Backend, Ended, HostEvent, Listener, MessageHook, Permissions,
+    AccountHandle, Activity, Backend, Ended, GatewayHook, HostEvent, Listener, MessageHook, Permissions,
     Program, SecretRotation,
 };
 
@@ -188,6 +188,10 @@ impl Backend for App {
 
     fn add_hook(&self, hook: &Arc<dyn MessageHook>) {
         self.0.lasting.hooks.add(hook);
+    }
+
+    fn add_gateway_hook(&self, hook: &Arc<dyn GatewayHook>) {
+        self.0.lasting.gateway_hooks.add(hook);
     }
 
     fn draft(&self) -> Option<Draft> {

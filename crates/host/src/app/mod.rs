@@ -10,6 +10,7 @@ mod expiries;
 mod failures;
 mod generation;
 mod grant;
+mod hooked;
 mod keeper;
 mod orphans;
 pub mod plugins;

@@ -20,7 +20,7 @@ use super::renewal::FailedRenewals;
 use super::sandbox::Embedded;
 use super::vault::SharedVault;
 use crate::http;
-use crate::lua::{Activity, MessageHooks};
+use crate::lua::{Activity, GatewayHooks, MessageHooks};
 use crate::metrics::Metrics;
 use crate::terminal;
 
@@ -79,6 +79,8 @@ pub(super) struct Lasting {
     driver: OnceLock<JoinHandle<()>>,
     /// What scripts have to say about messages.
     pub(super) hooks: Arc<MessageHooks>,
+    /// What they have to say about devices.
+    pub(super) gateway_hooks: GatewayHooks,
     /// Held for writing while one generation's hooks and handlers take the place of another's: no
     /// message and no event passes between the two.
     pub(super) swap: Arc<RwLock<()>>,
@@ -141,6 +143,7 @@ impl Lasting {
             scheduler: OnceLock::new(),
             driver: OnceLock::new(),
             hooks: Arc::default(),
+            gateway_hooks: GatewayHooks::default(),
             swap,
             leaving: Leaving::default(),
             http: http::Client::new(reach),

@@ -15,7 +15,7 @@ use crate::app;
 use crate::failure::Failure;
 use crate::lua::request::{Request, Response};
 use crate::lua::{
-    AccountHandle, Activity, Backend, Ended, HostEvent, Listener, MessageHook, Permissions, Program,
+    AccountHandle, Activity, Backend, Ended, GatewayHook, HostEvent, Listener, MessageHook, Permissions, Program,
 };
 
 impl Backend for World {
@@ -102,6 +102,10 @@ impl Backend for World {
 
     fn add_hook(&self, hook: &Arc<dyn MessageHook>) {
         self.app().add_hook(hook);
+    }
+
+    fn add_gateway_hook(&self, hook: &Arc<dyn GatewayHook>) {
+        self.app().add_gateway_hook(hook);
     }
 
     fn draft(&self) -> Option<Draft> {

@@ -1,7 +1,8 @@
 //! Events, and what handles them.
 
 use crate::item::Type::{
-    Any, AppEventName, Boolean, EventHandler, EventName, Integer, List, Number, Table, Text, Words,
+    Any, AppEventName, Boolean, EventHandler, EventName, Integer, List, Map, Number, Table, Text,
+    Words,
 };
 use crate::item::{
     ERR, Errors, Event, Family, Field, Handle, Item, Kind, Type, error, field, optional,
@@ -19,6 +20,9 @@ const REMEDY: Field = optional("remedy", Text, "What to do about it.");
 const SCHEDULE: Field = optional("name", Text, "The schedule's name, if it has one.");
 const SCRIPT: Field = field("script", Text, "The script it is of.");
 const SCHEDULED_AT: Field = field("scheduled_at", Number, "The time it was to run at.");
+const GATEWAY: Field = field("gateway", Text, "The gateway's name.");
+const DEVICE: Field = field("device", Text, "The device: the name it signed in with.");
+const CLIENT: Field = field("client", Text, "Its address.");
 
 /// All that `pr.on` can wait for, besides `app.` and a word.
 pub const EVENTS: &[Event] = &[
@@ -244,6 +248,73 @@ pub const EVENTS: &[Event] = &[
         payload: &[ACCOUNT, AT],
     },
     Event {
+        name: "gateway.accepted",
+        doc: "A device's message is safe in the queue.",
+        payload: &[
+            GATEWAY,
+            DEVICE,
+            CLIENT,
+            ACCOUNT,
+            QUEUE_ID,
+            MESSAGE_ID,
+            optional(
+                "sender",
+                Text,
+                "The envelope's sender as it left; absent for `<>`.",
+            ),
+            field("recipients", Integer, "How many get it."),
+            AT,
+        ],
+    },
+    Event {
+        name: "gateway.refused",
+        doc: "A device's message was refused. Told at once for the first of its kind, and then once a minute at most.",
+        payload: &[
+            GATEWAY,
+            optional("device", Text, "The device; absent before it signed in."),
+            CLIENT,
+            field("code", Integer, "The reply's code, such as 550."),
+            field("message", Text, "What the device was told."),
+            optional("sender", Text, "The envelope's sender, if it came so far."),
+            field(
+                "count",
+                Integer,
+                "How many there were of the kind since it was told of last.",
+            ),
+            AT,
+        ],
+    },
+    Event {
+        name: "gateway.auth_failed",
+        doc: "A sign-in at a gateway failed. Told at once for the first, and then once a minute at most.",
+        payload: &[
+            GATEWAY,
+            optional(
+                "device",
+                Text,
+                "The name, if it is the name of a credential; what else was typed there is not told.",
+            ),
+            CLIENT,
+            field(
+                "count",
+                Integer,
+                "How many there were since it was told of last.",
+            ),
+            AT,
+        ],
+    },
+    Event {
+        name: "gateway.certificate_expiring",
+        doc: "A gateway's certificate ends soon. Told once each at 30, 14, 7, 3 days and 1 day before.",
+        payload: &[
+            GATEWAY,
+            optional("certificate", Text, "Its file; absent for a self-made one."),
+            field("expires_at", Number, "When it ends."),
+            field("days", Integer, "How many days are left."),
+            AT,
+        ],
+    },
+    Event {
         name: "account.changed",
         doc: "The configuration was read anew, and an account is another, or new, or gone.",
         payload: &[
@@ -343,6 +414,56 @@ pub const EVENTS: &[Event] = &[
         payload: &[AT],
     },
     Event {
+        name: "gateway.auth",
+        doc: "A device signed in at a gateway with the right password. This one is asked: its function may keep the device out.",
+        payload: &[
+            GATEWAY,
+            DEVICE,
+            CLIENT,
+            optional(
+                "tls",
+                Text,
+                "The version of TLS, such as `TLSv1.3`; absent in clear.",
+            ),
+            field("mechanism", Words(&["PLAIN", "LOGIN"]), "How it signed in."),
+        ],
+    },
+    Event {
+        name: "gateway.mail",
+        doc: "A device named the sender of a message. This one is asked: its function may change the sender or the account, or refuse it.",
+        payload: &[
+            GATEWAY,
+            DEVICE,
+            CLIENT,
+            field("account", Text, "The account it will go through."),
+            optional("sender", Text, "The envelope's sender; absent for `<>`."),
+        ],
+    },
+    Event {
+        name: "gateway.message",
+        doc: "A device's message is complete. This one is asked: its function may change the message, or refuse it.",
+        payload: &[
+            GATEWAY,
+            DEVICE,
+            CLIENT,
+            ACCOUNT,
+            field("from", Text, "The envelope's sender; `<>` for none."),
+            field("to", List(&Text), "The envelope's recipients."),
+            optional("subject", Text, "The subject."),
+            field(
+                "headers",
+                Map(&List(&Text)),
+                "The header: by name in small letters, a list of values each, without folds and encodings.",
+            ),
+            field("raw", Text, "The whole message, as it came."),
+            field(
+                "...",
+                Any,
+                "The fields of `account:send`, for a message in its place.",
+            ),
+        ],
+    },
+    Event {
         name: "message.before_send",
         doc: "A message is about to be sent, by whomever. This one is asked: its function may change the message, or refuse it.",
         payload: &[
@@ -387,7 +508,9 @@ pub(crate) const FAMILY: Family = Family {
 
 Several handlers of one event begin in their order and run at the same time, each as a call of its own with limits of its own. What a handler raises is logged and counted, and ends neither the others nor the script; one that takes longer than ten minutes is stopped. An event counts as heard if at least one handler ran to its end. A warning that came to light before there was a handler is told then. A script that ends of itself waits, for 30 seconds at most, until what has happened is dealt with.
 
-A handler of `message.before_send` is asked about every message before it is sent, and its sender waits for it. It returns nothing, and the message stays as it is; or a message, which is sent instead, with the fields of `account:send` and no others; or `false` and a reason, and the message is refused with the code `hook.refused`. Where there are several, each sees what the one before made of the message. One that raises, or takes longer than 30 seconds, refuses it with `hook.failed`, which may be tried again. What a hook itself sends passes by the hooks.",
+A handler of `message.before_send` is asked about every message before it is sent, and its sender waits for it. It returns nothing, and the message stays as it is; or a message, which is sent instead, with the fields of `account:send` and no others; or `false` and a reason, and the message is refused with the code `hook.refused`. Where there are several, each sees what the one before made of the message. One that raises, or takes longer than 30 seconds, refuses it with `hook.failed`, which may be tried again. What a hook itself sends passes by the hooks.
+
+The handlers of `gateway.auth`, `gateway.mail` and `gateway.message` are asked the same way about what devices submit to a gateway, after the gateway itself has found it in order. Each may return nothing, or `false` and a reason. Of `gateway.auth` the device hears no reason, and the same as for a wrong password; it is never asked about a wrong one, and sees none. Of the others the device hears `550 5.7.1` and the reason, on one line of up to 200 characters. `gateway.mail` may return a table with another `sender` or `account`, and `gateway.message` a message: the one it got, with other recipients, another `subject` or other `headers` (`message.headers.sensitivity = nil`; what it does not touch stays as it was, octet by octet), with another `raw`, or one of its own with the fields of `account:send`. What a device may send as it may not exceed by a hook. A hook that raises, or takes longer than it may, lets nothing through: the device hears `451 4.3.0` and tries again later. Those of `gateway.auth` and `gateway.mail` have 10 seconds, for the device waits; those of `gateway.message` have 30. Messages are in memory as a whole only where a script has a handler of `gateway.message` or `message.before_send`.",
             since: "0.1",
             example: r#"pr.on("token.reauthorization_required", function(event)
   local hook = pr.secret.env "ALERT_WEBHOOK"

@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt as _, Shared, join_all};
 use postrider_config::SecretRef;
 use postrider_lua::{
-    AccountHandle, Activity, Backend, HostEvent, Limits, Listener, Listeners, MessageHook,
-    MessageHooks, Script, ScriptError, SendRequest, Sent, Token,
+    AccountHandle, Activity, Backend, GatewayHook, GatewayHooks, HostEvent, Limits, Listener,
+    Listeners, MessageHook, MessageHooks, Script, ScriptError, SendRequest, Sent, Token,
 };
 use postrider_lua::{Failure, SmtpFailure, request as http};
 use postrider_schedule::{Clock, Draft, ManualClock, SystemClock};
@@ -28,6 +28,7 @@ pub(crate) struct Host {
     pub(crate) heard: Mutex<Vec<bool>>,
     pub(crate) listeners: Listeners,
     pub(crate) hooks: MessageHooks,
+    pub(crate) gateway_hooks: GatewayHooks,
     pub(crate) activity: Activity,
     /// In place of the system's.
     pub(crate) clock: Mutex<Option<ManualClock>>,
@@ -389,6 +390,10 @@ impl Backend for Hands {
 
     fn add_hook(&self, hook: &Arc<dyn MessageHook>) {
         self.0.hooks.add(hook);
+    }
+
+    fn add_gateway_hook(&self, hook: &Arc<dyn GatewayHook>) {
+        self.0.gateway_hooks.add(hook);
     }
 
     fn clock(&self) -> Arc<dyn Clock> {

@@ -17,14 +17,14 @@ use crate::host::{Hands, Host, run, run_beside, run_within};
 use crate::logged::Log;
 
 /// A folder with a script, the host it lives in, and what it printed.
-struct Place {
+pub(crate) struct Place {
     folder: tempfile::TempDir,
-    host: Arc<Host>,
+    pub(crate) host: Arc<Host>,
     printed: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Place {
-    fn new(script: &str) -> Self {
+    pub(crate) fn new(script: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("script.lua"), script).unwrap();
         Self {
@@ -34,7 +34,7 @@ impl Place {
         }
     }
 
-    async fn load(&self, limits: Limits) -> Result<Loaded, ScriptError> {
+    pub(crate) async fn load(&self, limits: Limits) -> Result<Loaded, ScriptError> {
         let hands = Arc::new(Hands(Arc::clone(&self.host)));
         Script::new(self.script(), hands)
             .limits(limits)
@@ -48,12 +48,12 @@ impl Place {
     }
 
     /// Raises an event and waits until it is dealt with: whether it was heard.
-    async fn tell(&self, name: &'static str) -> bool {
+    pub(crate) async fn tell(&self, name: &'static str) -> bool {
         let event = HostEvent::new(name, json!({ "account": "alerts" }));
         self.host.listeners.hear(event).await
     }
 
-    fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let printed = String::from_utf8_lossy(&self.printed.lock().unwrap()).into_owned();
         printed.lines().map(str::to_owned).collect()
     }

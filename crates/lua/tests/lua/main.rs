@@ -4,6 +4,7 @@
 mod api;
 mod errors;
 mod events;
+mod gateway;
 mod host;
 mod library;
 mod limits;
