@@ -45,6 +45,14 @@ pub struct CertificateFacts {
     pub self_made: bool,
 }
 
+/// What this gateway proves itself with; what it makes itself is made if it is not there.
+///
+/// # Errors
+/// The files cannot be used, or none can be made.
+pub fn certificate(settings: &Settings, now: Timestamp) -> Result<CertificateFacts, GatewayError> {
+    Ok(Identity::load(settings, now, |_| {})?.facts())
+}
+
 /// A certificate in use.
 pub(crate) struct Identity {
     source: Certificate,

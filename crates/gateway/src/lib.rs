@@ -21,7 +21,7 @@ mod tarpit;
 pub use backend::{
     AccountSender, Arrival, Backend, Decision, Entry, Finished, Queued, RecipientDsn, Refusal,
 };
-pub use certificate::CertificateFacts;
+pub use certificate::{CertificateFacts, certificate};
 pub use error::GatewayError;
 pub use event::{Accepted, Event, TurnedAway};
 pub use gateway::Gateway;

@@ -3,10 +3,10 @@
 use futures_util::{Stream, StreamExt as _};
 use hyper::body::Bytes;
 use jiff::tz::TimeZone;
+use postrider_smtp::message::{HeaderTooLong, Intake};
 use postrider_smtp::{Dsn, Envelope};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use super::intake::Intake;
 use super::peer::Peer;
 use super::plan::{Circumstances, Plan, Request, plan};
 use crate::app::{App, Entry, Queued, Ticket};
@@ -31,9 +31,9 @@ pub(crate) async fn accept(
     loop {
         let more = octets.next().await.transpose()?;
         match &more {
-            Some(chunk) => intake.push(chunk, &mut body)?,
+            Some(chunk) => intake.push(chunk, &mut body).map_err(too_long)?,
             // Without an end of the header, this is its end.
-            None => intake.finish(&mut body)?,
+            None => intake.finish(&mut body).map_err(too_long)?,
         }
         if begun.is_none() && intake.is_in_body() {
             begun = Some(begin(app, request, &mut intake).await?);
@@ -86,6 +86,11 @@ async fn begin(app: &App, request: &Request, intake: &mut Intake) -> Result<Begu
         message_id,
         dsn,
     })
+}
+
+fn too_long(error: HeaderTooLong) -> Failure {
+    Failure::new("message.invalid", error.to_string())
+        .with_remedy("put an empty line between header and text")
 }
 
 fn ticket(request: &Request, peer: &Peer) -> Ticket {

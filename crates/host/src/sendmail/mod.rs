@@ -2,7 +2,7 @@
 //!
 //! A message goes through here once, as a stream: [`options`] reads the command line, [`gather`]
 //! standard input; [`client`] hands both to a daemon, at its [`door`], or to the queue itself. There
-//! [`intake`] makes lines and header of the octets and [`plan`] decides on account, envelope and
+//! [`Intake`](postrider_smtp::message::Intake) makes lines and header of the octets and [`plan`] decides on account, envelope and
 //! header. What a program said is queued, durably, or refused with a status it knows.
 //!
 //! Not here: delivery, and what a person sends (`postrider send`).
@@ -12,8 +12,6 @@ pub(crate) mod client;
 pub(crate) mod door;
 mod dot;
 pub(crate) mod gather;
-mod header;
-mod intake;
 mod ledger;
 pub(crate) mod mailq;
 pub(crate) mod options;

@@ -5,10 +5,10 @@ use std::collections::{BTreeSet, HashSet};
 
 use jiff::Zoned;
 use postrider_config::{Account, Config};
-use postrider_smtp::{Address, Dsn, Envelope, Notify, Return, message};
+use postrider_smtp::message::{self, Field, Header};
+use postrider_smtp::{Address, Dsn, Envelope, Notify, Return};
 use serde::{Deserialize, Serialize};
 
-use super::header::{Field, Header};
 use super::options::Options;
 use super::sender;
 use crate::failure::Failure;
@@ -379,7 +379,7 @@ mod tests {
 
     use postrider_config::Presets;
 
-    use super::super::intake::Intake;
+    use postrider_smtp::message::Intake;
     use super::*;
 
     const ACCOUNT: &str = "[account.alerts]\nusername = 'svc@contoso.com'\n\

@@ -4,22 +4,9 @@
 //! the account may send as (Exchange Online answers `5.2.252` otherwise).
 
 use postrider_config::{Account, Config};
-use postrider_smtp::message;
+use postrider_smtp::message::{self, Field, Header};
 
-use super::header::{Field, Header};
 use crate::failure::Failure;
-
-/// Domains that lead nowhere from outside (RFC 6761, RFC 6762, RFC 9476 and custom).
-const LOCAL: [&str; 8] = [
-    "localhost",
-    "localdomain",
-    "local",
-    "internal",
-    "lan",
-    "home",
-    "invalid",
-    "test",
-];
 
 /// The account that was asked for; else the one that `sender` or `author` belongs to; else the
 /// configured one; else the only one there is.
@@ -106,26 +93,11 @@ pub(super) fn rewrite(header: &mut Header, account: &Account, host: &str) {
     let Some(from) = header.find("From") else {
         return;
     };
-    let addresses = from.addresses();
-    if addresses.iter().any(|address| is_own(account, address)) {
+    let is_ours = |address: &String| is_own(account, address);
+    if from.addresses().iter().any(is_ours) {
         return;
     }
-    let ours = match display_name(&from.text()) {
-        Some(name) => format!("{name} <{}>", account.sender.email),
-        None => message::written(&account.sender),
-    };
-    let answers: Vec<&str> = addresses
-        .iter()
-        .map(String::as_str)
-        .filter(|address| can_be_answered(address, host))
-        .collect();
-    let reply_to = Field::new("Reply-To", &answers.join(", "));
-    let has_reply_to = header.find("Reply-To").is_some();
-    header.rename("From", "X-Original-From");
-    if !answers.is_empty() && !has_reply_to {
-        header.put_first(reply_to);
-    }
-    header.put_first(Field::new("From", &ours));
+    message::replace_author(header, &account.sender, host);
 }
 
 /// Names who sends on the author's behalf, where the account does that and nobody is named yet.
@@ -140,54 +112,13 @@ pub(super) fn on_behalf(header: &mut Header, account: &Account) {
     }
 }
 
-/// The name that stands with one address, as it is written: before `<`, or in a comment behind.
-fn display_name(from: &str) -> Option<String> {
-    let Some((name, _)) = from.split_once('<') else {
-        let (_, comment) = from.split_once('(')?;
-        let comment = comment.strip_suffix(')')?.trim();
-        let is_plain = !comment.contains(['(', ')', '"', '\\']) && !comment.is_empty();
-        return is_plain.then(|| quoted(comment));
-    };
-    let name = name.trim();
-    let quoted_string = name
-        .strip_prefix('"')
-        .and_then(|name| name.strip_suffix('"'));
-    let is_one_name = match quoted_string {
-        Some(inner) => !inner.contains(['"', '\\']) && !inner.is_empty(),
-        // Several mailboxes, groups, comments: none of these is one name.
-        None => !name.is_empty() && !name.contains(|c: char| "\"(),:;<>@[]\\.".contains(c)),
-    };
-    is_one_name.then(|| name.to_owned())
-}
-
-/// As a quoted string where it has to be one; an encoded word must not be.
-fn quoted(name: &str) -> String {
-    if name.starts_with("=?") {
-        name.to_owned()
-    } else {
-        format!("\"{name}\"")
-    }
-}
-
-/// Whether an answer could arrive there: a mailbox of a domain, and not of this machine.
-fn can_be_answered(address: &str, host: &str) -> bool {
-    let Some(address) = message::address(address) else {
-        return false;
-    };
-    let domain = address.domain().to_ascii_lowercase();
-    let Some((_, top)) = domain.rsplit_once('.') else {
-        return false;
-    };
-    !LOCAL.contains(&top) && domain != host.to_ascii_lowercase()
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use postrider_config::Presets;
+    use postrider_smtp::message::Intake;
 
-    use super::super::intake::Intake;
     use super::*;
 
     fn config(text: &str) -> Config {

@@ -3,17 +3,24 @@
 //! A [`Draft`] holds a script's words as they came; [`Draft::build`] checks each and names the
 //! field of the first that is wrong. Built with `lettre`, so text is encoded as its content
 //! asks: nothing here needs `8BITMIME`, and no line comes near 998 octets. [`from_rfc5322`]
-//! takes a finished message instead.
+//! takes a finished message instead. Where that has to be completed, or must not stay as it is, an
+//! [`Intake`] takes it as it comes, in little memory, and gives its [`Header`] to be edited.
 
 mod address_list;
 mod attachment;
+mod author;
 mod draft;
 mod fields;
+mod header;
+mod intake;
 mod raw;
 
 use std::{fmt, path::PathBuf, time::SystemTime};
 
 pub use address_list::{address, addresses, written};
+pub use author::replace_author;
+pub use header::{Field, Header};
+pub use intake::{HeaderTooLong, Intake, MAX_HEADER_OCTETS};
 pub use raw::from_rfc5322;
 
 /// A message to be built, in the words of whoever wants it sent.

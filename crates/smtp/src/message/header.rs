@@ -1,20 +1,20 @@
 //! A message's header: its fields in order, each as it was written.
 
-use postrider_smtp::message;
-
-use super::intake::{MAX_LINE_OCTETS, room_for_whole_characters};
+use super::address_list::addresses;
+use super::intake::room_for_whole_characters;
+use crate::body::MAX_LINE_OCTETS;
 
 /// One field (RFC 5322 §2.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Field {
+pub struct Field {
     name: String,
     /// What stands behind the colon; folded lines are parted by CRLF. No CRLF at its end.
     value: Vec<u8>,
 }
 
-/// The fields in order.
+/// The fields in order. [`Intake`](super::Intake) reads one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Header(Vec<Field>);
+pub struct Header(Vec<Field>);
 
 /// Whether a line that begins like this is a field: a name, a colon. A blank before the colon was
 /// allowed once (RFC 5322 §4.5).
@@ -32,8 +32,9 @@ fn name(line: &[u8]) -> Option<(&str, usize)> {
 }
 
 impl Field {
-    /// A field of our own. `value` holds neither CR nor LF, but for folds.
-    pub(super) fn new(name: &str, value: &str) -> Self {
+    /// A field of our own. `value` holds neither CR nor LF, but for folds: what somebody else wrote
+    /// was a field's value on one line before.
+    pub fn new(name: &str, value: &str) -> Self {
         Self {
             name: name.to_owned(),
             value: format!(" {value}").into_bytes(),
@@ -56,19 +57,19 @@ impl Field {
     }
 
     /// Whether it has this name.
-    pub(super) fn is(&self, name: &str) -> bool {
+    pub fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)
     }
 
     /// The value on one line; octets that are no UTF-8 are replaced.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let text = String::from_utf8_lossy(&self.value).replace("\r\n", "");
         text.trim().to_owned()
     }
 
-    /// The addresses in it, as they are written.
-    pub(super) fn addresses(&self) -> Vec<String> {
-        message::addresses(&self.text())
+    /// The addresses in it, as they are written; what is none, too.
+    pub fn addresses(&self) -> Vec<String> {
+        addresses(&self.text())
     }
 
     /// Lines longer than SMTP carries are folded: at their last blank, else anywhere.
@@ -99,35 +100,43 @@ impl Field {
 }
 
 impl Header {
-    pub(super) fn push(&mut self, field: Field) {
+    /// Puts it behind all others.
+    pub fn push(&mut self, field: Field) {
         self.0.push(field);
     }
 
     /// Puts it before all others.
-    pub(super) fn put_first(&mut self, field: Field) {
+    pub fn put_first(&mut self, field: Field) {
         self.0.insert(0, field);
     }
 
+    /// The last one, to be folded.
     pub(super) fn last_mut(&mut self) -> Option<&mut Field> {
         self.0.last_mut()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether it has no field.
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The first of this name.
-    pub(crate) fn find(&self, name: &str) -> Option<&Field> {
+    pub fn find(&self, name: &str) -> Option<&Field> {
         self.0.iter().find(|field| field.is(name))
     }
 
+    /// How many there are of this name.
+    pub fn count(&self, name: &str) -> usize {
+        self.fields().filter(|field| field.is(name)).count()
+    }
+
     /// Takes out all of this name.
-    pub(super) fn remove(&mut self, name: &str) {
+    pub fn remove(&mut self, name: &str) {
         self.0.retain(|field| !field.is(name));
     }
 
     /// Calls the first of this name otherwise, and takes out further ones.
-    pub(super) fn rename(&mut self, name: &str, new: &str) {
+    pub fn rename(&mut self, name: &str, new: &str) {
         if let Some(field) = self.0.iter_mut().find(|field| field.is(name)) {
             new.clone_into(&mut field.name);
         }
@@ -135,12 +144,12 @@ impl Header {
     }
 
     /// The fields in order.
-    pub(super) fn fields(&self) -> impl Iterator<Item = &Field> {
+    pub fn fields(&self) -> impl Iterator<Item = &Field> {
         self.0.iter()
     }
 
     /// Writes it, each line ended by CRLF; no empty line.
-    pub(crate) fn write_to(&self, out: &mut Vec<u8>) {
+    pub fn write_to(&self, out: &mut Vec<u8>) {
         for field in &self.0 {
             field.write_to(out);
         }

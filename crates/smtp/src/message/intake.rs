@@ -1,4 +1,4 @@
-//! A program's message as it comes in: lines as SMTP can carry them, the header apart.
+//! Somebody else's message as it comes in: lines as SMTP can carry them, the header apart.
 //!
 //! However the octets are cut into pieces, what comes out is the same. Memory is bounded: the
 //! header, up to [`MAX_HEADER_OCTETS`], and one line of the body.
@@ -8,18 +8,32 @@
 //! octets goes on in the next one behind a space, and the line that a mailbox file begins each
 //! message with (`From somebody Mon …`) is no part of it.
 
+use std::fmt;
+
 use super::header::{Field, Header, is_field_start};
-use crate::failure::Failure;
+use crate::body::MAX_LINE_OCTETS;
 
 /// A header beyond this is none.
-pub(crate) const MAX_HEADER_OCTETS: usize = 1024 * 1024;
+pub const MAX_HEADER_OCTETS: usize = 1024 * 1024;
 
-/// RFC 5322 §2.1.1, without the CRLF.
-pub(super) const MAX_LINE_OCTETS: usize = 998;
+/// A header beyond [`MAX_HEADER_OCTETS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderTooLong;
+
+impl fmt::Display for HeaderTooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the message's header is longer than {MAX_HEADER_OCTETS} octets"
+        )
+    }
+}
+
+impl std::error::Error for HeaderTooLong {}
 
 /// Reads one message.
 #[derive(Debug, Default)]
-pub(crate) struct Intake {
+pub struct Intake {
     /// The line that has begun, without its end.
     line: Vec<u8>,
     /// A CR stands behind it, or several: the line's end if LF follows.
@@ -34,7 +48,7 @@ impl Intake {
     ///
     /// # Errors
     /// The header is too long.
-    pub(crate) fn push(&mut self, octets: &[u8], body: &mut Vec<u8>) -> Result<(), Failure> {
+    pub fn push(&mut self, octets: &[u8], body: &mut Vec<u8>) -> Result<(), HeaderTooLong> {
         let mut rest = octets;
         while let Some((&octet, behind)) = rest.split_first() {
             match octet {
@@ -68,7 +82,7 @@ impl Intake {
     ///
     /// # Errors
     /// The header is too long.
-    pub(crate) fn finish(&mut self, body: &mut Vec<u8>) -> Result<(), Failure> {
+    pub fn finish(&mut self, body: &mut Vec<u8>) -> Result<(), HeaderTooLong> {
         self.is_cr_pending = false;
         if !self.line.is_empty() {
             self.end_line(body)?;
@@ -78,17 +92,17 @@ impl Intake {
     }
 
     /// Whether the header is complete.
-    pub(crate) fn is_in_body(&self) -> bool {
+    pub fn is_in_body(&self) -> bool {
         self.in_body
     }
 
     /// The header, once it is complete.
-    pub(crate) fn take_header(&mut self) -> Header {
+    pub fn take_header(&mut self) -> Header {
         std::mem::take(&mut self.header)
     }
 
     /// Text of the line that has begun.
-    fn extend(&mut self, text: &[u8], body: &mut Vec<u8>) -> Result<(), Failure> {
+    fn extend(&mut self, text: &[u8], body: &mut Vec<u8>) -> Result<(), HeaderTooLong> {
         if std::mem::take(&mut self.is_cr_pending) {
             self.extend(b" ", body)?;
         }
@@ -131,7 +145,7 @@ impl Intake {
         self.line.extend_from_slice(&rest);
     }
 
-    fn end_line(&mut self, body: &mut Vec<u8>) -> Result<(), Failure> {
+    fn end_line(&mut self, body: &mut Vec<u8>) -> Result<(), HeaderTooLong> {
         if !self.in_body {
             let line = std::mem::take(&mut self.line);
             if self.header_line(&line)? {
@@ -151,7 +165,7 @@ impl Intake {
     }
 
     /// Whether the line belongs to the header.
-    fn header_line(&mut self, line: &[u8]) -> Result<bool, Failure> {
+    fn header_line(&mut self, line: &[u8]) -> Result<bool, HeaderTooLong> {
         if self.header_octets == 0 && is_of_mailbox(line) {
             return Ok(true);
         }
@@ -177,15 +191,11 @@ impl Intake {
         (is_folded(&self.line) && !self.header.is_empty()) || is_field_start(&self.line)
     }
 
-    fn check_header(&self, more: usize) -> Result<(), Failure> {
+    fn check_header(&self, more: usize) -> Result<(), HeaderTooLong> {
         if self.header_octets + more <= MAX_HEADER_OCTETS {
             return Ok(());
         }
-        Err(Failure::new(
-            "message.invalid",
-            format!("the message's header is longer than {MAX_HEADER_OCTETS} octets"),
-        )
-        .with_remedy("put an empty line between header and text"))
+        Err(HeaderTooLong)
     }
 }
 
@@ -214,7 +224,7 @@ mod tests {
 
     use super::*;
 
-    fn take_in(input: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, Vec<u8>), Failure> {
+    fn take_in(input: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, Vec<u8>), HeaderTooLong> {
         let mut intake = Intake::default();
         let mut body = Vec::new();
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (input.len() + 1)).collect();
@@ -336,7 +346,7 @@ mod tests {
         intake.push(b"Subject: ", &mut body).unwrap();
         let piece = [b'x'; 4096];
         let failure = (0..1000).find_map(|_| intake.push(&piece, &mut body).err());
-        assert_eq!(failure.unwrap().exit_code(), 65);
+        assert_eq!(failure, Some(HeaderTooLong));
         assert!(intake.line.capacity() < 4 * MAX_HEADER_OCTETS);
     }
 
