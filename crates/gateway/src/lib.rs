@@ -8,12 +8,14 @@
 
 mod backend;
 mod certificate;
+pub mod credential;
 mod doors;
 mod error;
 mod event;
 mod gateway;
 mod listener;
 mod network;
+pub mod rehearsal;
 mod session;
 mod settings;
 mod tarpit;

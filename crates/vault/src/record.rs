@@ -22,10 +22,19 @@ pub enum Kind {
     Notice,
     /// How far something with several steps has come.
     Journal,
+    /// What opens a gateway to a device: the hash of its password.
+    Device,
 }
 
 impl Kind {
-    const ALL: [Kind; 4] = [Kind::Secret, Kind::Grant, Kind::Notice, Kind::Journal];
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [Kind; 5] = [
+        Kind::Secret,
+        Kind::Grant,
+        Kind::Notice,
+        Kind::Journal,
+        Kind::Device,
+    ];
 
     /// The kind's stable name.
     pub fn name(self) -> &'static str {
@@ -34,6 +43,7 @@ impl Kind {
             Kind::Grant => "grant",
             Kind::Notice => "notice",
             Kind::Journal => "journal",
+            Kind::Device => "device",
         }
     }
 
@@ -48,6 +58,7 @@ impl Kind {
             Kind::Grant => 2,
             Kind::Notice => 3,
             Kind::Journal => 4,
+            Kind::Device => 5,
         }
     }
 

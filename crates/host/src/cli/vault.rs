@@ -32,7 +32,6 @@ use prune::PruneArguments;
 
 /// How long to work without a word to whoever waits at a terminal.
 const PATIENCE: Duration = Duration::from_secs(1);
-const KINDS: [Kind; 4] = [Kind::Secret, Kind::Grant, Kind::Notice, Kind::Journal];
 
 /// What to do with the vault.
 #[derive(Debug, Subcommand)]
@@ -202,7 +201,7 @@ fn status(shared: &SharedVault, output: &Output) -> Result<ExitCode, Failure> {
     };
     let status = working("verifying", |_| vault.status()).map_err(|error| failure(&error))?;
     let advice = status.key_source.advice();
-    let counts: serde_json::Map<String, Value> = KINDS
+    let counts: serde_json::Map<String, Value> = Kind::ALL
         .iter()
         .map(|kind| (kind.name().to_owned(), json!(count(&status, *kind))))
         .collect();
@@ -222,9 +221,10 @@ fn status(shared: &SharedVault, output: &Output) -> Result<ExitCode, Failure> {
     output.line(format!("vault      {}", dir.display()));
     output.line(format!("key        {}", describe(status.key_source)));
     output.line(format!(
-        "records    secrets: {}, sign-ins: {}, notices: {}",
+        "records    secrets: {}, sign-ins: {}, devices: {}, notices: {}",
         count(&status, Kind::Secret),
         count(&status, Kind::Grant),
+        count(&status, Kind::Device),
         count(&status, Kind::Notice)
     ));
     for key in &status.data_keys {
@@ -466,7 +466,7 @@ fn selection(
         return Ok(Selection::All);
     }
     let mut known: Records = Vec::new();
-    for kind in KINDS {
+    for kind in Kind::ALL {
         let names = vault.names(kind).map_err(|error| failure(&error))?;
         known.extend(names.into_iter().map(|name| (kind, name)));
     }
@@ -491,8 +491,8 @@ fn selection(
                 format!("the vault keeps nothing for {wanted}"),
             )
             .with_remedy(
-                "say an account's name, `secret`, `grant`, or a name from postrider secret \
-                         list",
+                "say an account's name, `secret`, `grant`, `device`, or a name from postrider \
+                         secret list",
             ));
         }
     }

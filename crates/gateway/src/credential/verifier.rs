@@ -1,0 +1,283 @@
+//! Says whether a password is a device's, at a cost that many guesses cannot raise.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use argon2::{Argon2, PasswordVerifier as _};
+use ring::hmac;
+use ring::rand::SystemRandom;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::cache::Cache;
+use super::{CredentialError, canonical, hash, new_password, parse};
+
+/// How many hashes are computed at a time: 19 MiB and one core each.
+const AT_ONCE: usize = 2;
+
+/// How many may wait for that. At some fifty a second the last waits for a second or two; a device
+/// waits for minutes.
+const WAITING: usize = 64;
+
+/// What a password is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is the device's.
+    Right,
+    /// It is not, or there is no such device.
+    Wrong,
+    /// Too many are being verified: nobody looked, come again (454 4.7.0).
+    Busy,
+    /// It was not verified: what is stored is no hash that may be computed here (454 4.7.0).
+    Unusable,
+}
+
+/// Verifies passwords. Clones are the same.
+#[derive(Clone)]
+pub struct Verifier(Arc<Shared>);
+
+struct Shared {
+    cache: Mutex<Cache>,
+    /// The hash of a password that nobody has, for devices that do not exist.
+    dummy: SecretString,
+    /// Those who wait, and those whose turn it is.
+    admitted: Arc<Semaphore>,
+    computing: Arc<Semaphore>,
+    computed: AtomicU64,
+}
+
+impl Verifier {
+    /// One with nothing in its cache. It computes a hash.
+    ///
+    /// # Errors
+    /// The system gives no random numbers.
+    pub fn new() -> Result<Self, CredentialError> {
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
+            .map_err(|_| CredentialError::Random)?;
+        Ok(Self(Arc::new(Shared {
+            cache: Mutex::new(Cache::new(key)),
+            dummy: hash(&new_password()?)?,
+            admitted: Arc::new(Semaphore::new(AT_ONCE + WAITING)),
+            computing: Arc::new(Semaphore::new(AT_ONCE)),
+            computed: AtomicU64::new(0),
+        })))
+    }
+
+    /// Whether this is the password of the device whose hash is `stored`; `None`: there is no such
+    /// device, which costs as much as a wrong password and is answered alike.
+    ///
+    /// A password that was right within the last ten minutes costs no hash, unless the stored one
+    /// changed. Dropped half-way, what is being computed is computed to its end, within the bounds.
+    pub async fn verify(
+        &self,
+        gateway: &str,
+        device: &str,
+        password: &SecretString,
+        stored: Option<&SecretString>,
+    ) -> Verdict {
+        let password = canonical(password);
+        let digest = stored.map(|stored| self.cache().digest(gateway, device, stored, &password));
+        if let Some(digest) = &digest
+            && self.cache().holds(digest, Instant::now())
+        {
+            return Verdict::Right;
+        }
+        let Ok(admitted) = Arc::clone(&self.0.admitted).try_acquire_owned() else {
+            return Verdict::Busy;
+        };
+        let Ok(turn) = Arc::clone(&self.0.computing).acquire_owned().await else {
+            return Verdict::Busy;
+        };
+        let shared = Arc::clone(&self.0);
+        let against = stored.unwrap_or(&self.0.dummy).clone();
+        let computed = tokio::task::spawn_blocking(move || {
+            // They are held by what is computed: its caller may be gone.
+            let _bounds = (admitted, turn);
+            let hash = parse(against.expose_secret())?;
+            shared.computed.fetch_add(1, Ordering::Relaxed);
+            let argon2 = Argon2::default();
+            Some(argon2.verify_password(password.as_bytes(), &hash).is_ok())
+        });
+        match (computed.await, digest) {
+            (Ok(Some(true)), Some(digest)) => {
+                self.cache().insert(digest, Instant::now());
+                Verdict::Right
+            }
+            (Ok(Some(_)), _) => Verdict::Wrong,
+            (Ok(None), _) => Verdict::Unusable,
+            // The runtime ends.
+            (Err(_), _) => Verdict::Busy,
+        }
+    }
+
+    /// How many hashes were computed for [`verify`](Self::verify) so far.
+    pub fn computed(&self) -> u64 {
+        self.0.computed.load(Ordering::Relaxed)
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.0.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier")
+            .field("computed", &self.computed())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    fn secret(text: &str) -> SecretString {
+        SecretString::from(text)
+    }
+
+    async fn ask(verifier: &Verifier, password: &str, stored: Option<&SecretString>) -> Verdict {
+        let password = secret(password);
+        verifier
+            .verify("office", "printer", &password, stored)
+            .await
+    }
+
+    #[tokio::test]
+    async fn a_right_password_is_right_and_is_hashed_once() {
+        let verifier = Verifier::new().unwrap();
+        let stored = hash(&secret("a password")).unwrap();
+        for _ in 0..3 {
+            assert_eq!(
+                ask(&verifier, "a password", Some(&stored)).await,
+                Verdict::Right
+            );
+        }
+        assert_eq!(verifier.computed(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_device_and_a_wrong_password_cost_the_same_each_time() {
+        let verifier = Verifier::new().unwrap();
+        let stored = hash(&secret("a password")).unwrap();
+        for asked in 1..=3 {
+            assert_eq!(ask(&verifier, "wrong", Some(&stored)).await, Verdict::Wrong);
+            assert_eq!(verifier.computed(), 2 * asked - 1);
+            assert_eq!(ask(&verifier, "wrong", None).await, Verdict::Wrong);
+            assert_eq!(verifier.computed(), 2 * asked);
+        }
+        let dummy = verifier.0.dummy.expose_secret();
+        let cost = |hash: &str| hash.split('$').take(4).collect::<Vec<_>>().join("$");
+        assert_eq!(cost(dummy), cost(stored.expose_secret()));
+    }
+
+    #[tokio::test]
+    async fn a_success_is_void_when_the_hash_changes_or_the_device_is_gone() {
+        let verifier = Verifier::new().unwrap();
+        let stored = hash(&secret("a password")).unwrap();
+        assert_eq!(
+            ask(&verifier, "a password", Some(&stored)).await,
+            Verdict::Right
+        );
+        let rotated = hash(&secret("another")).unwrap();
+        assert_eq!(
+            ask(&verifier, "a password", Some(&rotated)).await,
+            Verdict::Wrong
+        );
+        assert_eq!(ask(&verifier, "a password", None).await, Verdict::Wrong);
+        assert_eq!(verifier.computed(), 3);
+    }
+
+    #[tokio::test]
+    async fn another_devices_success_opens_nothing() {
+        let verifier = Verifier::new().unwrap();
+        let stored = hash(&secret("a password")).unwrap();
+        let other = hash(&secret("its own")).unwrap();
+        ask(&verifier, "a password", Some(&stored)).await;
+        let password = secret("a password");
+        let verdict = verifier.verify("office", "scanner", &password, Some(&other));
+        assert_eq!(verdict.await, Verdict::Wrong);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_success_is_forgotten_after_a_while() {
+        let verifier = Verifier::new().unwrap();
+        let stored = hash(&secret("a password")).unwrap();
+        ask(&verifier, "a password", Some(&stored)).await;
+        tokio::time::advance(Duration::from_mins(10)).await;
+        assert_eq!(
+            ask(&verifier, "a password", Some(&stored)).await,
+            Verdict::Right
+        );
+        assert_eq!(verifier.computed(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_hash_is_not_a_wrong_password() {
+        let verifier = Verifier::new().unwrap();
+        let verdict = ask(&verifier, "a password", Some(&secret("nonsense"))).await;
+        assert_eq!(verdict, Verdict::Unusable);
+        assert_eq!(verifier.computed(), 0);
+    }
+
+    #[tokio::test]
+    async fn when_too_many_wait_the_next_hears_busy_and_whoever_was_right_is_still_let_in() {
+        let verifier = Verifier::new().unwrap();
+        let stored = hash(&secret("a password")).unwrap();
+        ask(&verifier, "a password", Some(&stored)).await;
+
+        let wrong: Vec<_> = (0..AT_ONCE + WAITING)
+            .map(|_| Arc::clone(&verifier.0.admitted).try_acquire_owned())
+            .collect();
+        assert!(wrong.iter().all(Result::is_ok));
+        assert_eq!(ask(&verifier, "wrong", Some(&stored)).await, Verdict::Busy);
+        assert_eq!(ask(&verifier, "wrong", None).await, Verdict::Busy);
+        assert_eq!(
+            ask(&verifier, "a password", Some(&stored)).await,
+            Verdict::Right
+        );
+        assert_eq!(verifier.computed(), 1);
+
+        drop(wrong);
+        assert_eq!(ask(&verifier, "wrong", Some(&stored)).await, Verdict::Wrong);
+    }
+
+    #[tokio::test]
+    async fn a_flood_is_answered_busy_beyond_the_bound_and_computes_no_more_than_that() {
+        let verifier = Verifier::new().unwrap();
+        let flood = (0..AT_ONCE + WAITING + 10).map(|_| ask(&verifier, "wrong", None));
+        let answers = join_all(flood).await;
+        let busy = answers.iter().filter(|one| **one == Verdict::Busy).count();
+        assert_eq!(busy, 10);
+        assert_eq!(verifier.computed(), (AT_ONCE + WAITING) as u64);
+    }
+
+    #[tokio::test]
+    async fn whoever_goes_away_leaves_its_place_and_the_bound_holds() {
+        let verifier = Verifier::new().unwrap();
+        for _ in 0..10 {
+            // Polled once: it is being computed, and nobody waits for it.
+            assert!(ask(&verifier, "wrong", None).now_or_never().is_none());
+        }
+        let free = Arc::clone(&verifier.0.computing);
+        let _all = free
+            .acquire_many(u32::try_from(AT_ONCE).unwrap())
+            .await
+            .unwrap();
+        assert!(verifier.computed() <= AT_ONCE as u64);
+        assert_eq!(verifier.0.admitted.available_permits(), AT_ONCE + WAITING);
+    }
+
+    #[tokio::test]
+    async fn debug_shows_no_hash() {
+        let verifier = Verifier::new().unwrap();
+        assert_eq!(format!("{verifier:?}"), "Verifier { computed: 0, .. }");
+    }
+}
