@@ -15,8 +15,8 @@ use postrider_delivery::{
 };
 use postrider_schedule::SystemClock;
 use postrider_smtp::server::{
-    self, Exchange, ExchangeEnd, Handler, MailCommand, RcptCommand, ServerReply, Submission,
-    TlsPolicy,
+    self, EnvelopeSoFar, Exchange, ExchangeEnd, Handler, MailCommand, Quirks, RcptCommand,
+    ServerReply, Submission, TlsPolicy,
 };
 use postrider_smtp::{
     Authenticator, Connector, Pool, PoolLimits, SaslError, SaslExchange, ServerSettings, Source,
@@ -40,6 +40,8 @@ struct Office {
 struct Desk(Arc<Office>);
 
 impl Handler for Desk {
+    type Body = Vec<u8>;
+
     async fn greeting(&mut self) -> ServerReply {
         ServerReply::new(220, "office.example.net ESMTP")
     }
@@ -73,8 +75,12 @@ impl Handler for Desk {
         ServerReply::new(250, "2.1.5 Recipient OK")
     }
 
+    async fn body(&mut self, _: &EnvelopeSoFar<'_>) -> Result<Vec<u8>, ServerReply> {
+        Ok(Vec::new())
+    }
+
     async fn message(&mut self, submission: Submission) -> ServerReply {
-        let text = String::from_utf8_lossy(&submission.octets[..submission.octets.len().min(500)]);
+        let text = String::from_utf8_lossy(&submission.body[..submission.body.len().min(500)]);
         let id = text.split("Message-ID: ").nth(1).unwrap();
         let id = id.split("\r\n").next().unwrap().to_owned();
         let mut seen = self.0.seen.lock().unwrap();
@@ -85,7 +91,7 @@ impl Handler for Desk {
             .is_some_and(|every| seen.is_multiple_of(every));
         // Every other lost reply is to a message that was not taken.
         if !breaks || seen.is_multiple_of(2) {
-            self.0.taken.lock().unwrap().push((id, submission.octets));
+            self.0.taken.lock().unwrap().push((id, submission.body));
         }
         if breaks {
             ServerReply::vanish()
@@ -103,7 +109,8 @@ impl Connector for Wires {
         let desk = Desk(Arc::clone(&self.0));
         tokio::spawn(async move {
             let policy = TlsPolicy::DangerPlaintext;
-            server::serve(far, None, policy, desk, server::Limits::default()).await
+            let (limits, quirks) = (server::Limits::default(), Quirks::default());
+            server::serve(far, None, policy, desk, limits, quirks).await
         });
         ready(Ok(Box::new(near) as Box<dyn Stream>)).boxed()
     }

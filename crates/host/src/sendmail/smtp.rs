@@ -3,8 +3,8 @@
 use std::io;
 
 use postrider_smtp::server::{
-    self, Exchange, ExchangeEnd, Handler, Limits, MailCommand, Notify, Problem, RcptCommand, Ret,
-    ServerReply, Submission, TlsPolicy, Verb,
+    self, EnvelopeSoFar, Exchange, ExchangeEnd, Handler, Limits, MailCommand, Notify, Problem,
+    Quirks, RcptCommand, Ret, ServerReply, Submission, TlsPolicy, Verb,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -37,7 +37,8 @@ pub(crate) async fn speak(
         max_message,
     };
     // Between two programs of one user there is nothing to encrypt.
-    server::serve(stream, None, TlsPolicy::DangerPlaintext, counter, limits).await
+    let (policy, quirks) = (TlsPolicy::DangerPlaintext, Quirks::default());
+    server::serve(stream, None, policy, counter, limits, quirks).await
 }
 
 struct Counter {
@@ -48,6 +49,8 @@ struct Counter {
 }
 
 impl Handler for Counter {
+    type Body = Vec<u8>;
+
     async fn greeting(&mut self) -> ServerReply {
         ServerReply::new(220, "localhost ESMTP Postrider")
     }
@@ -88,10 +91,14 @@ impl Handler for Counter {
         ServerReply::new(250, "2.1.5 OK")
     }
 
+    async fn body(&mut self, _: &EnvelopeSoFar<'_>) -> Result<Vec<u8>, ServerReply> {
+        Ok(Vec::new())
+    }
+
     async fn message(&mut self, submission: Submission) -> ServerReply {
         let queued = async {
             let request = self.request(&submission)?;
-            let message = Gathered::Memory(submission.octets.into());
+            let message = Gathered::Memory(submission.body.into());
             submit(&self.settings, self.manner, &request, &message).await
         };
         match queued.await {

@@ -21,7 +21,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider_smtp::server::{self, Limits, TlsPolicy};
+use postrider_smtp::server::{self, Limits, Quirks, TlsPolicy};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -104,10 +104,17 @@ impl Exchange {
         let limits = Limits {
             message_octets: usize::try_from(limits.message_octets).unwrap_or(usize::MAX),
             recipients: limits.recipients_per_message as usize,
+            idle_time: limits.idle_timeout.duration(),
             command_time: limits.idle_timeout.duration(),
             ..Limits::default()
         };
+        // No source says that Exchange wants EHLO before AUTH.
+        let quirks = Quirks {
+            helo_only: true,
+            ..Quirks::default()
+        };
         let session = Session::new(self, client);
-        server::serve(stream, Some(acceptor), TlsPolicy::Starttls, session, limits).await
+        let policy = TlsPolicy::Starttls;
+        server::serve(stream, Some(acceptor), policy, session, limits, quirks).await
     }
 }

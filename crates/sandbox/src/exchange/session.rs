@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use postrider_smtp::server::{
-    Command, Cue, Exchange as Challenges, ExchangeEnd, Handler, MailCommand, Problem, RcptCommand,
-    ServerReply, Submission,
+    Command, Cue, EnvelopeSoFar, Exchange as Challenges, ExchangeEnd, Handler, MailCommand,
+    Problem, RcptCommand, ServerReply, Submission,
 };
 use tokio::time::Instant;
 
@@ -133,7 +133,7 @@ impl Session {
             );
             return self.names.not_active();
         };
-        let origin = Origin::of(&submission.octets);
+        let origin = Origin::of(&submission.body);
         if let Err(Unfit { reply, why }) =
             submission::check(&scenario, &self.names, user, &submission, &origin)
         {
@@ -237,6 +237,8 @@ impl Session {
 }
 
 impl Handler for Session {
+    type Body = Vec<u8>;
+
     async fn greeting(&mut self) -> ServerReply {
         match self.fault(FaultPoint::SmtpConnect, "").await {
             Some(reply) => reply,
@@ -370,6 +372,10 @@ impl Handler for Session {
         }
         self.recipients.push(rcpt.forward_path.clone());
         ServerReply::new(250, "2.1.5 Recipient OK")
+    }
+
+    async fn body(&mut self, _: &EnvelopeSoFar<'_>) -> Result<Vec<u8>, ServerReply> {
+        Ok(Vec::new())
     }
 
     async fn message(&mut self, submission: Submission) -> ServerReply {

@@ -1,8 +1,8 @@
 //! What a signed-in mailbox may submit: `facts` A3 to A5.
 
-use postrider_smtp::server::{BodyType, ServerReply, Submission};
+use postrider_smtp::server::{ServerReply, Submission};
 
-use super::wording::{self, Names};
+use super::wording::Names;
 use crate::inbox::Origin;
 use crate::scenario::{Right, Scenario, User};
 
@@ -24,7 +24,7 @@ pub(super) fn check(
     origin: &Origin,
 ) -> Result<(), Unfit> {
     let unfit = |reply, why: String| Err(Unfit { reply, why });
-    let octets = submission.octets.as_slice();
+    let octets = submission.body.as_slice();
     let largest = user
         .max_send_octets
         .unwrap_or(scenario.limits.mailbox_message_octets);
@@ -35,14 +35,6 @@ pub(super) fn check(
                 "{} octets are more than the mailbox's {largest}",
                 octets.len()
             ),
-        );
-    }
-    if submission.mail.body != BodyType::BinaryMime
-        && let Some(at) = bare_line_feed(octets)
-    {
-        return unfit(
-            wording::bare_line_feed(),
-            format!("a line feed at octet {at} does not follow a carriage return"),
         );
     }
     if user.mailbox_full {
@@ -115,9 +107,4 @@ pub(crate) fn may_send_as(scenario: &Scenario, user: &User, from: &str) -> Resul
         ));
     }
     Ok(())
-}
-
-fn bare_line_feed(octets: &[u8]) -> Option<usize> {
-    let feed = |at: &usize| octets[*at] == b'\n' && (*at == 0 || octets[*at - 1] != b'\r');
-    (0..octets.len()).find(feed)
 }

@@ -182,13 +182,18 @@ impl Names {
                 500,
                 &format!("5.3.3 Unrecognized command '{word}' {}", self.trailer(now)),
             ),
-            Problem::Arguments(_) | Problem::Parameter(..) => text(501, "5.5.4 Invalid arguments"),
+            Problem::Arguments(_) | Problem::Parameter(..) | Problem::SpaceBehindColon(_) => {
+                text(501, "5.5.4 Invalid arguments")
+            }
             Problem::HelloFirst => text(503, "5.5.2 Send hello first"),
             Problem::MailFirst => text(503, "5.5.2 Need mail command"),
             Problem::RcptFirst => text(503, "5.5.2 Need rcpt command"),
             Problem::AuthNeedsTls => self.unknown_mechanism(),
-            Problem::AuthCancelled | Problem::AuthEncoding => self.unsuccessful(now),
-            Problem::TooSlow => text(
+            Problem::AuthCancelled | Problem::AuthEncoding | Problem::AuthNul => {
+                self.unsuccessful(now)
+            }
+            Problem::BodyBareLineFeed => bare_line_feed(),
+            Problem::TooSlow | Problem::SessionTooLong => text(
                 421,
                 &format!(
                     "4.4.1 Connection timed out. Total session duration: {}",

@@ -77,7 +77,8 @@ impl Call<'_> {
                     auth: None,
                 },
                 recipients,
-                octets,
+                octets: octets.len() as u64,
+                body: octets,
                 chunked: false,
             },
         })))

@@ -79,7 +79,7 @@ pub struct StoredMessage {
 impl StoredMessage {
     /// The message exactly as it was submitted.
     pub fn octets(&self) -> &[u8] {
-        &self.delivery.submission.octets
+        &self.delivery.submission.body
     }
 
     /// The recipients' addresses, as `RCPT` named them.
@@ -162,7 +162,7 @@ impl Inbox {
         };
         let mut message = StoredMessage {
             number,
-            summary: Summary::of(&delivery.submission.octets),
+            summary: Summary::of(&delivery.submission.body),
             delivery,
             files: Vec::new(),
         };
@@ -279,7 +279,8 @@ pub(crate) mod tests {
                     ..MailCommand::default()
                 },
                 recipients: recipients.iter().map(rcpt).collect(),
-                octets: octets.to_vec(),
+                body: octets.to_vec(),
+                octets: octets.len() as u64,
                 chunked: true,
             },
         }

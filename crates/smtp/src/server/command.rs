@@ -10,6 +10,7 @@ use secrecy::SecretString;
 
 use super::arguments::{after_keyword, number, parameters, xtext};
 use super::path;
+use super::quirks::Quirks;
 
 /// One command, RFC 5321 §4.1.1 and its extensions.
 #[derive(Debug, Clone)]
@@ -145,6 +146,9 @@ pub enum BadCommand {
     Arguments(Verb),
     /// The command has an unknown parameter with this keyword, in capitals.
     Parameter(Verb, String),
+    /// Spaces stand behind the colon of `MAIL FROM:` or `RCPT TO:`; otherwise its path is
+    /// well-formed.
+    SpaceBehindColon(Verb),
 }
 
 impl Command {
@@ -153,6 +157,14 @@ impl Command {
     /// # Errors
     /// Any octets are allowed; those that are no command are told apart by what to say.
     pub fn parse(line: &[u8]) -> Result<Self, BadCommand> {
+        Self::parse_with(line, Quirks::default())
+    }
+
+    /// Parses one line without its line end, as these quirks allow.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_with(line: &[u8], quirks: Quirks) -> Result<Self, BadCommand> {
         let end = line
             .iter()
             .rposition(|b| !b" \t".contains(b))
@@ -186,8 +198,8 @@ impl Command {
             Verb::Helo => Ok(Self::Helo(word()?)),
             Verb::Starttls => bare(Self::Starttls),
             Verb::Auth => auth(rest.unwrap_or_default()).ok_or(malformed),
-            Verb::Mail => MailCommand::parse(rest.unwrap_or_default()).map(Self::Mail),
-            Verb::Rcpt => RcptCommand::parse(rest.unwrap_or_default()).map(Self::Rcpt),
+            Verb::Mail => MailCommand::parse(rest.unwrap_or_default(), quirks).map(Self::Mail),
+            Verb::Rcpt => RcptCommand::parse(rest.unwrap_or_default(), quirks).map(Self::Rcpt),
             Verb::Data => bare(Self::Data),
             Verb::Bdat => bdat(rest.unwrap_or_default()).ok_or(malformed),
             Verb::Rset => bare(Self::Rset),
@@ -280,6 +292,7 @@ impl fmt::Display for BadCommand {
         match self {
             Self::Unrecognized(word) => write!(f, "unrecognized command '{word}'"),
             Self::Arguments(verb) => write!(f, "malformed arguments of {verb}"),
+            Self::SpaceBehindColon(verb) => write!(f, "a space behind the colon of {verb}"),
             Self::Parameter(verb, keyword) => {
                 write!(f, "unsupported parameter {keyword} of {verb}")
             }
@@ -290,10 +303,14 @@ impl fmt::Display for BadCommand {
 impl std::error::Error for BadCommand {}
 
 impl MailCommand {
-    fn parse(arguments: &str) -> Result<Self, BadCommand> {
+    fn parse(arguments: &str, quirks: Quirks) -> Result<Self, BadCommand> {
         let malformed = || BadCommand::Arguments(Verb::Mail);
         let path = after_keyword(arguments, "FROM:").ok_or_else(malformed)?;
-        let (reverse_path, rest) = path::bracketed(path).ok_or_else(malformed)?;
+        let (reverse_path, rest) =
+            path::bracketed(path.trim_start_matches(' ')).ok_or_else(malformed)?;
+        if path.starts_with(' ') && !quirks.mail_from_space {
+            return Err(BadCommand::SpaceBehindColon(Verb::Mail));
+        }
         let mut mail = Self {
             reverse_path: reverse_path.to_owned(),
             ..Self::default()
@@ -340,13 +357,17 @@ impl MailCommand {
 }
 
 impl RcptCommand {
-    fn parse(arguments: &str) -> Result<Self, BadCommand> {
+    fn parse(arguments: &str, quirks: Quirks) -> Result<Self, BadCommand> {
         let malformed = || BadCommand::Arguments(Verb::Rcpt);
         let path = after_keyword(arguments, "TO:").ok_or_else(malformed)?;
-        let (forward_path, rest) = path::bracketed(path)
-            .or_else(|| postmaster(path))
+        let bracketed = path.trim_start_matches(' ');
+        let (forward_path, rest) = path::bracketed(bracketed)
+            .or_else(|| postmaster(bracketed))
             .filter(|(path, _)| !path.is_empty())
             .ok_or_else(malformed)?;
+        if path.starts_with(' ') && !quirks.mail_from_space {
+            return Err(BadCommand::SpaceBehindColon(Verb::Rcpt));
+        }
         let mut rcpt = Self {
             forward_path: forward_path.to_owned(),
             ..Self::default()
@@ -526,7 +547,9 @@ mod tests {
             ("EHLO a b", Verb::Ehlo),
             ("MAIL", Verb::Mail),
             ("MAIL FROM:", Verb::Mail),
-            ("MAIL FROM: <a@b>", Verb::Mail),
+            ("MAIL FROM: a@b", Verb::Mail),
+            ("MAIL FROM:\t<a@b>", Verb::Mail),
+            ("MAIL FROM :<a@b>", Verb::Mail),
             ("MAIL FROM:a@b", Verb::Mail),
             ("MAIL FROM:<a@b>SIZE=1", Verb::Mail),
             ("MAIL FROM:<a@b>  SIZE=1", Verb::Mail),

@@ -1,8 +1,12 @@
-//! Octets in, octets out: lines, counted runs, one write per batch of replies.
+//! Octets in, octets out: lines, runs of a body, one write per batch of replies.
 //!
 //! Replies gather in a buffer that leaves when the input runs dry, so what arrived
-//! pipelined is answered in one write. A deadline passing is an [`io::Error`] of kind
-//! `TimedOut`, the peer leaving one of kind `UnexpectedEof`.
+//! pipelined is answered in one write. A client that keeps us waiting too long is an
+//! [`io::Error`] of kind `TimedOut`, one that leaves of kind `UnexpectedEof`, and one that
+//! does not read of kind `ConnectionAborted`: nothing more can be said to it.
+//!
+//! The input buffer holds one read and the beginning of one line, never more. Its octets
+//! move only when a line is cut by the end of a read, and then only that line's.
 
 use std::io;
 use std::time::Duration;
@@ -10,48 +14,87 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::limits::Limits;
 use super::reply::ServerReply;
 
-/// Octets asked for in one read.
-const READ_OCTETS: usize = 32 * 1024;
+/// Octets asked for while commands are awaited: what an idle connection costs.
+const COMMAND_OCTETS: usize = 4 * 1024;
+/// Octets asked for within a body.
+pub(super) const BODY_OCTETS: usize = 32 * 1024;
 /// Unsent replies beyond this are written even while input is waiting.
 const OUT_OCTETS: usize = 16 * 1024;
 /// How long a closed connection is still listened to, so that the last reply is not
 /// destroyed by a reset.
 const LINGER: Duration = Duration::from_secs(2);
 
-pub(super) struct Connection<S> {
+pub(super) struct Connection<'l, S> {
     stream: S,
+    limits: &'l Limits,
+    /// The end of the whole session.
+    end: Instant,
     input: Vec<u8>,
     /// Octets of `input` already used.
     used: usize,
     out: Vec<u8>,
-    /// The end of the whole session.
-    end: Instant,
-    /// The time a write may take.
-    write_time: Duration,
+    /// What a line may end in.
+    line_end: LineEnd,
+}
+
+/// How the lines of a session end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LineEnd {
+    /// CRLF, and nothing else is let pass.
+    Strict,
+    /// The first line will tell.
+    Undecided,
+    /// CRLF, as the first line did.
+    Crlf,
+    /// LF, as the first line did.
+    LineFeed,
 }
 
 /// What [`Connection::line`] found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// A line, without its CRLF.
+    /// A line, without its end.
     Complete(Vec<u8>),
     /// A line beyond its limit; it is gone.
     TooLong,
     /// A line that ended in a line feed alone; it is gone.
     BareLineFeed,
+    /// A line that did not end as the first; it is gone.
+    Mixed,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
-    pub(super) fn new(stream: S, end: Instant, write_time: Duration) -> Self {
+/// How long a body has kept us waiting, and for how much.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    waited: Duration,
+    octets: u64,
+}
+
+impl Pace {
+    /// How long the next octets may take.
+    fn patience(&self, limits: &Limits) -> Duration {
+        let earned = Duration::from_secs(self.octets / u64::from(limits.body_pace.max(1)));
+        let paced = limits.body_pause.saturating_add(earned);
+        paced
+            .min(limits.body_time)
+            .saturating_sub(self.waited)
+            .min(limits.body_pause)
+    }
+}
+
+impl<'l, S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'l, S> {
+    pub(super) fn new(stream: S, end: Instant, limits: &'l Limits, line_end: LineEnd) -> Self {
         Self {
             stream,
+            limits,
+            end,
             input: Vec::new(),
             used: 0,
             out: Vec::new(),
-            end,
-            write_time,
+            line_end,
         }
     }
 
@@ -65,6 +108,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         self.used < self.input.len()
     }
 
+    /// Whether the session's time is up.
+    pub(super) fn is_over(&self) -> bool {
+        Instant::now() >= self.end
+    }
+
+    /// How lines end here, as far as is known.
+    pub(super) fn line_end(&self) -> LineEnd {
+        self.line_end
+    }
+
     /// The stream, for a handshake. What is buffered either way is dropped: the caller
     /// has flushed and has seen that no input waits.
     pub(super) fn into_stream(self) -> S {
@@ -72,12 +125,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     /// The next line. `limit` says, from the line's first octets, how long it may be.
-    pub(super) async fn line(
-        &mut self,
-        limit: impl Fn(&[u8]) -> usize,
-        time: Duration,
-    ) -> io::Result<Line> {
-        let deadline = self.deadline(time);
+    pub(super) async fn line(&mut self, limit: impl Fn(&[u8]) -> usize) -> io::Result<Line> {
+        if !self.has_input() {
+            let deadline = self.deadline(self.limits.idle_time);
+            self.fill(deadline, COMMAND_OCTETS).await?;
+        }
+        let deadline = self.deadline(self.limits.command_time);
         let mut scanned = 0;
         let mut too_long = false;
         loop {
@@ -85,12 +138,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             if let Some(feed) = pending[scanned..].iter().position(|b| *b == b'\n') {
                 let feed = scanned + feed;
                 let line = &pending[..feed];
-                let found = if too_long || feed + 1 > limit(line) {
-                    Line::TooLong
-                } else {
-                    line.strip_suffix(b"\r")
-                        .map_or(Line::BareLineFeed, |line| Line::Complete(line.to_vec()))
-                };
+                let too_long = too_long || feed + 1 > limit(line);
+                let found = self.line_end.judge(line, too_long);
                 self.used += feed + 1;
                 if self.out.len() > OUT_OCTETS {
                     self.flush().await?;
@@ -100,17 +149,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             scanned = pending.len();
             if too_long || scanned >= limit(pending) {
                 too_long = true;
-                scanned = 0;
-                self.used = self.input.len();
+                // The last octet may be the CR of the line's end.
+                scanned = 1;
+                self.used = self.input.len() - 1;
             }
-            self.fill(deadline).await?;
+            self.fill(deadline, COMMAND_OCTETS).await?;
         }
     }
 
-    /// Whatever is there, at least one octet; `consume` what was used of it.
-    pub(super) async fn some(&mut self, deadline: Instant) -> io::Result<&[u8]> {
+    /// Whatever is there of a body, at least one octet; `consume` what was used of it.
+    pub(super) async fn some(&mut self, pace: &mut Pace) -> io::Result<&[u8]> {
         if !self.has_input() {
-            self.fill(deadline).await?;
+            let begun = Instant::now();
+            let deadline = self.deadline(pace.patience(self.limits));
+            let read = self.fill(deadline, BODY_OCTETS).await?;
+            pace.octets += read as u64;
+            pace.waited += begun.elapsed();
         }
         Ok(&self.input[self.used..])
     }
@@ -119,45 +173,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         self.used = (self.used + octets).min(self.input.len());
     }
 
-    /// Passes exactly `octets` octets of input to `sink`.
-    pub(super) async fn take(
-        &mut self,
-        mut octets: u64,
-        deadline: Instant,
-        mut sink: impl FnMut(&[u8]),
-    ) -> io::Result<()> {
-        while octets > 0 {
-            let there = self.some(deadline).await?;
-            let part = usize::try_from(octets)
-                .unwrap_or(usize::MAX)
-                .min(there.len());
-            sink(&there[..part]);
-            self.consume(part);
-            octets -= part as u64;
-        }
-        Ok(())
-    }
-
-    /// The moment `time` from now, or the session's end if that comes first.
-    pub(super) fn deadline(&self, time: Duration) -> Instant {
-        (Instant::now() + time).min(self.end)
-    }
-
     /// Sends what is queued.
     pub(super) async fn flush(&mut self) -> io::Result<()> {
         if self.out.is_empty() {
             return Ok(());
         }
-        let Self { stream, out, .. } = self;
+        let out = std::mem::take(&mut self.out);
+        let stream = &mut self.stream;
         let write = async {
-            stream.write_all(out).await?;
+            stream.write_all(&out).await?;
             stream.flush().await
         };
-        timeout(self.write_time, write)
-            .await
-            .map_err(|_| too_slow())??;
-        self.out.clear();
-        Ok(())
+        match timeout(self.limits.write_time, write).await {
+            Ok(written) => written,
+            Err(_) => Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "the client does not read",
+            )),
+        }
     }
 
     /// Sends what is queued and closes; input still on its way is read and dropped for
@@ -174,26 +207,55 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let _: Result<io::Result<()>, _> = timeout(LINGER, goodbye).await;
         Ok(())
     }
-}
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
-    /// Sends what is queued, then reads once.
-    async fn fill(&mut self, deadline: Instant) -> io::Result<()> {
+    /// The moment `time` from now, or the session's end if that comes first.
+    fn deadline(&self, time: Duration) -> Instant {
+        (Instant::now() + time).min(self.end)
+    }
+
+    /// Sends what is queued, then reads once, about `octets` at most.
+    async fn fill(&mut self, deadline: Instant, octets: usize) -> io::Result<usize> {
         self.flush().await?;
         self.input.drain(..self.used);
         self.used = 0;
-        self.input.reserve(READ_OCTETS);
+        if self.input.is_empty() && self.input.capacity() > 2 * octets {
+            self.input = Vec::new();
+        }
+        self.input.reserve_exact(octets);
+        let too_slow = || io::Error::new(io::ErrorKind::TimedOut, "the client took too long");
+        // A client that always has octets ready must not outlast its time by them.
+        if Instant::now() >= deadline {
+            return Err(too_slow());
+        }
         let read = self.stream.read_buf(&mut self.input);
         match timeout_at(deadline, read).await.map_err(|_| too_slow())?? {
             0 => Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
                 "the client left",
             )),
-            _ => Ok(()),
+            read => Ok(read),
         }
     }
 }
 
-fn too_slow() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "the client took too long")
+impl LineEnd {
+    /// What to make of a line, given without its line feed. The first decides.
+    fn judge(&mut self, line: &[u8], too_long: bool) -> Line {
+        let (line, found) = match line.strip_suffix(b"\r") {
+            Some(line) => (line, Self::Crlf),
+            None => (line, Self::LineFeed),
+        };
+        match *self {
+            Self::Strict if found == Self::LineFeed => return Line::BareLineFeed,
+            Self::Strict => {}
+            Self::Undecided => *self = found,
+            decided if decided != found => return Line::Mixed,
+            _ => {}
+        }
+        if too_long {
+            Line::TooLong
+        } else {
+            Line::Complete(line.to_vec())
+        }
+    }
 }

@@ -11,6 +11,9 @@ use super::reply::ServerReply;
 /// One per connection: decides, and words the replies. [`serve`](super::serve) calls it
 /// in the order of RFC 5321 only, so a handler need not check sequence.
 pub trait Handler: Send {
+    /// Where a message's octets go while they arrive.
+    type Body: BodySink;
+
     /// The first reply. 220 welcomes; any other code is sent and the connection closed.
     fn greeting(&mut self) -> impl Future<Output = ServerReply> + Send;
 
@@ -51,10 +54,25 @@ pub trait Handler: Send {
     /// `RCPT`. A 2xx reply adds the recipient.
     fn rcpt(&mut self, rcpt: &RcptCommand) -> impl Future<Output = ServerReply> + Send;
 
-    /// The whole message; ends the transaction, whatever the reply.
-    fn message(&mut self, submission: Submission) -> impl Future<Output = ServerReply> + Send;
+    /// A message begins: right before 354, or at the first `BDAT`. Its octets go where this
+    /// says. One that does not arrive whole, or is refused on its way, is dropped.
+    ///
+    /// `Err` is sent instead. After `DATA` the transaction stays open, after `BDAT` it is
+    /// forgotten.
+    fn body(
+        &mut self,
+        envelope: &EnvelopeSoFar<'_>,
+    ) -> impl Future<Output = Result<Self::Body, ServerReply>> + Send;
 
-    /// The transaction, if there was one, is forgotten: `RSET`, or a new `EHLO`.
+    /// The whole message has arrived. Ends the transaction, whatever the reply; a 2xx
+    /// takes the message over from the client, so it must be safe by then.
+    fn message(
+        &mut self,
+        submission: Submission<Self::Body>,
+    ) -> impl Future<Output = ServerReply> + Send;
+
+    /// The transaction, if there was one, is forgotten: `RSET`, a new `EHLO`, or a message
+    /// that was refused before it reached [`message`](Self::message).
     fn reset(&mut self) {}
 
     /// Says yes at a point where there is nothing to decide.
@@ -69,15 +87,47 @@ pub trait Handler: Send {
     }
 }
 
+/// Takes the octets of one message as they arrive: dots unstuffed, every line ended by CRLF
+/// (unless the message is `BINARYMIME`), otherwise octet for octet.
+pub trait BodySink: Send {
+    /// Takes the next octets, never none. The client is read no further until it is done.
+    ///
+    /// # Errors
+    /// The reply to the message, sent once the client has finished it; the sink is dropped
+    /// at once and the rest is thrown away.
+    fn write(&mut self, octets: &[u8]) -> impl Future<Output = Result<(), ServerReply>> + Send;
+}
+
+/// Keeps the whole message in memory.
+impl BodySink for Vec<u8> {
+    async fn write(&mut self, octets: &[u8]) -> Result<(), ServerReply> {
+        self.extend_from_slice(octets);
+        Ok(())
+    }
+}
+
+/// A message's envelope before its octets.
+#[derive(Debug, Clone, Copy)]
+pub struct EnvelopeSoFar<'a> {
+    /// The accepted `MAIL` command.
+    pub mail: &'a MailCommand,
+    /// The accepted recipients, in order; never empty.
+    pub recipients: &'a [RcptCommand],
+    /// The message comes with `BDAT`.
+    pub chunked: bool,
+}
+
 /// A message with its envelope, as it arrived.
 #[derive(Debug, Clone)]
-pub struct Submission {
+pub struct Submission<B = Vec<u8>> {
     /// The accepted `MAIL` command.
     pub mail: MailCommand,
     /// The accepted recipients, in order; never empty.
     pub recipients: Vec<RcptCommand>,
-    /// Header and body, dot-unstuffed, otherwise octet for octet.
-    pub octets: Vec<u8>,
+    /// What took the octets.
+    pub body: B,
+    /// How many it took.
+    pub octets: u64,
     /// Sent with `BDAT`, so nothing was dot-stuffed on its way.
     pub chunked: bool,
 }
@@ -131,8 +181,12 @@ pub enum Problem {
     Arguments(Verb),
     /// A `MAIL` or `RCPT` parameter with this keyword is not supported.
     Parameter(Verb, String),
+    /// Spaces behind the colon of `MAIL FROM:` or `RCPT TO:`.
+    SpaceBehindColon(Verb),
     /// `EHLO` has to come first.
     HelloFirst,
+    /// `AUTH` after `HELO` (RFC 4954 §4 is an extension, so `EHLO`).
+    EhloFirst,
     /// `MAIL` has to come first.
     MailFirst,
     /// An accepted `RCPT` has to come first.
@@ -149,6 +203,8 @@ pub enum Problem {
     AuthCancelled,
     /// A response that is not base64.
     AuthEncoding,
+    /// A name or password for `AUTH LOGIN` that contains NUL.
+    AuthNul,
     /// TLS is on already.
     TlsAgain,
     /// There is no TLS here.
@@ -165,6 +221,15 @@ pub enum Problem {
     LineTooLong,
     /// A command line ended by a line feed alone. Closes.
     BareLineFeed,
+    /// A command line that ends in CRLF where the first ended in LF, or the other way
+    /// round. Closes.
+    MixedLineEnds,
+    /// A line feed within a message that no carriage return precedes.
+    BodyBareLineFeed,
+    /// A carriage return within a message that no line feed follows.
+    BodyBareCarriageReturn,
+    /// A NUL within a message.
+    BodyNul,
     /// A message beyond the limit, announced or sent.
     MessageTooLarge,
     /// One recipient too many.
@@ -175,6 +240,8 @@ pub enum Problem {
     TooManyErrors,
     /// The client took too long. Closes.
     TooSlow,
+    /// The connection has lasted too long. Closes.
+    SessionTooLong,
 }
 
 impl Problem {
@@ -192,7 +259,12 @@ impl Problem {
             Self::Parameter(_, keyword) => {
                 return ServerReply::new(555, format!("5.5.4 Unsupported parameter {keyword}"));
             }
+            Self::SpaceBehindColon(verb) => {
+                let text = format!("5.5.4 No space may stand behind the colon of {verb}");
+                return ServerReply::new(501, text);
+            }
             Self::HelloFirst => (503, "5.5.1 Send EHLO first"),
+            Self::EhloFirst => (503, "5.5.1 AUTH needs EHLO, not HELO: send EHLO"),
             Self::MailFirst => (503, "5.5.1 Send MAIL first"),
             Self::RcptFirst => (503, "5.5.1 No valid recipients"),
             Self::MailOpen => (503, "5.5.1 Sender already given"),
@@ -201,6 +273,7 @@ impl Problem {
             Self::AuthNeedsTls => (538, "5.7.11 Encryption required for authentication"),
             Self::AuthCancelled => (501, "5.7.0 Authentication cancelled"),
             Self::AuthEncoding => (501, "5.5.2 Cannot decode the response"),
+            Self::AuthNul => (501, "5.5.2 The response contains NUL"),
             Self::TlsAgain => (503, "5.5.1 TLS already active"),
             Self::TlsUnavailable => (502, "5.5.1 TLS not available"),
             Self::ClearAfterStarttls => (503, "5.5.1 Nothing may follow STARTTLS in clear"),
@@ -209,11 +282,22 @@ impl Problem {
             Self::NeedsSmtputf8 => (553, "5.6.7 Address requires SMTPUTF8"),
             Self::LineTooLong => (500, "5.5.2 Line too long"),
             Self::BareLineFeed => (500, "5.5.2 Lines end with CRLF"),
+            Self::MixedLineEnds => (500, "5.5.2 Lines end as the first did"),
+            Self::BodyBareLineFeed => (
+                550,
+                "5.6.0 Message refused: a line feed without a carriage return; lines end with CRLF",
+            ),
+            Self::BodyBareCarriageReturn => (
+                550,
+                "5.6.0 Message refused: a carriage return without a line feed; lines end with CRLF",
+            ),
+            Self::BodyNul => (550, "5.6.0 Message refused: it contains NUL"),
             Self::MessageTooLarge => (552, "5.3.4 Message too large"),
             Self::TooManyRecipients => (452, "4.5.3 Too many recipients"),
             Self::TooManyCommands => (421, "4.7.0 Too many commands"),
             Self::TooManyErrors => (421, "4.7.0 Too many errors"),
             Self::TooSlow => (421, "4.4.2 Timeout"),
+            Self::SessionTooLong => (421, "4.4.2 Session too long"),
         };
         ServerReply::new(code, text)
     }
@@ -226,9 +310,11 @@ impl Problem {
             Self::Arguments(Verb::Bdat)
                 | Self::ClearAfterStarttls
                 | Self::BareLineFeed
+                | Self::MixedLineEnds
                 | Self::TooManyCommands
                 | Self::TooManyErrors
                 | Self::TooSlow
+                | Self::SessionTooLong
         )
     }
 }

@@ -10,21 +10,31 @@ pub struct Limits {
     pub line_octets: usize,
     /// One `AUTH` command, or one line of its exchange: 12288 by RFC 4954 §4.
     pub auth_line_octets: usize,
-    /// One message, after dot-unstuffing.
+    /// One message, as it is passed on.
     pub message_octets: usize,
-    /// Refused octets (an oversized body) read and thrown away before the connection
-    /// is closed instead, so that a client still hears why.
+    /// Octets of refused messages read and thrown away since the last accepted one, before
+    /// the connection is closed instead: so that a client still hears why.
     pub discard_octets: usize,
     /// Accepted recipients of one message.
     pub recipients: usize,
     /// Commands since the last accepted message or the start.
     pub commands: u32,
-    /// Commands that were refused as malformed, unknown or out of order.
+    /// Commands since then that were refused as malformed, unknown or out of order, and
+    /// messages refused by this half.
     pub bad_commands: u32,
-    /// The time for one command line to arrive, and for a batch of replies to leave.
+    /// The time until a command begins to arrive.
+    pub idle_time: Duration,
+    /// The time for the rest of its line, however slowly it trickles.
     pub command_time: Duration,
-    /// The time for one whole body to arrive.
+    /// The time for replies to leave: a client that does not read is cut off.
+    pub write_time: Duration,
+    /// The time a body may keep the server waiting in all. What the server itself spends on
+    /// storing it does not count.
     pub body_time: Duration,
+    /// The time a body may pause.
+    pub body_pause: Duration,
+    /// Octets a second that a body must make on average, `body_pause` granted in advance.
+    pub body_pace: u32,
     /// The time for a TLS handshake.
     pub handshake_time: Duration,
     /// The time for the whole connection.
@@ -42,8 +52,14 @@ impl Default for Limits {
             commands: 2000,
             bad_commands: 20,
             // RFC 5321 §4.5.3.2.7: a server waits five minutes at least.
+            idle_time: Duration::from_mins(5),
             command_time: Duration::from_mins(5),
+            write_time: Duration::from_mins(5),
             body_time: Duration::from_mins(30),
+            // RFC 5321 §4.5.3.2.5: what a client grants one block of data.
+            body_pause: Duration::from_mins(3),
+            // Beneath any link mail travels on, and far above one octet at a time.
+            body_pace: 32,
             handshake_time: Duration::from_secs(30),
             session_time: Duration::from_hours(24),
         }
@@ -57,6 +73,9 @@ pub enum TlsPolicy {
     Implicit,
     /// By `STARTTLS` (RFC 3207). `AUTH` is refused until then.
     Starttls,
+    /// By `STARTTLS`, if the client asks for it. Credentials may travel in clear: for
+    /// clients on the same machine.
+    DangerOffered,
     /// Never. Credentials travel in clear: for loopback and tests.
     DangerPlaintext,
 }

@@ -4,25 +4,24 @@ use std::io;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::body::Unstuff;
-use super::command::{BadCommand, BodyType, Command, MailCommand, RcptCommand};
-use super::connection::{Connection, Line};
-use super::handler::{Ask, Cue, Exchange, ExchangeEnd, Handler, Problem, Submission};
+use super::command::{BadCommand, BodyType, Command, MailCommand, RcptCommand, Verb};
+use super::connection::{Connection, Line, LineEnd};
+use super::dialogue::{Dialogue, login_answer};
+use super::handler::{Cue, Exchange, ExchangeEnd, Handler, Problem};
+use super::incoming::Incoming;
 use super::limits::{Limits, TlsPolicy};
+use super::quirks::Quirks;
 use super::reply::{After, ServerReply};
 
 /// Serves one connection until it ends.
 ///
-/// With [`TlsPolicy::Starttls`] and no `acceptor`, `STARTTLS` is neither offered nor
-/// carried out. Dropping the future closes the connection.
+/// Without an `acceptor`, `STARTTLS` is not carried out. Dropping the future closes the connection.
 ///
 /// # Errors
 /// What the network or the TLS handshake failed with. A client that leaves, at whatever
@@ -33,6 +32,7 @@ pub async fn serve<S, H>(
     policy: TlsPolicy,
     mut handler: H,
     limits: Limits,
+    quirks: Quirks,
 ) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -44,20 +44,21 @@ where
             acceptor.ok_or_else(|| io::Error::other("implicit TLS without a TLS acceptor"))?;
         let stream = handshake(&acceptor, stream, &limits).await?;
         handler.secured(stream.get_ref().1);
-        let session = Session::new(stream, end, Tls::On, &mut handler, &limits);
+        let session = Session::new(stream, end, Tls::On, &mut handler, &limits, quirks);
         return session.run(true).await.map(|_| ());
     }
-    let acceptor = acceptor.filter(|_| policy == TlsPolicy::Starttls);
+    let acceptor = acceptor.filter(|_| policy != TlsPolicy::DangerPlaintext);
     let tls = match (policy, &acceptor) {
-        (TlsPolicy::DangerPlaintext, _) => Tls::Never,
-        (_, Some(_)) => Tls::Offered,
+        (TlsPolicy::DangerOffered, Some(_)) => Tls::Optional,
+        (TlsPolicy::DangerOffered | TlsPolicy::DangerPlaintext, _) => Tls::Never,
+        (_, Some(_)) => Tls::Required,
         (_, None) => Tls::Missing,
     };
-    let session = Session::new(stream, end, tls, &mut handler, &limits);
+    let session = Session::new(stream, end, tls, &mut handler, &limits, quirks);
     if let (Some(stream), Some(acceptor)) = (session.run(true).await?, acceptor) {
         let stream = handshake(&acceptor, stream, &limits).await?;
         handler.secured(stream.get_ref().1);
-        let session = Session::new(stream, end, Tls::On, &mut handler, &limits);
+        let session = Session::new(stream, end, Tls::On, &mut handler, &limits, quirks);
         session.run(false).await?;
     }
     Ok(())
@@ -80,35 +81,50 @@ where
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tls {
     On,
-    Offered,
+    /// By `STARTTLS`, which must come before `AUTH`.
+    Required,
+    /// By `STARTTLS`, if the client likes.
+    Optional,
     /// Wanted, but there is no certificate: no `STARTTLS` and no `AUTH`.
     Missing,
     /// Knowingly without.
     Never,
 }
 
-struct Session<'h, S, H> {
-    io: Connection<S>,
+pub(super) struct Session<'h, S, H: Handler> {
+    pub(super) io: Connection<'h, S>,
     tls: Tls,
-    handler: &'h mut H,
-    limits: &'h Limits,
-    greeted: bool,
+    pub(super) handler: &'h mut H,
+    pub(super) limits: &'h Limits,
+    quirks: Quirks,
+    hello: Hello,
     authenticated: bool,
-    transaction: Option<Transaction>,
-    commands: u32,
-    bad_commands: u32,
-    discarded: u64,
+    pub(super) transaction: Option<Transaction<H::Body>>,
+    pub(super) commands: u32,
+    pub(super) bad_commands: u32,
+    pub(super) discarded: u64,
 }
 
-struct Transaction {
-    mail: MailCommand,
-    recipients: Vec<RcptCommand>,
+/// How the client has introduced itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hello {
+    NotYet,
+    Helo,
+    Ehlo {
+        /// `BINARYMIME` was among the capabilities.
+        binary: bool,
+    },
+}
+
+pub(super) struct Transaction<B> {
+    pub(super) mail: MailCommand,
+    pub(super) recipients: Vec<RcptCommand>,
     /// The chunks so far; `None` before the first `BDAT`.
-    chunks: Option<Vec<u8>>,
+    pub(super) chunks: Option<Incoming<B>>,
 }
 
 /// What follows a command.
-enum Step {
+pub(super) enum Step {
     Next,
     Close,
     Vanish,
@@ -120,13 +136,26 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
     H: Handler,
 {
-    fn new(stream: S, end: Instant, tls: Tls, handler: &'h mut H, limits: &'h Limits) -> Self {
+    fn new(
+        stream: S,
+        end: Instant,
+        tls: Tls,
+        handler: &'h mut H,
+        limits: &'h Limits,
+        quirks: Quirks,
+    ) -> Self {
+        let line_end = if quirks.bare_lf {
+            LineEnd::Undecided
+        } else {
+            LineEnd::Strict
+        };
         Self {
-            io: Connection::new(stream, end, limits.command_time),
+            io: Connection::new(stream, end, limits, line_end),
             tls,
             handler,
             limits,
-            greeted: false,
+            quirks,
+            hello: Hello::NotYet,
             authenticated: false,
             transaction: None,
             commands: 0,
@@ -164,7 +193,11 @@ where
             }
             step = match self.next().await {
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    self.refuse(&Problem::TooSlow)
+                    self.refuse(&if self.io.is_over() {
+                        Problem::SessionTooLong
+                    } else {
+                        Problem::TooSlow
+                    })
                 }
                 step => step?,
             };
@@ -177,7 +210,7 @@ where
             Some(verb) if verb.eq_ignore_ascii_case(b"AUTH ") => limits.auth_line_octets,
             _ => limits.line_octets,
         };
-        let line = self.io.line(limit, limits.command_time).await?;
+        let line = self.io.line(limit).await?;
         self.commands += 1;
         if self.commands > limits.commands {
             return Ok(self.refuse(&Problem::TooManyCommands));
@@ -186,8 +219,9 @@ where
             Line::Complete(line) => line,
             Line::TooLong => return Ok(self.refuse(&Problem::LineTooLong)),
             Line::BareLineFeed => return Ok(self.refuse(&Problem::BareLineFeed)),
+            Line::Mixed => return Ok(self.refuse(&Problem::MixedLineEnds)),
         };
-        match Command::parse(&line) {
+        match Command::parse_with(&line, self.quirks) {
             Ok(command) => self.carry_out(command).await,
             Err(bad) => Ok(self.refuse(&bad.into())),
         }
@@ -230,22 +264,26 @@ where
 
     fn hello(&mut self, name: &str, extended: bool) -> Step {
         self.forget();
-        self.greeted = true;
         let mut lines = vec![self.handler.hello(name)];
-        if extended {
+        self.hello = if extended {
             lines.extend(self.handler.capabilities(self.tls == Tls::On));
-        }
+            Hello::Ehlo {
+                binary: lines[1..].iter().any(|line| line == "BINARYMIME"),
+            }
+        } else {
+            Hello::Helo
+        };
         self.say(&ServerReply::lines(250, lines))
     }
 
     fn starttls(&mut self) -> Step {
         let problem = match self.tls {
-            _ if !self.greeted => Some(Problem::HelloFirst),
+            _ if self.hello == Hello::NotYet => Some(Problem::HelloFirst),
             Tls::On => Some(Problem::TlsAgain),
             Tls::Missing | Tls::Never => Some(Problem::TlsUnavailable),
             // Octets of the clear connection must not be read as if TLS protected them.
-            Tls::Offered if self.io.has_input() => Some(Problem::ClearAfterStarttls),
-            Tls::Offered => None,
+            _ if self.io.has_input() => Some(Problem::ClearAfterStarttls),
+            Tls::Required | Tls::Optional => None,
         };
         if let Some(problem) = problem {
             return self.refuse(&problem);
@@ -261,13 +299,15 @@ where
     }
 
     async fn auth(&mut self, mechanism: &str, initial: Option<SecretString>) -> io::Result<Step> {
-        let problem = if !self.greeted {
+        let problem = if self.hello == Hello::NotYet {
             Some(Problem::HelloFirst)
+        } else if self.hello == Hello::Helo && !self.quirks.helo_only {
+            Some(Problem::EhloFirst)
         } else if self.authenticated {
             Some(Problem::AuthAgain)
         } else if self.transaction.is_some() {
             Some(Problem::AuthInTransaction)
-        } else if matches!(self.tls, Tls::Offered | Tls::Missing) {
+        } else if matches!(self.tls, Tls::Required | Tls::Missing) {
             Some(Problem::AuthNeedsTls)
         } else {
             None
@@ -283,9 +323,17 @@ where
                 Err(_) => return Ok(self.refuse(&Problem::AuthEncoding)),
             },
         };
+        // Other mechanisms have their own use for NUL.
+        let login_nul = (mechanism == "LOGIN").then_some(self.quirks.login_nul);
+        let initial = match initial.map(|answer| login_answer(answer, login_nul)) {
+            Some(Err(problem)) => return Ok(self.refuse(&problem)),
+            Some(Ok(answer)) => Some(answer),
+            None => None,
+        };
         let mut dialogue = Dialogue {
             io: &mut self.io,
             limits: self.limits,
+            login_nul,
         };
         let mut exchange = Exchange::new(&mut dialogue);
         match self.handler.auth(mechanism, initial, &mut exchange).await {
@@ -301,10 +349,14 @@ where
 
     async fn mail(&mut self, mail: MailCommand) -> Step {
         let size = self.limits.message_octets as u64;
-        let problem = if !self.greeted {
+        let problem = if self.hello == Hello::NotYet {
             Some(Problem::HelloFirst)
         } else if self.transaction.is_some() {
             Some(Problem::MailOpen)
+        } else if mail.body == BodyType::BinaryMime && self.hello != (Hello::Ehlo { binary: true })
+        {
+            let unsupported = "BODY=BINARYMIME".to_owned();
+            Some(Problem::Parameter(Verb::Mail, unsupported))
         } else if !mail.smtputf8 && !mail.reverse_path.is_ascii() {
             Some(Problem::NeedsSmtputf8)
         } else if mail.size.is_some_and(|announced| announced > size) {
@@ -328,7 +380,7 @@ where
 
     async fn rcpt(&mut self, rcpt: RcptCommand) -> Step {
         let problem = match &self.transaction {
-            _ if !self.greeted => Some(Problem::HelloFirst),
+            _ if self.hello == Hello::NotYet => Some(Problem::HelloFirst),
             None => Some(Problem::MailFirst),
             Some(open) if open.chunks.is_some() => Some(Problem::ChunksOpen),
             Some(open) if !open.mail.smtputf8 && !rcpt.forward_path.is_ascii() => {
@@ -349,135 +401,27 @@ where
         self.say(&reply)
     }
 
-    async fn data(&mut self) -> io::Result<Step> {
-        let problem = match &self.transaction {
-            Some(open) if open.chunks.is_some() => Some(Problem::ChunksOpen),
-            Some(open) if open.mail.body == BodyType::BinaryMime => Some(Problem::BinaryNeedsBdat),
-            _ => self.body_out_of_order(),
-        };
-        if let Some(problem) = problem {
-            return Ok(self.refuse(&problem));
-        }
-        let reply = self.handler.confirm(Cue::Data);
-        match self.say(&reply) {
-            Step::Next if reply.code() == 354 => {}
-            step => return Ok(step),
-        }
-        let deadline = self.io.deadline(self.limits.body_time);
-        let (mut unstuff, mut body, mut size) = (Unstuff::new(), Vec::new(), 0_usize);
-        let most = self.limits.message_octets;
-        loop {
-            let there = self.io.some(deadline).await?;
-            let arrived = there.len();
-            let end = unstuff.push(there, |octets| {
-                size = size.saturating_add(octets.len());
-                if size <= most {
-                    body.extend_from_slice(octets);
-                }
-            });
-            self.io.consume(end.unwrap_or(arrived));
-            if end.is_some() {
-                break;
-            }
-            if size > most {
-                body = Vec::new();
-                if size - most > self.limits.discard_octets {
-                    self.forget();
-                    self.refuse(&Problem::MessageTooLarge);
-                    return Ok(Step::Close);
-                }
-            }
-        }
-        if size > most {
-            self.forget();
-            return Ok(self.refuse(&Problem::MessageTooLarge));
-        }
-        Ok(self.submit(body, false).await)
-    }
-
-    async fn bdat(&mut self, octets: u64, last: bool) -> io::Result<Step> {
-        let room = |open: &Transaction| {
-            let used = open.chunks.as_ref().map_or(0, Vec::len);
-            (self.limits.message_octets - used) as u64
-        };
-        let problem = match (self.body_out_of_order(), &self.transaction) {
-            (None, Some(open)) if octets > room(open) => Some(Problem::MessageTooLarge),
-            (problem, _) => problem,
-        };
-        if let Some(problem) = problem {
-            // The octets follow whatever is answered (RFC 3030 §2).
-            let gone = self.discard(octets).await?;
-            if problem == Problem::MessageTooLarge {
-                self.forget();
-            }
-            let step = self.refuse(&problem);
-            return Ok(if gone { step } else { Step::Close });
-        }
-        let deadline = self.io.deadline(self.limits.body_time);
-        let Some(open) = &mut self.transaction else {
-            return Ok(self.refuse(&Problem::MailFirst));
-        };
-        let body = open.chunks.get_or_insert_default();
-        self.io
-            .take(octets, deadline, |part| body.extend_from_slice(part))
-            .await?;
-        if !last {
-            return Ok(self.confirm(Cue::Chunk(octets)));
-        }
-        let body = std::mem::take(body);
-        Ok(self.submit(body, true).await)
-    }
-
-    fn body_out_of_order(&self) -> Option<Problem> {
+    pub(super) fn body_out_of_order(&self) -> Option<Problem> {
         match &self.transaction {
-            _ if !self.greeted => Some(Problem::HelloFirst),
+            _ if self.hello == Hello::NotYet => Some(Problem::HelloFirst),
             None => Some(Problem::MailFirst),
             Some(open) if open.recipients.is_empty() => Some(Problem::RcptFirst),
             Some(_) => None,
         }
     }
 
-    async fn submit(&mut self, octets: Vec<u8>, chunked: bool) -> Step {
-        let Some(open) = self.transaction.take() else {
-            return self.refuse(&Problem::MailFirst);
-        };
-        let submission = Submission {
-            mail: open.mail,
-            recipients: open.recipients,
-            octets,
-            chunked,
-        };
-        let reply = self.handler.message(submission).await;
-        if reply.is_positive() {
-            self.commands = 0;
-            self.bad_commands = 0;
-        }
-        self.say(&reply)
-    }
-
-    /// Reads octets nobody wants. `false`: there would be too many of them.
-    async fn discard(&mut self, octets: u64) -> io::Result<bool> {
-        let total = self.discarded.saturating_add(octets);
-        if total > self.limits.discard_octets as u64 {
-            return Ok(false);
-        }
-        self.discarded = total;
-        let deadline = self.io.deadline(self.limits.body_time);
-        self.io.take(octets, deadline, |_| {}).await.map(|()| true)
-    }
-
-    fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         if self.transaction.take().is_some() {
             self.handler.reset();
         }
     }
 
-    fn confirm(&mut self, cue: Cue) -> Step {
+    pub(super) fn confirm(&mut self, cue: Cue) -> Step {
         let reply = self.handler.confirm(cue);
         self.say(&reply)
     }
 
-    fn refuse(&mut self, problem: &Problem) -> Step {
+    pub(super) fn refuse(&mut self, problem: &Problem) -> Step {
         let reply = self.handler.refuse(problem);
         match self.count_bad(&reply) {
             Step::Next if problem.closes() => Step::Close,
@@ -496,7 +440,7 @@ where
         self.say(&farewell.closing())
     }
 
-    fn say(&mut self, reply: &ServerReply) -> Step {
+    pub(super) fn say(&mut self, reply: &ServerReply) -> Step {
         match reply.after() {
             After::Vanish => Step::Vanish,
             After::Close => {
@@ -511,41 +455,13 @@ where
     }
 }
 
-/// The `AUTH` exchange on a connection.
-struct Dialogue<'a, S> {
-    io: &'a mut Connection<S>,
-    limits: &'a Limits,
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Ask for Dialogue<'_, S> {
-    fn ask<'a>(&'a mut self, challenge: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, ExchangeEnd>> {
-        async move {
-            self.io
-                .say(&ServerReply::new(334, STANDARD.encode(challenge)));
-            let line = self
-                .io
-                .line(|_| self.limits.auth_line_octets, self.limits.command_time)
-                .await;
-            let refused = |problem| Err(ExchangeEnd::Refused(problem));
-            match line.map_err(ExchangeEnd::Lost)? {
-                Line::TooLong => refused(Problem::LineTooLong),
-                Line::BareLineFeed => refused(Problem::BareLineFeed),
-                Line::Complete(line) if line == b"*" => refused(Problem::AuthCancelled),
-                Line::Complete(line) => STANDARD
-                    .decode(line)
-                    .or_else(|_| refused(Problem::AuthEncoding)),
-            }
-        }
-        .boxed()
-    }
-}
-
 impl From<BadCommand> for Problem {
     fn from(bad: BadCommand) -> Self {
         match bad {
             BadCommand::Unrecognized(word) => Self::Unrecognized(word),
             BadCommand::Arguments(verb) => Self::Arguments(verb),
             BadCommand::Parameter(verb, keyword) => Self::Parameter(verb, keyword),
+            BadCommand::SpaceBehindColon(verb) => Self::SpaceBehindColon(verb),
         }
     }
 }

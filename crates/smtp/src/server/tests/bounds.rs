@@ -139,6 +139,7 @@ async fn a_client_that_dawdles_hears_421() {
             TlsPolicy::DangerPlaintext,
             Recorder::default(),
             Limits::default(),
+            Quirks::default(),
         ));
         client.write_all(input.as_bytes()).await.unwrap();
         let mut said = String::new();
@@ -159,6 +160,7 @@ async fn a_line_that_trickles_in_gets_no_more_time_than_one_that_stops() {
         TlsPolicy::DangerPlaintext,
         Recorder::default(),
         Limits::default(),
+        Quirks::default(),
     ));
     let trickle = tokio::spawn(async move {
         while writing.write_all(b"A").await.is_ok() {
@@ -204,6 +206,7 @@ async fn says_lossy(input: &[u8]) -> Vec<u8> {
         TlsPolicy::DangerPlaintext,
         Recorder::default(),
         limits,
+        Quirks::default(),
     ));
     client.write_all(input).await.unwrap();
     client.shutdown().await.unwrap();

@@ -19,7 +19,7 @@ async fn a_message_arrives_as_it_was_before_dot_stuffing() {
     let [message] = &handler.messages()[..] else {
         panic!("one message");
     };
-    assert_eq!(message.octets, b".x\r\ny\n.\nz\r\n");
+    assert_eq!(message.body, b".x\r\ny\n.\nz\r\n");
     assert_eq!(message.recipients[0].forward_path, "c@d");
     assert!(!message.chunked);
 }
@@ -31,7 +31,7 @@ async fn chunks_join_unchanged_and_dots_mean_nothing() {
         format!("{OPEN}BDAT 5\r\n.\r\n.\r BDAT 0\r\nBDAT 3 LAST\r\n\n.\r").replace("\r B", "\rB");
     let said = says(Limits::default(), handler.clone(), input.as_bytes()).await;
     assert_eq!(codes(&said), [220, 250, 250, 250, 250, 250, 250]);
-    assert_eq!(handler.messages()[0].octets, b".\r\n.\r\n.\r");
+    assert_eq!(handler.messages()[0].body, b".\r\n.\r\n.\r");
     assert!(handler.messages()[0].chunked);
 }
 
@@ -50,6 +50,7 @@ async fn one_flight_is_answered_in_one_write() {
         TlsPolicy::DangerPlaintext,
         handler,
         Limits::default(),
+        Quirks::default(),
     ));
     read_reply(&mut client).await;
     client.write_all(b"EHLO a\r\n").await.unwrap();

@@ -13,6 +13,7 @@ async fn what_follows_starttls_in_clear_is_never_used() {
         TlsPolicy::Starttls,
         handler.clone(),
         Limits::default(),
+        Quirks::default(),
     );
     let serving = tokio::spawn(serving);
     client
@@ -38,6 +39,7 @@ async fn tls_starts_the_session_anew_and_allows_auth() {
         TlsPolicy::Starttls,
         handler.clone(),
         Limits::default(),
+        Quirks::default(),
     );
     let serving = tokio::spawn(serving);
     assert_eq!(codes(&read_reply(&mut client).await), [220]);
@@ -77,6 +79,7 @@ async fn implicit_tls_greets_inside_and_offers_no_more() {
         TlsPolicy::Implicit,
         Recorder::default(),
         Limits::default(),
+        Quirks::default(),
     ));
     let name = rustls_pki_types::ServerName::try_from("localhost").unwrap();
     let mut client = tls.connector.connect(name, client).await.unwrap();
@@ -98,6 +101,7 @@ async fn without_a_certificate_nobody_authenticates() {
         TlsPolicy::Starttls,
         Recorder::default(),
         Limits::default(),
+        Quirks::default(),
     ));
     read_reply(&mut client).await;
     assert_eq!(ask(&mut client, "EHLO a").await, 250);

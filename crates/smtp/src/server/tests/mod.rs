@@ -45,6 +45,8 @@ impl Recorder {
 }
 
 impl Handler for Recorder {
+    type Body = Vec<u8>;
+
     async fn greeting(&mut self) -> ServerReply {
         ServerReply::new(220, "mx.example ESMTP")
     }
@@ -97,6 +99,10 @@ impl Handler for Recorder {
         }
     }
 
+    async fn body(&mut self, _: &EnvelopeSoFar<'_>) -> Result<Vec<u8>, ServerReply> {
+        Ok(Vec::new())
+    }
+
     async fn message(&mut self, submission: Submission) -> ServerReply {
         let mut record = self.0.lock().unwrap();
         record.messages.push(submission);
@@ -120,6 +126,7 @@ async fn says(limits: Limits, handler: Recorder, input: &[u8]) -> String {
         TlsPolicy::DangerPlaintext,
         handler,
         limits,
+        Quirks::default(),
     ));
     client.write_all(input).await.unwrap();
     client.shutdown().await.unwrap();
