@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use postrider_smtp::server::{Notify, Ret, ServerReply};
-use postrider_smtp::{Address, Envelope};
+use postrider_smtp::server::ServerReply;
+use postrider_smtp::{Address, Dsn, Envelope};
 use secrecy::SecretString;
 
 use crate::Event;
@@ -86,21 +86,8 @@ pub struct Finished {
     pub envelope: Envelope,
     /// Its `Message-ID`, with angle brackets.
     pub message_id: String,
-    /// `RET=`: how much of it a failure notice repeats (RFC 3461 §4.3).
-    pub ret: Option<Ret>,
-    /// `ENVID=`, decoded (RFC 3461 §4.4).
-    pub envid: Option<String>,
-    /// What was asked for each recipient, in the envelope's order.
-    pub dsn: Vec<RecipientDsn>,
-}
-
-/// What a client wants to hear of one recipient (RFC 3461 §4.1, §4.2).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RecipientDsn {
-    /// `NOTIFY=`.
-    pub notify: Option<Notify>,
-    /// `ORCPT=`, as written: `type;xtext`.
-    pub orcpt: Option<String>,
+    /// The notifications that were asked for (RFC 3461), as they were.
+    pub dsn: Option<Dsn>,
 }
 
 /// A message that is safe.

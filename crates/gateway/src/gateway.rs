@@ -13,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::GatewayError;
 use crate::backend::{Backend, Refusal};
 use crate::certificate::{CertificateFacts, Identity};
+use crate::credential::Verifier;
 use crate::doors::{Doors, Seat};
 use crate::event::{Event, TurnedAway};
 use crate::listener::{self, Listener};
@@ -34,6 +35,7 @@ struct Running {
 pub(crate) struct House {
     pub(crate) name: Arc<str>,
     pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) verifier: Verifier,
     pub(crate) tarpit: Tarpit,
     pub(crate) stop: watch::Sender<bool>,
     current: RwLock<Arc<Current>>,
@@ -57,9 +59,11 @@ impl Gateway {
         let name: Arc<str> = settings.name.as_str().into();
         let current = Arc::new(Current::new(settings, &name, &backend)?);
         let listeners = listener::bind_all(&current.settings.listen)?;
+        let verifier = Verifier::new().map_err(|_| GatewayError::Random)?;
         let house = Arc::new(House {
             name,
             backend,
+            verifier,
             tarpit: Tarpit::default(),
             stop: watch::Sender::new(false),
             current: RwLock::new(current),
@@ -215,7 +219,7 @@ impl House {
                         client,
                         _seat: seat,
                     };
-                    session::serve(house, current, stream, client).await;
+                    Box::pin(session::serve(house, current, stream, client)).await;
                     drop(farewell);
                 });
             }

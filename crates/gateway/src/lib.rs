@@ -6,23 +6,27 @@
 //! Not here: the queue, accounts, the vault and scripts. The host gives them by traits.
 #![forbid(unsafe_code)]
 
+mod author;
 mod backend;
+mod body;
 mod certificate;
 pub mod credential;
 mod doors;
 mod error;
 mod event;
 mod gateway;
+pub mod limits;
 mod listener;
 mod network;
 pub mod rehearsal;
 mod session;
 mod settings;
+mod sign_in;
 mod tarpit;
+mod trace;
+mod transaction;
 
-pub use backend::{
-    AccountSender, Arrival, Backend, Decision, Entry, Finished, Queued, RecipientDsn, Refusal,
-};
+pub use backend::{AccountSender, Arrival, Backend, Decision, Entry, Finished, Queued, Refusal};
 pub use certificate::{CertificateFacts, certificate};
 pub use error::GatewayError;
 pub use event::{Accepted, Event, TurnedAway};

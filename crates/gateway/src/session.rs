@@ -1,20 +1,494 @@
-//! One client's session.
+//! One client's session: who it is, what it may, and the words it hears.
+//!
+//! Nobody who has not signed in gets further than that, whatever the settings say.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use postrider_smtp::message;
+use postrider_smtp::server::{
+    self, BodySink, BodyType, Command, EnvelopeSoFar, Exchange, ExchangeEnd, Handler, Limits,
+    MailCommand, Problem, RcptCommand, ServerReply, Submission, TlsPolicy,
+};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
-use crate::backend::Refusal;
+use crate::author::shown;
+use crate::backend::{AccountSender, Arrival, Decision, Refusal};
+use crate::body::{Body, too_large};
+use crate::credential::Verdict;
+use crate::event::{Accepted, Event};
 use crate::gateway::{Current, House};
+use crate::rehearsal;
+use crate::settings::{Mode, Policy, Quirks, Settings, TlsMode};
+use crate::sign_in::{self, Attempt, NoAttempt};
+use crate::tarpit::FAILURES_PER_CONNECTION;
+use crate::transaction::{Transaction, may_send_as, no_sender};
 
 /// Serves a client until it leaves or is sent away.
 pub(crate) async fn serve(
-    _house: Arc<House>,
-    _current: Arc<Current>,
+    house: Arc<House>,
+    current: Arc<Current>,
     stream: TcpStream,
-    _client: IpAddr,
+    client: IpAddr,
 ) {
-    let refusal = Refusal::new(421, "4.3.2", "no service yet");
-    let _ = stream.try_write(format!("{refusal}\r\n").as_bytes());
+    let settings = &current.settings;
+    let tls = match settings.tls {
+        TlsMode::Offered if client.is_loopback() => TlsPolicy::DangerOffered,
+        TlsMode::Starttls | TlsMode::Offered => TlsPolicy::Starttls,
+        TlsMode::Implicit => TlsPolicy::Implicit,
+        TlsMode::DangerPlaintext => TlsPolicy::DangerPlaintext,
+    };
+    let limits = limits(settings);
+    let quirks = quirks(settings.quirks);
+    let acceptor = current.acceptor.clone();
+    let session = Session {
+        arrival: Arrival {
+            gateway: Arc::clone(&house.name),
+            device: None,
+            client,
+            helo: String::new(),
+            mechanism: "",
+            tls: None,
+            sender: None,
+            recipients: Vec::new(),
+        },
+        needs_tls: tls == TlsPolicy::Starttls,
+        has_tls: acceptor.is_some(),
+        house,
+        current,
+        extended: false,
+        failures: 0,
+        policy: None,
+        transaction: None,
+    };
+    // What the network does to one client is its own matter.
+    if let Err(error) = server::serve(stream, acceptor, tls, session, limits, quirks).await {
+        tracing::debug!(%client, %error, "a connection was lost");
+    }
+}
+
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        message_octets: settings.max_message(),
+        recipients: settings.max_recipients(),
+        idle_time: settings.idle_timeout,
+        session_time: settings.session_timeout,
+        ..Limits::default()
+    }
+}
+
+fn quirks(quirks: Quirks) -> server::Quirks {
+    server::Quirks {
+        bare_lf: quirks.bare_lf,
+        mail_from_space: quirks.mail_from_space,
+        login_nul: quirks.login_nul,
+        helo_only: quirks.helo_only,
+    }
+}
+
+struct Session {
+    house: Arc<House>,
+    current: Arc<Current>,
+    /// `AUTH` and all behind it want TLS first.
+    needs_tls: bool,
+    /// There is TLS to be had, or on.
+    has_tls: bool,
+    arrival: Arrival,
+    extended: bool,
+    failures: u32,
+    /// What the device may, once it signed in.
+    policy: Option<Arc<Policy>>,
+    transaction: Option<Transaction>,
+}
+
+impl Handler for Session {
+    /// Boxed, like the futures of single commands: an idle session is to be small.
+    type Body = Box<Body>;
+
+    async fn greeting(&mut self) -> ServerReply {
+        let host = &self.current.settings.hostname;
+        ServerReply::new(220, format!("{host} ESMTP Postrider"))
+    }
+
+    async fn before(&mut self, command: &Command) -> Option<ServerReply> {
+        match command {
+            Command::Ehlo(_) => self.extended = true,
+            Command::Helo(_) => self.extended = false,
+            _ => {}
+        }
+        None
+    }
+
+    fn hello(&mut self, name: &str) -> String {
+        name.clone_into(&mut self.arrival.helo);
+        self.current.settings.hostname.clone()
+    }
+
+    fn capabilities(&mut self, tls: bool) -> Vec<String> {
+        let size = format!("SIZE {}", self.current.settings.max_message());
+        let mut lines: Vec<String> = [
+            "PIPELINING",
+            "8BITMIME",
+            "SMTPUTF8",
+            "CHUNKING",
+            "DSN",
+            "ENHANCEDSTATUSCODES",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        lines.push(size);
+        if self.has_tls && !tls {
+            lines.push("STARTTLS".to_owned());
+        }
+        if tls || !self.needs_tls {
+            lines.push("AUTH PLAIN LOGIN".to_owned());
+        }
+        lines
+    }
+
+    fn secured(&mut self, tls: &rustls::ServerConnection) {
+        self.arrival.tls = match tls.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_2) => Some("TLSv1.2"),
+            Some(rustls::ProtocolVersion::TLSv1_3) => Some("TLSv1.3"),
+            _ => Some("TLS"),
+        };
+        self.arrival.helo.clear();
+    }
+
+    async fn auth(
+        &mut self,
+        mechanism: &str,
+        initial: Option<Vec<u8>>,
+        exchange: &mut Exchange<'_>,
+    ) -> Result<ServerReply, ExchangeEnd> {
+        let nul = self.current.settings.quirks.login_nul;
+        let attempt = match Box::pin(sign_in::ask(mechanism, initial, exchange, nul)).await {
+            Ok(attempt) => attempt,
+            // Guesses in another shape are guesses.
+            Err(NoAttempt::Refused(refusal)) if refusal.code == 535 => {
+                return Ok(Box::pin(self.failed(None, "", None)).await);
+            }
+            Err(NoAttempt::Refused(refusal)) => return Ok(refusal.reply()),
+            Err(NoAttempt::Ended(end)) => return Err(end),
+        };
+        Ok(Box::pin(self.sign_in(attempt)).await)
+    }
+
+    async fn mail(&mut self, mail: &MailCommand) -> ServerReply {
+        self.arrival.recipients.clear();
+        self.arrival.sender = Some(mail.reverse_path.clone());
+        match Box::pin(self.begin(mail)).await {
+            Ok(transaction) => {
+                self.transaction = Some(transaction);
+                ServerReply::new(250, "2.1.0 OK")
+            }
+            Err(refusal) => {
+                let reply = self.refused(refusal);
+                self.arrival.sender = None;
+                reply
+            }
+        }
+    }
+
+    async fn rcpt(&mut self, rcpt: &RcptCommand) -> ServerReply {
+        match self.recipient(rcpt) {
+            Ok(()) => {
+                self.arrival.recipients.push(rcpt.forward_path.clone());
+                ServerReply::new(250, "2.1.5 OK")
+            }
+            Err(refusal) => {
+                let taken = std::mem::replace(
+                    &mut self.arrival.recipients,
+                    vec![rcpt.forward_path.clone()],
+                );
+                let reply = self.refused(refusal);
+                self.arrival.recipients = taken;
+                reply
+            }
+        }
+    }
+
+    async fn body(&mut self, _: &EnvelopeSoFar<'_>) -> Result<Box<Body>, ServerReply> {
+        let Some(transaction) = self.transaction.clone() else {
+            return Err(Problem::MailFirst.reply());
+        };
+        Ok(Box::new(Body::new(
+            Arc::clone(&self.house),
+            Arc::clone(&self.current),
+            self.arrival.clone(),
+            transaction,
+            self.extended,
+        )))
+    }
+
+    async fn message(&mut self, submission: Submission<Box<Body>>) -> ServerReply {
+        let account = self.transaction.take().map(|open| open.account);
+        let reply = match Box::pin(submission.body.finish()).await {
+            Ok(taken) => {
+                let reply = ServerReply::new(250, format!("2.0.0 queued as {}", taken.queued.id));
+                self.house.tell(Event::Accepted {
+                    arrival: self.arrival.clone(),
+                    accepted: Accepted {
+                        id: taken.queued.id,
+                        message_id: taken.message_id,
+                        account: account.unwrap_or_default(),
+                        sender: taken.reverse_path.map(|path| path.to_string()),
+                        octets: taken.octets,
+                    },
+                });
+                reply
+            }
+            Err(refusal) => self.refused(refusal),
+        };
+        self.reset();
+        reply
+    }
+
+    fn reset(&mut self) {
+        self.transaction = None;
+        self.arrival.sender = None;
+        self.arrival.recipients.clear();
+    }
+
+    fn refuse(&mut self, problem: &Problem) -> ServerReply {
+        let reply = problem.reply();
+        // What a device that is known fails at is worth knowing.
+        if self.policy.is_some() {
+            let text = reply.text().first().map_or("", String::as_str);
+            let (enhanced, text) = status(text);
+            self.tell_refused(Refusal::new(reply.code(), enhanced, text));
+        }
+        reply
+    }
+}
+
+/// The enhanced status that a reply of the server half begins with, and the rest.
+fn status(text: &str) -> (&'static str, &str) {
+    const STATUSES: [&str; 14] = [
+        "4.4.2", "4.5.3", "4.7.0", "5.3.4", "5.5.0", "5.5.1", "5.5.2", "5.5.4", "5.6.0", "5.6.7",
+        "5.7.0", "5.7.11", "4.3.2", "4.3.0",
+    ];
+    let (said, rest) = text.split_once(' ').unwrap_or(("", text));
+    let known = STATUSES.into_iter().find(|status| *status == said);
+    known.map_or(("5.0.0", text), |status| (status, rest))
+}
+
+impl Session {
+    /// A name and a password: right, or as wrong as any other.
+    async fn sign_in(&mut self, attempt: Attempt) -> ServerReply {
+        let Attempt {
+            name,
+            password,
+            mechanism,
+        } = attempt;
+        let house = Arc::clone(&self.house);
+        let stored = match house.backend.credential(&house.name, &name).await {
+            Ok(stored) => stored,
+            Err(refusal) => return refusal.reply(),
+        };
+        // What nobody has may be anything, a password among others.
+        let known = stored.is_some().then(|| name.clone());
+        let verdict = house
+            .verifier
+            .verify(&house.name, &name, &password, stored.as_ref())
+            .await;
+        match verdict {
+            Verdict::Right => {}
+            Verdict::Wrong => return self.failed(known, mechanism, None).await,
+            Verdict::Busy | Verdict::Unusable => {
+                let text = "the password cannot be looked at now, try again later";
+                return Refusal::new(454, "4.7.0", text).reply();
+            }
+        }
+        let current = Arc::clone(&self.current);
+        let policy = current.settings.policy(&name);
+        if !policy.allows_client(self.arrival.client) {
+            let why = "the device may not come from this address".to_owned();
+            return self.failed(known, mechanism, Some(why)).await;
+        }
+        let mut arrival = self.arrival.clone();
+        arrival.device = Some(name.clone());
+        arrival.mechanism = mechanism;
+        let rehearse = current.settings.rehearse.as_ref();
+        if rehearse.is_some_and(|rehearse| rehearse.concerns(&name, house.backend.now())) {
+            let refusal = rehearsal::refusal();
+            let reply = refusal.reply();
+            house.tell(Event::Rehearsed { arrival, refusal });
+            return reply;
+        }
+        match house.backend.on_auth(&arrival).await {
+            Ok(Decision::Refuse(why)) => return self.failed(known, mechanism, Some(why)).await,
+            Ok(_) => {}
+            Err(refusal) => return refusal.reply(),
+        }
+        self.policy = Some(Arc::new(policy.clone()));
+        self.arrival = arrival;
+        self.failures = 0;
+        house.tell(Event::SignedIn {
+            arrival: self.arrival.clone(),
+        });
+        ServerReply::new(235, "2.7.0 authentication successful")
+    }
+
+    /// The answer to whoever may not come in, after a while.
+    async fn failed(
+        &mut self,
+        device: Option<String>,
+        mechanism: &'static str,
+        why: Option<String>,
+    ) -> ServerReply {
+        self.failures += 1;
+        let mut refusal = sign_in::wrong();
+        if self.failures >= FAILURES_PER_CONNECTION {
+            refusal = Refusal::new(421, "4.7.0", "too many failed sign-ins").closing();
+        }
+        let mut arrival = self.arrival.clone();
+        (arrival.device, arrival.mechanism) = (device, mechanism);
+        self.house.tell(Event::AuthFailed {
+            arrival,
+            refusal: refusal.clone(),
+            why,
+        });
+        let wait = self
+            .house
+            .tarpit
+            .failed(self.arrival.client, Instant::now());
+        tokio::time::sleep(wait).await;
+        refusal.reply()
+    }
+
+    /// Whether this device may send as that, now.
+    async fn begin(&mut self, mail: &MailCommand) -> Result<Transaction, Refusal> {
+        let Some(policy) = self.policy.clone() else {
+            let text = if self.needs_tls && self.arrival.tls.is_none() {
+                "sign in first: STARTTLS, then AUTH"
+            } else {
+                "sign in first: AUTH"
+            };
+            return Err(Refusal::new(530, "5.7.0", text));
+        };
+        if mail.body == BodyType::BinaryMime {
+            return Err(Refusal::new(
+                555,
+                "5.5.4",
+                "BODY=BINARYMIME is not to be had",
+            ));
+        }
+        let settings = &Arc::clone(&self.current).settings;
+        let (account, observes) = match &settings.mode {
+            Mode::Submit => (policy.account.clone(), false),
+            Mode::Observe { account } => (account.clone(), true),
+        };
+        // What may be sent as is the account's that it will go through one day.
+        let own = self.sender_of(&policy.account)?;
+        if mail
+            .size
+            .is_some_and(|size| size > policy.max_message as u64)
+        {
+            self.would_refuse(observes, too_large(policy.max_message))?;
+        }
+        let path = mail.reverse_path.as_str();
+        let mut reverse_path = message::address(path);
+        if reverse_path.is_none() && !path.is_empty() && (observes || !policy.rewrite_from) {
+            let text = format!("{} is no address", shown(path));
+            return Err(Refusal::new(553, "5.1.7", text));
+        }
+        if !path.is_empty() && !may_send_as(&policy, &own, path) {
+            if observes || !policy.rewrite_from {
+                self.would_refuse(observes, no_sender(&policy, &own, path))?;
+            } else {
+                reverse_path = Some(own.address.clone());
+            }
+        }
+        let mut transaction = Transaction::new(Arc::clone(&policy), account, own, mail);
+        (transaction.reverse_path, transaction.observes) = (reverse_path, observes);
+        match self.house.backend.on_mail(&self.arrival).await? {
+            Decision::Continue => {}
+            Decision::Refuse(why) => return Err(Refusal::new(550, "5.7.1", why)),
+            Decision::Change { sender, account } => {
+                if let Some(account) = account {
+                    transaction.sender = self.sender_of(&account)?;
+                    transaction.account = account;
+                }
+                if let Some(sender) = sender {
+                    transaction.reverse_path = message::address(&sender);
+                    if transaction.reverse_path.is_none() && !sender.is_empty() {
+                        let text = "a rule gave a sender that is no address, try again later";
+                        return Err(Refusal::new(451, "4.3.0", text));
+                    }
+                }
+            }
+        }
+        Ok(transaction)
+    }
+
+    fn sender_of(&self, account: &str) -> Result<AccountSender, Refusal> {
+        self.house.backend.sender(account).ok_or_else(|| {
+            let text = "the gateway is not set up for this mail, try again later";
+            Refusal::new(451, "4.3.5", text)
+        })
+    }
+
+    fn recipient(&mut self, rcpt: &RcptCommand) -> Result<(), Refusal> {
+        let Some(transaction) = &self.transaction else {
+            return Err(Refusal::new(503, "5.5.1", "MAIL first"));
+        };
+        let policy = Arc::clone(&transaction.policy);
+        let observes = transaction.observes;
+        let path = &rcpt.forward_path;
+        let Some(address) = message::address(path) else {
+            let text = format!("{} is no address that mail can be sent to", shown(path));
+            return Err(Refusal::new(553, "5.1.3", text));
+        };
+        if transaction.recipients.len() >= policy.recipients_per_message {
+            let at_most = policy.recipients_per_message;
+            let text = format!("too many recipients: {at_most} at most in one message");
+            self.would_refuse(observes, Refusal::new(452, "4.5.3", text))?;
+        }
+        if !policy.allows_recipient(address.as_ref()) {
+            let text = format!("you may not send to {}", shown(path));
+            self.would_refuse(observes, Refusal::new(550, "5.7.1", text))?;
+        }
+        if let Some(transaction) = &mut self.transaction {
+            transaction.add(address, rcpt);
+        }
+        Ok(())
+    }
+
+    /// Refuses, unless this gateway only observes: then it is told.
+    fn would_refuse(&self, observes: bool, refusal: Refusal) -> Result<(), Refusal> {
+        if !observes {
+            return Err(refusal);
+        }
+        self.house.tell(Event::WouldRefuse {
+            arrival: self.arrival.clone(),
+            refusal,
+        });
+        Ok(())
+    }
+
+    fn refused(&self, refusal: Refusal) -> ServerReply {
+        let reply = refusal.reply();
+        self.tell_refused(refusal);
+        reply
+    }
+
+    fn tell_refused(&self, refusal: Refusal) {
+        self.house.tell(Event::Refused {
+            arrival: self.arrival.clone(),
+            refusal,
+        });
+    }
+}
+
+impl BodySink for Box<Body> {
+    async fn write(&mut self, octets: &[u8]) -> Result<(), ServerReply> {
+        let taken = Box::pin(self.take(octets)).await;
+        taken.map_err(|refusal| {
+            let reply = refusal.reply();
+            self.tell_refused(refusal);
+            reply
+        })
+    }
 }
