@@ -75,6 +75,13 @@ pub trait Handler: Send {
     /// that was refused before it reached [`message`](Self::message).
     fn reset(&mut self) {}
 
+    /// Done when the server stops: whoever is between two commands is sent away with
+    /// [`Problem::Stopping`], and whoever sends a message once that is done. Never, unless a
+    /// handler says otherwise.
+    fn stopping(&self) -> impl Future<Output = ()> + Send + 'static {
+        std::future::pending()
+    }
+
     /// Says yes at a point where there is nothing to decide.
     fn confirm(&mut self, cue: Cue) -> ServerReply {
         cue.reply()
@@ -242,6 +249,8 @@ pub enum Problem {
     TooSlow,
     /// The connection has lasted too long. Closes.
     SessionTooLong,
+    /// The server stops. Closes.
+    Stopping,
 }
 
 impl Problem {
@@ -298,6 +307,7 @@ impl Problem {
             Self::TooManyErrors => (421, "4.7.0 Too many errors"),
             Self::TooSlow => (421, "4.4.2 Timeout"),
             Self::SessionTooLong => (421, "4.4.2 Session too long"),
+            Self::Stopping => (421, "4.3.2 Service stops, try again later"),
         };
         ServerReply::new(code, text)
     }
@@ -315,6 +325,7 @@ impl Problem {
                 | Self::TooManyErrors
                 | Self::TooSlow
                 | Self::SessionTooLong
+                | Self::Stopping
         )
     }
 }

@@ -42,7 +42,7 @@ where
     if policy == TlsPolicy::Implicit {
         let acceptor =
             acceptor.ok_or_else(|| io::Error::other("implicit TLS without a TLS acceptor"))?;
-        let stream = handshake(&acceptor, stream, &limits).await?;
+        let stream = handshake(&acceptor, stream, &handler, &limits).await?;
         handler.secured(stream.get_ref().1);
         let session = Session::new(stream, end, Tls::On, &mut handler, &limits, quirks);
         return session.run(true).await.map(|_| ());
@@ -56,7 +56,7 @@ where
     };
     let session = Session::new(stream, end, tls, &mut handler, &limits, quirks);
     if let (Some(stream), Some(acceptor)) = (session.run(true).await?, acceptor) {
-        let stream = handshake(&acceptor, stream, &limits).await?;
+        let stream = handshake(&acceptor, stream, &handler, &limits).await?;
         handler.secured(stream.get_ref().1);
         let session = Session::new(stream, end, Tls::On, &mut handler, &limits, quirks);
         session.run(false).await?;
@@ -64,15 +64,26 @@ where
     Ok(())
 }
 
-async fn handshake<S>(
+async fn handshake<S, H>(
     acceptor: &TlsAcceptor,
     stream: S,
+    handler: &H,
     limits: &Limits,
 ) -> io::Result<TlsStream<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
+    H: Handler,
 {
-    timeout(limits.handshake_time, acceptor.accept(stream))
+    let handshake = async {
+        tokio::select! {
+            stream = acceptor.accept(stream) => stream,
+            // Nothing can be said before TLS stands.
+            () = handler.stopping() => {
+                Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the server stops"))
+            }
+        }
+    };
+    timeout(limits.handshake_time, handshake)
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long"))?
 }
@@ -210,7 +221,11 @@ where
             Some(verb) if verb.eq_ignore_ascii_case(b"AUTH ") => limits.auth_line_octets,
             _ => limits.line_octets,
         };
-        let line = self.io.line(limit).await?;
+        let line = tokio::select! {
+            biased;
+            line = self.io.line(limit) => line?,
+            () = self.handler.stopping() => return Ok(self.refuse(&Problem::Stopping)),
+        };
         self.commands += 1;
         if self.commands > limits.commands {
             return Ok(self.refuse(&Problem::TooManyCommands));
