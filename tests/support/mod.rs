@@ -9,6 +9,7 @@ pub(crate) mod curl;
 pub(crate) mod cut;
 pub(crate) mod daemon;
 pub(crate) mod deaf;
+pub(crate) mod device;
 pub(crate) mod gate;
 pub(crate) mod home;
 pub(crate) mod http;

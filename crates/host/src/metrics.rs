@@ -522,6 +522,7 @@ mod tests {
             account: "a".to_owned(),
             certificate_expires_at: None,
             certificate_is_self_made: true,
+            certificate_problem: None,
             connections: 1,
             messages: 1,
             refused: 1,

@@ -8,6 +8,7 @@ pub mod doctor;
 mod events;
 mod expiries;
 mod failures;
+pub(crate) mod gateway;
 mod generation;
 mod grant;
 mod hooked;

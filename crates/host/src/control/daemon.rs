@@ -89,6 +89,9 @@ pub struct GatewayStatus {
     pub certificate_expires_at: Option<Moment>,
     /// Whether nobody gave it one, so that it made its own.
     pub certificate_is_self_made: bool,
+    /// Why its certificate files, which have changed, cannot be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_problem: Option<String>,
     /// Connections at this moment.
     pub connections: u64,
     /// Messages taken.

@@ -134,8 +134,8 @@ async fn hello(State(daemon): Host) -> Json<Hello> {
 
 async fn standing(State(daemon): Host) -> Json<Standing> {
     let app = daemon.app();
-    let (tokens, missing, queue, renewals) = tokio::join!(
-        work::tokens_by_state(&app),
+    let (accounts, missing, queue, renewals) = tokio::join!(
+        work::accounts(&app),
         work::missing_secrets(&app),
         app.queue_stats(),
         app.renewals()
@@ -147,9 +147,20 @@ async fn standing(State(daemon): Host) -> Json<Standing> {
             *account = AccountStatus::new(&account.name, "needs_secret", Some(failure));
         }
     }
+    let waiting = work::waiting_for_a_person(&accounts);
+    let config = app.config();
+    for gateway in &mut status.gateways {
+        let settings = config.gateways.get(&gateway.name);
+        for name in settings.iter().flat_map(|settings| settings.accounts()) {
+            // Whoever signs in, or puts a secret in its place, sees the mail go on.
+            let own = status.accounts.iter().find(|account| account.name == name);
+            let own = own.filter(|account| ["needs_secret", "failed"].contains(&&*account.state));
+            gateway.waiting.extend(own.or(waiting.get(name)).cloned());
+        }
+    }
     Json(Standing {
         status,
-        tokens,
+        tokens: work::by_state(&accounts),
         next_runs: next_runs(schedules::list(app.scheduler())),
         renewals,
         queue: match queue {

@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+use super::AccountStatus;
 use crate::app::{
     self, App, DoctorOptions, DoctorReport, Expiry, Moment, Rotated, SendOutcome, Standing,
 };
@@ -311,18 +312,41 @@ pub(crate) const SIGN_IN_NEEDED: &str = "sign_in_needed";
 
 /// How many accounts there are in each state of their credential.
 pub(crate) async fn tokens_by_state(app: &App) -> BTreeMap<String, usize> {
+    by_state(&accounts(app).await)
+}
+
+/// The same of accounts that were looked at.
+pub(crate) fn by_state(accounts: &[Listed]) -> BTreeMap<String, usize> {
     let mut states: BTreeMap<String, usize> = BTreeMap::new();
-    for account in accounts(app).await {
-        let state = match account.credential {
-            ListedCredential::Known(standing) if standing.sign_in_needed => {
-                SIGN_IN_NEEDED.to_owned()
-            }
-            ListedCredential::Known(standing) => standing.state.into_owned(),
-            ListedCredential::Unknown { state, .. } => state.into_owned(),
+    for account in accounts {
+        let state = match &account.credential {
+            ListedCredential::Known(standing) if standing.sign_in_needed => SIGN_IN_NEEDED,
+            ListedCredential::Known(standing) => &standing.state,
+            ListedCredential::Unknown { state, .. } => state,
         };
-        *states.entry(state).or_default() += 1;
+        *states.entry(state.to_owned()).or_default() += 1;
     }
     states
+}
+
+/// Those among them that send nothing before a person has signed in.
+pub(crate) fn waiting_for_a_person(accounts: &[Listed]) -> BTreeMap<&str, AccountStatus> {
+    let waiting = accounts.iter().filter_map(|account| {
+        let ListedCredential::Known(standing) = &account.credential else {
+            return None;
+        };
+        let why = standing
+            .message
+            .as_deref()
+            .unwrap_or("nobody has signed in");
+        let failure = Failure::new("auth.sign_in_needed", why)
+            .with_remedy(format!("postrider login {}", account.name));
+        let status = AccountStatus::new(&account.name, SIGN_IN_NEEDED, Some(&failure));
+        standing
+            .sign_in_needed
+            .then_some((account.name.as_str(), status))
+    });
+    waiting.collect()
 }
 
 /// Of the accounts with a secret that is not there, why the first one is not.

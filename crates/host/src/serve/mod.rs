@@ -42,7 +42,7 @@ use self::heartbeat::Beat;
 use self::lock::DaemonLock;
 use self::reload::{Cause, Server};
 use self::shutdown::Deadline;
-use crate::app::{App, AppSettings, queue, renewal};
+use crate::app::{App, AppSettings, gateway, queue, renewal};
 use crate::control::{self, ControlListener};
 use crate::failure::Failure;
 use crate::metrics;
@@ -132,6 +132,7 @@ pub(crate) async fn run(settings: &AppSettings) -> Result<Ended, Failure> {
             let server = server.clone();
             move || server.current().app.clone()
         })),
+        tokio::spawn(look_after_certificates(server.clone())),
         tokio::spawn(keep_alive(beat, scheduler.clone(), clock)),
     ];
 
@@ -143,7 +144,7 @@ pub(crate) async fn run(settings: &AppSettings) -> Result<Ended, Failure> {
         ended = &mut delivering => return Err(delivery_ended(ended)),
     };
     // Whoever waits for them to end has less time than they may take.
-    for helper in &helpers[..3] {
+    for helper in &helpers[..4] {
         helper.abort();
     }
     let ending = Ending {
@@ -271,6 +272,10 @@ async fn reload_on(server: Server, asked: Arc<Notify>) {
     }
 }
 
+async fn look_after_certificates(server: Server) {
+    gateway::look_after(server.gateways(), || server.current().app.clone()).await;
+}
+
 async fn keep_alive(main_loop: mpsc::Sender<Beat>, scheduler: Scheduler, clock: Arc<dyn Clock>) {
     if let Some(every) = systemd::heartbeat() {
         heartbeat::keep(every, main_loop, scheduler, clock).await;
@@ -311,7 +316,11 @@ impl Ending {
         // Nothing new from outside, nothing new by itself; what is under way goes on.
         let _ = self.stopping.send(true);
         self.delivery.stop();
-        self.scheduler.drain(deadline.for_calls()).await;
+        // Scripts have their say about every message that a device is still sending.
+        tokio::join!(
+            self.server.gateways().stop(deadline.for_calls()),
+            self.scheduler.drain(deadline.for_calls()),
+        );
         tracing::info!("no schedule runs any more");
         self.server.stop_scripts(deadline.for_calls()).await;
         tracing::info!("no script runs any more");

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::generation::{self, Generation, Origin, Prepared, Refused, Watched};
 use super::systemd;
+use crate::app::gateway::{Change, Gateways};
 use crate::app::{App, Moment};
 use crate::control::{Daemon, LastReload, Reloaded, ScheduleCounts, Status};
 use crate::failure::Failure;
@@ -27,6 +28,7 @@ pub(super) struct Server(Arc<Shared>);
 
 struct Shared {
     state_dir: PathBuf,
+    gateways: Gateways,
     started_at: Moment,
     /// What cannot change while it runs.
     fixed: Fixed,
@@ -82,9 +84,14 @@ impl Server {
         let (prepared, watched) =
             generation::prepare(Origin::First(app), &Watched::default()).await;
         let prepared = prepared.map_err(|refused| refused.failure)?;
+        let gateways = Gateways::of(app);
+        let change = gateways.change(app).await?;
         let first = prepared.take_effect(1, None);
+        // There were none that could be gone.
+        drop(change.take_effect());
         Ok(Self(Arc::new(Shared {
             state_dir: state_dir.to_owned(),
+            gateways,
             started_at: first.loaded_at,
             fixed: Fixed::of(app.config()),
             current: Mutex::new(Arc::new(first)),
@@ -139,8 +146,8 @@ impl Server {
         let old = self.current();
         let (prepared, watched) = generation::prepare(Origin::After(&old.app), &watched).await;
         *lock(&shared.watched) = watched;
-        let outcome = match prepared {
-            Ok(prepared) => self.swap(prepared, old, began),
+        let outcome = match self.open_gateways(prepared).await {
+            Ok((prepared, change)) => self.swap(prepared, change, old, began),
             Err(refused) => Err(self.keep(refused, &old)),
         };
         self.current().app.metrics().reload(outcome.is_ok());
@@ -153,11 +160,27 @@ impl Server {
         outcome
     }
 
+    /// The last thing that can be wrong with a generation: that it cannot listen.
+    async fn open_gateways(
+        &self,
+        prepared: Result<Prepared, Refused>,
+    ) -> Result<(Prepared, Change<'_>), Refused> {
+        let prepared = prepared?;
+        match self.0.gateways.change(&prepared.app).await {
+            Ok(change) => Ok((prepared, change)),
+            Err(failure) => Err(Refused {
+                failure,
+                file: prepared.app.config_path().map(Path::to_owned),
+            }),
+        }
+    }
+
     /// # Errors
     /// The end has begun meanwhile.
     fn swap(
         &self,
         prepared: Prepared,
+        gateways: Change<'_>,
         old: Arc<Generation>,
         began: Instant,
     ) -> Result<Reloaded, Failure> {
@@ -169,10 +192,14 @@ impl Server {
         let restart_needed = restart_needed(&self.0.fixed, prepared.app.config());
         let new = Arc::new(prepared.take_effect(old.number + 1, Some(&old)));
         *lock(&self.0.current) = Arc::clone(&new);
+        let gone = gateways.take_effect();
 
         let patience = old.app.config().serve.shutdown_timeout;
         let mut retiring = lock(&self.0.retiring);
         while retiring.try_join_next().is_some() {}
+        retiring.spawn(async move {
+            gone.stop(patience).await;
+        });
         retiring.spawn(old.retire(patience));
         drop(retiring);
         drop(swapping);
@@ -234,6 +261,11 @@ impl Server {
     /// Tells the scripts in force, without waiting for what they make of it.
     pub(super) fn announce(&self, name: &'static str, payload: Value) {
         self.current().app.announce(name, payload);
+    }
+
+    /// Where devices submit mail.
+    pub(super) fn gateways(&self) -> &Gateways {
+        &self.0.gateways
     }
 
     /// A line for `systemctl status`.
@@ -305,7 +337,7 @@ impl Daemon for Server {
                 running: schedules.iter().filter(|one| one.running > 0).count(),
                 paused: schedules.iter().filter(|one| one.paused).count(),
             },
-            gateways: Vec::new(),
+            gateways: self.0.gateways.status(&current.app),
         }
     }
 }

@@ -48,6 +48,11 @@ impl Ways {
         self.try_again();
     }
 
+    /// The generation in force, if there is one.
+    pub(in crate::app) fn current(&self) -> Option<App> {
+        lock(&self.current).upgrade().map(App)
+    }
+
     /// A script holds this account.
     fn also_to(&self, account: &Arc<Account>) {
         let mut scripted = lock(&self.scripted);

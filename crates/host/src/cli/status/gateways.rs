@@ -51,6 +51,10 @@ fn lines(gateway: &GatewayStatus, now: SystemTime, output: &Output) -> Vec<Strin
         };
         lines.push(format!("its {made} {ends} {when}"));
     }
+    if let Some(problem) = &gateway.certificate_problem {
+        let bad = output.bad("cannot be used");
+        lines.push(format!("its new certificate {bad}: {problem}"));
+    }
     for device in gateway.failing.iter().take(NAMED) {
         let who = match &device.device {
             Some(name) => format!("{name} ({})", device.client),

@@ -1,0 +1,18 @@
+//! Gateways in a daemon: their settings from the configuration, and what they ask of this program.
+
+mod backend;
+mod book;
+mod certificates;
+mod credential;
+mod entry;
+mod failing;
+mod holder;
+mod reply;
+mod running;
+mod settings;
+
+pub(crate) use certificates::look_after;
+pub(crate) use credential::{StoredCredential, credential, credential_name, keep_credential};
+pub(crate) use reply::to as reply;
+pub(crate) use running::{Change, Gateways};
+pub(crate) use settings::settings;

@@ -1,0 +1,492 @@
+//! The gateway, as devices meet it: a password of its own in, OAuth out, and nothing lost between.
+#![allow(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
+
+mod support;
+
+use std::net::TcpListener;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use support::daemon::Daemon;
+use support::device::{Device, scan};
+use support::office::{Office, TO, field, until};
+use support::sandbox::PERSON;
+use support::{read_to_string, run_with, skip, write_private};
+
+/// What the devices type.
+const PASSWORD: &str = "kbzw-4fhm-q7tx-93vr-dpnc";
+/// Another device's.
+const OTHER_PASSWORD: &str = "h6jd-w2ms-zr8k-t5yb-xq3f";
+
+/// One gateway for STARTTLS, on any free port.
+const OFFICE: &str = "[gateway.office]\nlisten = \"127.0.0.1:0\"\naccount = \"sandbox\"\n";
+
+/// An office with these gateways, where `printer-2` may send through `office`.
+fn office(gateways: &str) -> Office {
+    let office = Office::with(gateways);
+    admit(&office, "office", "printer-2", PASSWORD);
+    office
+}
+
+/// Lets a device sign in with this password.
+#[track_caller]
+fn admit(office: &Office, gateway: &str, device: &str, password: &str) {
+    let arguments = [
+        "gateway",
+        "credential",
+        "add",
+        device,
+        "--gateway",
+        gateway,
+        "--password-stdin",
+    ];
+    run_with(&mut office.home.postrider(arguments), password).expect_status(0);
+}
+
+/// The port of this gateway's only listener.
+#[track_caller]
+fn port(daemon: &Daemon, gateway: &str) -> u16 {
+    let shown = shown(daemon, gateway);
+    let address = shown["listen"][0].as_str().unwrap();
+    address.rsplit_once(':').unwrap().1.parse().unwrap()
+}
+
+/// A gateway as the status shows it.
+#[track_caller]
+fn shown(daemon: &Daemon, gateway: &str) -> Value {
+    let status = daemon.status();
+    let all = status["gateways"].as_array().unwrap().iter();
+    let one = all.into_iter().find(|one| one["name"] == gateway);
+    one.cloned()
+        .unwrap_or_else(|| panic!("{}", status["gateways"]))
+}
+
+/// A device that is connected, or nothing where there is no Python.
+fn connected(daemon: &Daemon, gateway: &str, tls: &str) -> Option<Device> {
+    let mut device = Device::new()?;
+    device.connect(port(daemon, gateway), tls).expect(220);
+    Some(device)
+}
+
+/// The same, and signed in as `printer-2`.
+fn signed_in(daemon: &Daemon, gateway: &str) -> Option<Device> {
+    let mut device = connected(daemon, gateway, "starttls")?;
+    device.auth("PLAIN", "printer-2", PASSWORD).expect(235);
+    Some(device)
+}
+
+/// The message with this subject, once it has arrived.
+#[track_caller]
+fn arrived(office: &Office, subject: &str) -> String {
+    until(&format!("{subject} arrives"), || {
+        let mail = office.sandbox.mail(TO).into_iter();
+        let mut mail = mail.map(|path| read_to_string(&path));
+        mail.find(|text| text.contains(&format!("Subject: {subject}\r\n")))
+    })
+}
+
+const NO_PYTHON: &str = "python3 is not installed";
+
+#[test]
+fn a_password_of_the_gateways_own_goes_in_and_oauth_goes_out() {
+    let office = office(&format!(
+        "{OFFICE}[gateway.secure]\nlisten = \"127.0.0.1:0\"\ntls = \"implicit\"\naccount = \"sandbox\"\n"
+    ));
+    admit(&office, "secure", "scanner", OTHER_PASSWORD);
+    let daemon = Daemon::start(&office.home);
+
+    for (gateway, tls, mechanism, device, password) in [
+        ("office", "starttls", "PLAIN", "printer-2", PASSWORD),
+        ("office", "starttls", "LOGIN", "printer-2", PASSWORD),
+        ("secure", "implicit", "PLAIN", "scanner", OTHER_PASSWORD),
+        ("secure", "implicit", "LOGIN", "scanner", OTHER_PASSWORD),
+    ] {
+        let Some(mut client) = connected(&daemon, gateway, tls) else {
+            return skip(NO_PYTHON);
+        };
+        client.auth(mechanism, device, password).expect(235);
+        let subject = format!("by {tls} and {mechanism}");
+        let message = scan(PERSON.0, TO, &subject);
+        client.send(PERSON.0, &[TO], &message).expect(250);
+
+        let text = arrived(&office, &subject);
+        assert_eq!(field(&text, "From"), PERSON.0);
+        assert!(text.contains("\r\nReceived: from "), "{text}");
+        assert!(text.contains(" with ESMTPSA "), "{text}");
+        assert!(!text.contains(password), "{text}");
+    }
+    // OAuth, and no password of a device, is what the provider saw.
+    let log = office.sandbox.control("GET", "log", None).to_string();
+    assert!(office.sandbox.token_requests() >= 1);
+    for password in [PASSWORD, OTHER_PASSWORD] {
+        assert!(!log.contains(password));
+    }
+    // A credential is for its own gateway.
+    let mut stranger = connected(&daemon, "secure", "implicit").unwrap();
+    stranger.auth("PLAIN", "printer-2", PASSWORD).expect(535);
+
+    let queued = office.home.json(["queue", "list", "--all"]);
+    let origins: Vec<&str> = queued
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|message| message["origin"].as_str().unwrap())
+        .collect();
+    assert!(
+        origins.contains(&"gateway office printer-2 127.0.0.1"),
+        "{origins:?}"
+    );
+    let line = daemon.says("accepted from a device");
+    for (key, value) in [
+        ("gateway", "secure"),
+        ("device", "scanner"),
+        ("client", "127.0.0.1"),
+        ("sender", PERSON.0),
+    ] {
+        assert_eq!(line["fields"][key], value, "{line}");
+    }
+    daemon.terminate().expect_status(0);
+}
+
+#[test]
+fn a_wrong_password_and_an_unknown_device_are_told_the_same() {
+    let office = office(OFFICE);
+    let daemon = Daemon::start(&office.home);
+    let mut replies = Vec::new();
+    for (device, password) in [
+        ("printer-2", OTHER_PASSWORD),
+        ("nobody-here", PASSWORD),
+        ("nobody-here", OTHER_PASSWORD),
+    ] {
+        for mechanism in ["PLAIN", "LOGIN"] {
+            let Some(mut client) = connected(&daemon, "office", "starttls") else {
+                return skip(NO_PYTHON);
+            };
+            let reply = client.auth(mechanism, device, password);
+            assert_eq!(reply.code, 535, "{reply:?}");
+            replies.push(reply.text);
+            let message = scan(PERSON.0, TO, "never");
+            let refused = client.send(PERSON.0, &[TO], &message);
+            assert_eq!(refused.code, 530, "{refused:?}");
+        }
+    }
+    replies.dedup();
+    assert_eq!(replies.len(), 1, "{replies:?}");
+
+    let said = daemon.says("a sign-in failed");
+    assert_eq!(said["level"], "WARN", "{said}");
+    let shown = shown(&daemon, "office");
+    let failing = shown["failing"].as_array().unwrap();
+    let device = |name: Value| failing.iter().find(|one| one["device"] == name);
+    assert_eq!(device(json!("printer-2")).unwrap()["client"], "127.0.0.1");
+    // What was typed as a name may be a password.
+    assert!(device(Value::Null).is_some(), "{failing:?}");
+    let ended = daemon.terminate();
+    assert!(!ended.stderr.contains("nobody-here"), "{}", ended.stderr);
+}
+
+#[test]
+fn only_its_senders_are_taken_unless_they_are_to_be_rewritten() {
+    let office = office(&format!(
+        "{OFFICE}[gateway.rewriting]\nlisten = \"127.0.0.1:0\"\naccount = \"sandbox\"\nrewrite_from = true\n"
+    ));
+    admit(&office, "rewriting", "printer-2", PASSWORD);
+    let daemon = Daemon::start(&office.home);
+    let Some(mut strict) = signed_in(&daemon, "office") else {
+        return skip(NO_PYTHON);
+    };
+    let foreign = scan("ceo@contoso.com", TO, "as somebody else");
+
+    // Neither on the envelope nor in the header.
+    let refused = strict.send("ceo@contoso.com", &[TO], &foreign);
+    assert_eq!(refused.code, 550, "{refused:?}");
+    let refused = strict.send(PERSON.0, &[TO], &foreign);
+    assert_eq!(refused.code, 550, "{refused:?}");
+
+    let mut lenient = signed_in(&daemon, "rewriting").unwrap();
+    lenient.send("ceo@contoso.com", &[TO], &foreign).expect(250);
+    let text = arrived(&office, "as somebody else");
+    assert!(field(&text, "From").contains(PERSON.0), "{text}");
+    assert!(
+        field(&text, "Reply-To").contains("ceo@contoso.com"),
+        "{text}"
+    );
+    assert_eq!(office.subjects(), ["as somebody else"]);
+}
+
+#[test]
+fn what_was_answered_250_is_in_the_queue_whatever_happens_next() {
+    let office = office(OFFICE);
+    // The provider is away.
+    office.faults("connect", &json!("disconnect"), None);
+    let daemon = Daemon::start(&office.home);
+    let Some(mut client) = signed_in(&daemon, "office") else {
+        return skip(NO_PYTHON);
+    };
+    for number in 0..5 {
+        let message = scan(PERSON.0, TO, &format!("number {number}"));
+        client.send(PERSON.0, &[TO], &message).expect(250);
+    }
+    daemon.kill();
+
+    let queued = office.home.json(["queue", "list"]);
+    assert_eq!(queued.as_array().unwrap().len(), 5, "{queued}");
+    office.sandbox.mend_tokens();
+    let daemon = Daemon::start(&office.home);
+    for number in 0..5 {
+        arrived(&office, &format!("number {number}"));
+    }
+    assert_eq!(office.subjects().len(), 5);
+    daemon.terminate().expect_status(0);
+}
+
+#[test]
+fn a_reload_adds_and_removes_gateways_and_sessions_under_way_go_on() {
+    let office = office(OFFICE);
+    let accounts = read_to_string(&office.home.path().join("postrider.toml"));
+    let daemon = Daemon::start(&office.home);
+    let Some(mut client) = signed_in(&daemon, "office") else {
+        return skip(NO_PYTHON);
+    };
+    let first = port(&daemon, "office");
+
+    let second = OFFICE.replace("office", "annex");
+    office.home.configure(&format!("{second}{accounts}"));
+    daemon.hang_up();
+    // What did not change stays where it is.
+    assert_eq!(port(&daemon, "office"), first);
+    admit(&office, "annex", "scanner", OTHER_PASSWORD);
+    let mut scanner = connected(&daemon, "annex", "starttls").unwrap();
+    scanner.auth("LOGIN", "scanner", OTHER_PASSWORD).expect(235);
+    let message = scan(PERSON.0, TO, "from the annex");
+    scanner.send(PERSON.0, &[TO], &message).expect(250);
+
+    let only_annex = accounts.replace(OFFICE, &second);
+    assert!(!only_annex.contains("[gateway.office]"));
+    office.home.configure(&only_annex);
+    daemon.hang_up();
+    let status = daemon.status();
+    assert_eq!(status["gateways"].as_array().unwrap().len(), 1, "{status}");
+    // Nobody new comes in, and who is in may end.
+    let refused = Device::new().unwrap().connect(first, "none");
+    assert_eq!(refused.code, 0, "{refused:?}");
+    let message = scan(PERSON.0, TO, "from before");
+    client.send(PERSON.0, &[TO], &message).expect(250);
+    for subject in ["from the annex", "from before"] {
+        arrived(&office, subject);
+    }
+    daemon.terminate().expect_status(0);
+}
+
+#[test]
+fn a_reload_whose_port_is_taken_changes_nothing() {
+    let office = office(OFFICE);
+    let accounts = read_to_string(&office.home.path().join("postrider.toml"));
+    let daemon = Daemon::start(&office.home);
+    let first = port(&daemon, "office");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap();
+
+    let more = OFFICE
+        .replace("office", "annex")
+        .replace("127.0.0.1:0", &taken.to_string());
+    office.home.configure(&format!("{more}{accounts}"));
+    daemon.hang_up();
+
+    let status = daemon.status();
+    assert_eq!(status["last_reload"]["ok"], false, "{status}");
+    let why = status["last_reload"]["message"].as_str().unwrap();
+    assert!(why.contains(&taken.to_string()), "{why}");
+    assert_eq!(status["gateways"].as_array().unwrap().len(), 1, "{status}");
+    assert_eq!(port(&daemon, "office"), first);
+    if let Some(mut client) = signed_in(&daemon, "office") {
+        let message = scan(PERSON.0, TO, "as before");
+        client.send(PERSON.0, &[TO], &message).expect(250);
+    }
+    daemon.terminate().expect_status(0);
+}
+
+#[test]
+fn a_daemon_whose_port_is_taken_does_not_start_and_says_what_to_do() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap();
+    let office = Office::with(&OFFICE.replace("127.0.0.1:0", &taken.to_string()));
+    let ended = office.home.run(["serve"]);
+    assert_ne!(ended.status, 0);
+    for part in [
+        "gateway \\\"office\\\"",
+        &taken.to_string(),
+        "gateway.office.listen",
+    ] {
+        let part = part.replace('\\', "");
+        assert!(ended.stderr.contains(&part), "{part}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_credential_that_is_removed_opens_nothing_any_more() {
+    let office = office(OFFICE);
+    let daemon = Daemon::start(&office.home);
+    let Some(mut before) = signed_in(&daemon, "office") else {
+        return skip(NO_PYTHON);
+    };
+    let remove = ["gateway", "credential", "remove", "printer-2"];
+    office.home.run(remove).expect_status(0);
+    let mut after = connected(&daemon, "office", "starttls").unwrap();
+    after.auth("PLAIN", "printer-2", PASSWORD).expect(535);
+
+    admit(&office, "office", "printer-2", OTHER_PASSWORD);
+    let mut again = connected(&daemon, "office", "starttls").unwrap();
+    again.auth("PLAIN", "printer-2", PASSWORD).expect(535);
+    let mut again = connected(&daemon, "office", "starttls").unwrap();
+    again.auth("PLAIN", "printer-2", OTHER_PASSWORD).expect(235);
+    // A session that stood may end its work.
+    before.say("NOOP").expect(250);
+}
+
+#[test]
+fn mail_is_taken_for_an_account_that_needs_a_person_and_the_status_says_so() {
+    let office =
+        Office::with("[gateway.office]\nlisten = \"127.0.0.1:0\"\naccount = \"sandbox-person\"\n");
+    admit(&office, "office", "printer-2", PASSWORD);
+    let daemon = Daemon::start(&office.home);
+    let Some(mut client) = signed_in(&daemon, "office") else {
+        return skip(NO_PYTHON);
+    };
+    let message = scan(PERSON.0, TO, "waits");
+    client.send(PERSON.0, &[TO], &message).expect(250);
+
+    let shown = shown(&daemon, "office");
+    assert_eq!(shown["waiting"][0]["name"], "sandbox-person", "{shown}");
+    let remedy = shown["waiting"][0]["remedy"].as_str().unwrap();
+    assert!(remedy.contains("postrider login sandbox-person"), "{shown}");
+    let text = office.home.run(["status"]).expect_status(0).stdout;
+    assert!(text.contains("mail is taken and waits"), "{text}");
+    assert!(text.contains("postrider login sandbox-person"), "{text}");
+    assert_eq!(
+        office
+            .home
+            .json(["queue", "list"])
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn the_status_shows_where_gateways_listen_and_what_they_took() {
+    let office = office(OFFICE);
+    let daemon = Daemon::start(&office.home);
+    let Some(mut client) = signed_in(&daemon, "office") else {
+        return skip(NO_PYTHON);
+    };
+    let message = scan(PERSON.0, TO, "counted");
+    client.send(PERSON.0, &[TO], &message).expect(250);
+    let refused = client.send("ceo@contoso.com", &[TO], &message);
+    assert_eq!(refused.code, 550, "{refused:?}");
+
+    let shown = shown(&daemon, "office");
+    for (key, value) in [
+        ("tls", json!("starttls")),
+        ("mode", json!("submit")),
+        ("account", json!("sandbox")),
+        ("connections", json!(1)),
+        ("messages", json!(1)),
+        ("refused", json!(1)),
+        ("certificate_is_self_made", json!(true)),
+    ] {
+        assert_eq!(shown[key], value, "{key}: {shown}");
+    }
+    assert!(shown["certificate_expires_at"].is_string(), "{shown}");
+    assert_eq!(shown["failing"][0]["device"], "printer-2", "{shown}");
+    let text = office.home.run(["status"]).expect_status(0).stdout;
+    let port = port(&daemon, "office");
+    for part in [
+        &format!(
+            "gateway      office: 127.0.0.1:{port} (STARTTLS), 1 connection, 1 message taken, 1 refused"
+        ),
+        "self-made certificate ends in ",
+        "printer-2 (127.0.0.1): failed, last ",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn three_commands_take_a_printer_from_nothing_to_a_delivered_message() {
+    let office = Office::new();
+    let free = support::free_port();
+    let add = [
+        "gateway",
+        "add",
+        "office",
+        "--account",
+        "sandbox",
+        "--listen",
+    ];
+    let listen = format!("127.0.0.1:{free}");
+    let add = add.iter().copied().chain([&*listen]);
+    office.home.run(add).expect_status(0);
+    let credential = office
+        .home
+        .json(["gateway", "credential", "add", "printer-2"]);
+    let password = credential["password"].as_str().unwrap();
+    let daemon = Daemon::start(&office.home);
+
+    let Some(mut client) = Device::new() else {
+        return skip(NO_PYTHON);
+    };
+    client.connect(free, "starttls").expect(220);
+    client.auth("LOGIN", "printer-2", password).expect(235);
+    let message = scan(PERSON.0, TO, "three commands");
+    client.send(PERSON.0, &[TO], &message).expect(250);
+    arrived(&office, "three commands");
+    daemon.terminate().expect_status(0);
+    // Nothing but its hash was kept.
+    let state = office.home.state();
+    for file in support::files(&state, "") {
+        let octets = std::fs::read(&file).unwrap();
+        let found = octets
+            .windows(password.len())
+            .any(|window| window == password.as_bytes());
+        assert!(!found, "{}", file.display());
+    }
+}
+
+/// A certificate and its key for 127.0.0.1, in PEM.
+fn certificate(directory: &Path, days: i64) -> String {
+    let mut params =
+        rcgen::CertificateParams::new(vec!["printer-relay.example.org".to_owned()]).unwrap();
+    let now = std::time::SystemTime::now();
+    let end = now + std::time::Duration::from_secs(u64::try_from(days).unwrap() * 86_400);
+    params.not_after = end.into();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let made = params.self_signed(&key).unwrap();
+    write_private(&directory.join("gateway.pem"), made.pem());
+    write_private(&directory.join("gateway.key"), key.serialize_pem());
+    made.pem()
+}
+
+#[test]
+fn a_certificate_that_is_replaced_is_used_without_a_restart_and_its_end_is_told() {
+    let office = Office::with(
+        "[gateway.office]\nlisten = \"127.0.0.1:0\"\naccount = \"sandbox\"\n\
+         certificate = \"gateway.pem\"\nkey = \"gateway.key\"\n",
+    );
+    certificate(office.home.path(), 5);
+    admit(&office, "office", "printer-2", PASSWORD);
+    let daemon = Daemon::start(&office.home);
+    daemon.says("certificate ends");
+    let first = shown(&daemon, "office")["certificate_expires_at"].clone();
+
+    certificate(office.home.path(), 300);
+    daemon.hang_up();
+    until("the new certificate is in use", || {
+        let now = shown(&daemon, "office")["certificate_expires_at"].clone();
+        (now != first).then_some(())
+    });
+    if let Some(mut client) = signed_in(&daemon, "office") {
+        client.say("NOOP").expect(250);
+    }
+}
