@@ -173,9 +173,13 @@ fn a_proxys_mailboxes_become_accounts_and_its_ports_gateways() {
 
     assert_left(&imported, Some(5), "[IMAP-1993]");
     assert_left(&imported, Some(15), "local_address");
-    assert_left(&imported, Some(39), "client_secret");
-    assert_left(&imported, Some(49), "[@example.org]");
-    assert_left(&imported, Some(54), "delete_account_token_on_password_error");
+    assert_left(&imported, Some(38), "client_secret");
+    assert_left(&imported, Some(48), "[@example.org]");
+    assert_left(
+        &imported,
+        Some(54),
+        "delete_account_token_on_password_error",
+    );
 }
 
 #[test]
@@ -205,7 +209,7 @@ fn tokens_stay_shut_without_the_right_password() {
     let imported = import_proxy(&proxy(), None).unwrap();
     assert!(imported.accounts.iter().all(|it| it.tokens.is_none()));
     assert!(imported.gateways[0].devices[0].password.is_none());
-    assert_left(&imported, Some(30), "the tokens");
+    assert_left(&imported, Some(28), "the tokens");
 
     let error = import_proxy(&proxy(), Some("wrong")).unwrap_err();
     assert_eq!(error.kind, ImportErrorKind::Password);
@@ -298,7 +302,11 @@ fn import_msmtp(text: &str) -> Result<Imported, ImportError> {
 #[test]
 fn accounts_of_msmtp_are_carried_over_with_what_they_inherit() {
     let imported = import_msmtp(MSMTPRC).unwrap();
-    let names: Vec<_> = imported.accounts.iter().map(|it| it.name.as_str()).collect();
+    let names: Vec<_> = imported
+        .accounts
+        .iter()
+        .map(|it| it.name.as_str())
+        .collect();
     assert_eq!(names, ["office", "private", "private-2"]);
     assert_eq!(
         settings(&imported, "office"),
@@ -325,17 +333,29 @@ fn accounts_of_msmtp_are_carried_over_with_what_they_inherit() {
     );
     let other = settings(&imported, "private-2");
     assert_eq!(other["server"]["host"], "mail2.example.org");
-    assert_eq!(other["auth"]["password"]["command"], json!(["pass", "mail/joe"]));
+    assert_eq!(
+        other["auth"]["password"]["command"],
+        json!(["pass", "mail/joe"])
+    );
 
     assert_left(&imported, Some(5), "logfile");
     assert_left(&imported, Some(7), "the password of account \"office\"");
-    assert_left(&imported, Some(29), "account token");
-    assert_left(&imported, Some(33), "account relay");
-    assert_left(&imported, Some(37), "account default");
-    let token = imported.not_carried.iter().find(|it| it.what == "account token");
+    assert_left(&imported, Some(28), "account token");
+    assert_left(&imported, Some(32), "account relay");
+    assert_left(&imported, Some(36), "account default");
+    let token = imported
+        .not_carried
+        .iter()
+        .find(|it| it.what == "account token");
     let token = token.unwrap();
     assert!(token.why.contains("oama"), "{token:?}");
-    assert!(token.instead.as_ref().unwrap().contains("postrider setup microsoft365"));
+    assert!(
+        token
+            .instead
+            .as_ref()
+            .unwrap()
+            .contains("postrider setup microsoft365")
+    );
 }
 
 #[test]
@@ -407,7 +427,10 @@ fn token_files_become_accounts_that_go_on() {
     };
     assert_eq!((refresh(0).as_str(), refresh(1).as_str()), ("r-1", "r-2"));
     let me = settings(&imported, "me");
-    assert_eq!((&me["provider"], &me["auth"]["client_id"]), (&json!("gmail"), &json!("g")));
+    assert_eq!(
+        (&me["provider"], &me["auth"]["client_id"]),
+        (&json!("gmail"), &json!("g"))
+    );
     assert_eq!(me["server"]["port"], 587);
     assert_left(&imported, None, "log_to_syslog_on_failure");
     assert_left(&imported, Some(3), "joe");
@@ -454,7 +477,10 @@ fn postfix_files() -> Memory {
             "sales@contoso.com sales@gmail.com:google-password\n\
              [smtp.office365.com]:587 svc-mail@contoso.com:pass:word\n",
         ),
-        ("/etc/postfix/relays", "sales@contoso.com [smtp.gmail.com]:587\n"),
+        (
+            "/etc/postfix/relays",
+            "sales@contoso.com [smtp.gmail.com]:587\n",
+        ),
         ("/etc/ssl/relay.pem", "pem"),
         ("/etc/ssl/relay.key", "key"),
     ])
@@ -462,7 +488,12 @@ fn postfix_files() -> Memory {
 
 #[test]
 fn a_relay_becomes_accounts_and_gateways() {
-    let imported = postfix("/etc/postfix/main.cf", &postfix_files(), &Options::default()).unwrap();
+    let imported = postfix(
+        "/etc/postfix/main.cf",
+        &postfix_files(),
+        &Options::default(),
+    )
+    .unwrap();
     assert_eq!(
         settings(&imported, "svc-mail"),
         json!({
@@ -476,8 +507,15 @@ fn a_relay_becomes_accounts_and_gateways() {
     assert_eq!(sales["provider"], "gmail");
     assert_eq!(sales["sender"], "sales@contoso.com");
 
-    let names: Vec<_> = imported.gateways.iter().map(|it| it.name.as_str()).collect();
-    assert_eq!(names, ["postfix-smtp", "postfix-submission", "postfix-smtps"]);
+    let names: Vec<_> = imported
+        .gateways
+        .iter()
+        .map(|it| it.name.as_str())
+        .collect();
+    assert_eq!(
+        names,
+        ["postfix-smtp", "postfix-submission", "postfix-smtps"]
+    );
     assert_eq!(
         Value::Object(imported.gateways[0].settings.clone()),
         json!({
@@ -516,7 +554,9 @@ fn a_relay_that_signs_in_by_token_reads_the_plugins_files() {
     files.0.insert("/etc/postfix/main.cf", text);
     files.0.insert("/etc/sasl-xoauth2.conf", XOAUTH2.to_owned());
     let passwords = "[smtp.office365.com]:587 alerts@contoso.com:/etc/tokens/alerts\n";
-    files.0.insert("/etc/postfix/sasl_passwd", passwords.to_owned());
+    files
+        .0
+        .insert("/etc/postfix/sasl_passwd", passwords.to_owned());
     let token = r#"{"refresh_token":"r-1"}"#;
     files.0.insert("/etc/tokens/alerts", token.to_owned());
     let imported = postfix("/etc/postfix/main.cf", &files, &Options::default()).unwrap();
@@ -528,10 +568,22 @@ fn a_relay_that_signs_in_by_token_reads_the_plugins_files() {
 fn nothing_that_is_shown_holds_a_secret() {
     let proxy = import_proxy(&proxy(), Some("hunter2hunter2")).unwrap();
     let msmtp = import_msmtp(MSMTPRC).unwrap();
-    let postfix = postfix("/etc/postfix/main.cf", &postfix_files(), &Options::default()).unwrap();
+    let postfix = postfix(
+        "/etc/postfix/main.cf",
+        &postfix_files(),
+        &Options::default(),
+    )
+    .unwrap();
     for imported in [proxy, msmtp, postfix] {
         let shown = format!("{imported:?}");
-        for secret in ["hunter2", "app-secret", "r-1\"", "pass word", "pass:word", "google-password"] {
+        for secret in [
+            "hunter2",
+            "app-secret",
+            "r-1\"",
+            "pass word",
+            "pass:word",
+            "google-password",
+        ] {
             assert!(!shown.contains(secret), "{secret} in {shown}");
         }
     }
@@ -540,13 +592,37 @@ fn nothing_that_is_shown_holds_a_secret() {
 /// Pieces that the formats are made of, in any order.
 fn soup() -> impl Strategy<Value = String> {
     let pieces = [
-        "account a", "account b : a", "defaults", "host h", "auth on", "user u@h", "password p",
-        "[SMTP-25]", "[SMTP-x]", "[a@b]", "[@]", "[emailproxy]", "server_address = h",
-        "server_port = 465", "token_url = https://h/t/oauth2/v2.0/token", "client_id = c",
-        "allow_catch_all_accounts = 1", "token_salt = AA==", "refresh_token = gAAAAA",
-        "relayhost = [h]:587", "smtp_sasl_auth_enable = yes", "inet_interfaces = $x",
-        "smtp_sasl_password_maps = texthash:/p", "mynetworks = 10.0.0.0/8 !x", "x = ${x?{y}:{$x}}",
-        "smtp inet n - y - - smtpd", "  -o a=b", "[h]:587 u@h:p", "{\"client_id\":\"c\"}", " ", "=",
+        "account a",
+        "account b : a",
+        "defaults",
+        "host h",
+        "auth on",
+        "user u@h",
+        "password p",
+        "[SMTP-25]",
+        "[SMTP-x]",
+        "[a@b]",
+        "[@]",
+        "[emailproxy]",
+        "server_address = h",
+        "server_port = 465",
+        "token_url = https://h/t/oauth2/v2.0/token",
+        "client_id = c",
+        "allow_catch_all_accounts = 1",
+        "token_salt = AA==",
+        "refresh_token = gAAAAA",
+        "relayhost = [h]:587",
+        "smtp_sasl_auth_enable = yes",
+        "inet_interfaces = $x",
+        "smtp_sasl_password_maps = texthash:/p",
+        "mynetworks = 10.0.0.0/8 !x",
+        "x = ${x?{y}:{$x}}",
+        "smtp inet n - y - - smtpd",
+        "  -o a=b",
+        "[h]:587 u@h:p",
+        "{\"client_id\":\"c\"}",
+        " ",
+        "=",
     ];
     let line = prop_oneof![
         prop::sample::select(pieces.to_vec()).prop_map(str::to_owned),

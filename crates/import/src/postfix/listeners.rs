@@ -77,7 +77,7 @@ pub(super) fn listeners(
         let on = |name: &str| {
             let over = service.overrides.iter().rev().find(|(it, _)| it == name);
             match over {
-                Some((_, value)) => Some(main.expand(value, 20)),
+                Some((_, value)) => Some(main.expand(value)),
                 None => main.get(name),
             }
         };

@@ -8,6 +8,8 @@ use crate::left::{Place, shown};
 /// How deep parameters may name each other, and how long a value may become.
 const DEPTH: usize = 20;
 const VALUE_OCTETS: usize = 64 << 10;
+/// How many parameters one value may name, with those that these name.
+const NAMED: usize = 1000;
 
 /// A logical line: its text in one piece, and where it begins.
 pub(crate) struct Line {
@@ -93,7 +95,7 @@ impl MainCf {
     /// The value of `name` with everything that it names; none where it is not set or empty.
     pub(crate) fn get(&self, name: &str) -> Option<String> {
         let line = self.parameters.get(name)?;
-        let value = self.expand(&line.text, DEPTH);
+        let value = self.expand(&line.text);
         let value = value.trim();
         (!value.is_empty()).then(|| value.to_owned())
     }
@@ -103,7 +105,14 @@ impl MainCf {
     }
 
     /// `text` with `$name`, `${name}`, `$(name)`, `${name?text}` and `${name:text}` filled in.
-    pub(crate) fn expand(&self, text: &str, depth: usize) -> String {
+    /// Empty where that has no end.
+    pub(crate) fn expand(&self, text: &str) -> String {
+        let mut left = NAMED;
+        let expanded = self.expand_to(text, DEPTH, &mut left);
+        if left == 0 { String::new() } else { expanded }
+    }
+
+    fn expand_to(&self, text: &str, depth: usize, left: &mut usize) -> String {
         let mut out = String::new();
         let mut rest = text;
         while let Some(at) = rest.find('$') {
@@ -114,13 +123,13 @@ impl MainCf {
                 out.push('$');
                 rest = tail;
             } else if let Some((inner, tail)) = braced(after) {
-                self.fill(inner, depth, &mut out);
+                self.fill(inner, depth, left, &mut out);
                 rest = tail;
             } else {
                 let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
                 let end = after.find(|c| !fits(c)).unwrap_or(after.len());
                 let (name, tail) = after.split_at(end);
-                self.fill(name, depth, &mut out);
+                self.fill(name, depth, left, &mut out);
                 rest = tail;
             }
             if out.len() > VALUE_OCTETS {
@@ -135,13 +144,14 @@ impl MainCf {
     }
 
     /// What stands between the braces, or a name alone.
-    fn fill(&self, inner: &str, depth: usize, out: &mut String) {
-        let Some(below) = depth.checked_sub(1) else {
+    fn fill(&self, inner: &str, depth: usize, left: &mut usize, out: &mut String) {
+        *left = left.saturating_sub(1);
+        let Some(below) = depth.checked_sub(1).filter(|_| *left > 0) else {
             return;
         };
         let end = inner.find(['?', ':']).unwrap_or(inner.len());
         let (name, rest) = inner.split_at(end);
-        let value = self.value(name.trim(), below);
+        let value = self.value(name.trim(), below, left);
         let Some(kind) = rest.chars().next() else {
             out.push_str(&value);
             return;
@@ -161,12 +171,12 @@ impl MainCf {
             ('?', true) => other,
             _ => "",
         };
-        out.push_str(&self.expand(chosen, below));
+        out.push_str(&self.expand_to(chosen, below, left));
     }
 
-    fn value(&self, name: &str, depth: usize) -> String {
+    fn value(&self, name: &str, depth: usize, left: &mut usize) -> String {
         match self.parameters.get(name) {
-            Some(line) => self.expand(&line.text, depth),
+            Some(line) => self.expand_to(&line.text, depth, left),
             None => match name {
                 "config_directory" | "meta_directory" => match self.file.rsplit_once('/') {
                     Some((directory, _)) => directory.to_owned(),
@@ -177,7 +187,9 @@ impl MainCf {
                 "queue_directory" => "/var/spool/postfix".to_owned(),
                 "mydomain" => {
                     let host = self.parameters.get("myhostname");
-                    let host = host.map_or(String::new(), |line| self.expand(&line.text, depth));
+                    let host = host.map_or(String::new(), |line| {
+                        self.expand_to(&line.text, depth, left)
+                    });
                     host.split_once('.')
                         .map_or(String::new(), |(_, domain)| domain.to_owned())
                 }
