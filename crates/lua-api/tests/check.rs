@@ -323,6 +323,18 @@ fn a_field_that_no_result_has_is_found() {
             Some("subject"),
         ),
         (
+            "pr.on('gateway.auth', function(t) print(t.devise) end)",
+            Some("device"),
+        ),
+        (
+            "pr.on('gateway.mail', function(t) return t.acount ~= 'x' end)",
+            Some("account"),
+        ),
+        (
+            "pr.on('gateway.message', function(m) m.subjct = 'x' return m end)",
+            Some("subject"),
+        ),
+        (
             "pr.on('message.before_send', function(m) print(m.sender_name) end)",
             Some("sender"),
         ),
@@ -335,6 +347,7 @@ fn a_field_that_no_result_has_is_found() {
     }
     for right in [
         "pr.on('message.before_send', function(m) m.subject = 'x' .. m.account return m end)",
+        "pr.on('gateway.message', function(m) m.headers['x-a'] = nil m.text = m.subject .. m.device return m end)",
         "local x = account:status() x.mine = 1 print(x.mine)",
         "local x = account:status() x['mine'] = 1 print(x.mine)",
         "local x = account:status() function x.mine() end x.mine()",

@@ -76,6 +76,19 @@ impl Reply {
     }
 }
 
+/// Nothing.
+impl From<()> for Reply {
+    fn from((): ()) -> Self {
+        Self::value(())
+    }
+}
+
+impl From<serde_json::Value> for Reply {
+    fn from(value: serde_json::Value) -> Self {
+        Self::Json(value)
+    }
+}
+
 /// What a function that waits does, with nothing of the Lua state in it.
 pub(crate) type Work = BoxFuture<'static, Result<Reply, Fault>>;
 

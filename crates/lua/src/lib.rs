@@ -63,7 +63,7 @@ pub use hook::{
 pub use process::{Ended, Program};
 pub use script::{Loaded, Running, Script, Usage};
 pub use shell::{Shell, is_incomplete};
-pub use test::{Bench, Case, Scripted, TestMode};
+pub use test::{Bench, Case, Scripted, Submitted, TestMode};
 
 use std::path::Path;
 use std::sync::Arc;

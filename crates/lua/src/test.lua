@@ -194,6 +194,7 @@ local function make()
       advance = call["t.clock:advance"], set = call["t.clock:set"], now = call["t.clock:now"],
     }),
     fs = object("t.fs", { write = call["t.fs:write"], read = call["t.fs:read"] }, { dir = call["t.fs.dir"] }),
+    gateway = object("t.gateway", { submit = call["t.gateway:submit"] }),
     http = object("t.http", { reply = call["t.http:reply"] }, { requests = call["t.http.requests"] }),
     oauth = object("t.oauth", { reply = call["t.oauth:reply"] }),
     process = object("t.process", { reply = call["t.process:reply"] }, { runs = call["t.process.runs"] }),

@@ -5,6 +5,8 @@
 //!
 //! Not here: what the world is made of. [`Bench`] is all that is known of it.
 
+mod submit;
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,6 +24,8 @@ use crate::fault::{self, Fault};
 use crate::json::{self, Secrets};
 use crate::time;
 use postrider_lua_api as api;
+
+pub use submit::Submitted;
 
 const SOURCE: &str = include_str!("test.lua");
 /// Where the function is kept that runs a test file's chunk and then a case.
@@ -76,6 +80,9 @@ pub trait Bench: Send + Sync + 'static {
 
     /// Has it run now, until all is at rest.
     fn run_schedule(&self, name: String) -> BoxFuture<'_, Result<(), Failure>>;
+
+    /// Has a device submit a message, until all is at rest: what it is answered.
+    fn submit(&self, submitted: Submitted) -> BoxFuture<'_, Result<serde_json::Value, Failure>>;
 
     /// Raises an event, until all is at rest.
     fn emit(&self, name: String, payload: serde_json::Value) -> BoxFuture<'_, Result<(), Failure>>;
@@ -301,8 +308,8 @@ fn raised(failure: Failure) -> Fault {
     Fault::Raised(Box::new(failure))
 }
 
-/// What waits for the world to come to rest.
-type Rest<'a> = BoxFuture<'a, Result<(), Failure>>;
+/// What waits for the world to come to rest, and what comes of it.
+type Rest<'a, T = ()> = BoxFuture<'a, Result<T, Failure>>;
 
 /// Adds functions that move the world.
 struct Mover<'a> {
@@ -312,13 +319,12 @@ struct Mover<'a> {
 }
 
 impl Mover<'_> {
-    /// One that answers nothing, and raises what goes wrong. The case that waits for it is not at
-    /// work meanwhile.
-    fn add<A: Send + 'static>(
+    /// One that raises what goes wrong. The case that waits for it is not at work meanwhile.
+    fn add<A: Send + 'static, T: Into<Reply>>(
         &self,
         name: &'static str,
         read: impl Fn(&Lua, &dyn Bench, Args) -> Result<A, Fault> + Send + Sync + 'static,
-        begin: impl for<'a> Fn(&'a dyn Bench, A) -> Rest<'a> + Copy + Send + Sync + 'static,
+        begin: impl for<'a> Fn(&'a dyn Bench, A) -> Rest<'a, T> + Copy + Send + Sync + 'static,
     ) -> mlua::Result<()> {
         let (bench, activity) = (Arc::clone(self.bench), self.activity.clone());
         self.registrar.add_waiting(name, move |lua, args| {
@@ -328,8 +334,7 @@ impl Mover<'_> {
                 let lent = activity.lend();
                 let moved = begin(&*bench, wanted).await;
                 drop(lent);
-                moved.map_err(raised)?;
-                Ok(Reply::value(()))
+                moved.map(Into::into).map_err(raised)
             }
             .boxed())
         })
@@ -358,6 +363,9 @@ fn time_and_scripts(mover: &Mover<'_>) -> mlua::Result<()> {
     mover.add("t:config", text, |bench, toml| bench.configure(toml))?;
     mover.add("t.run_schedule", text, |bench, name| {
         bench.run_schedule(name)
+    })?;
+    mover.add("t.gateway:submit", submitted, |bench, submitted| {
+        bench.submit(submitted)
     })?;
     mover.add("t:emit", event, |bench, (name, payload)| {
         bench.emit(name, payload)
@@ -391,6 +399,12 @@ fn text(_: &Lua, _: &dyn Bench, mut args: Args) -> Result<String, Fault> {
     let text = args.text("text")?;
     args.end()?;
     Ok(text)
+}
+
+fn submitted(_: &Lua, _: &dyn Bench, mut args: Args) -> Result<Submitted, Fault> {
+    let message = args.table("message")?;
+    args.end()?;
+    submit::read(&message)
 }
 
 fn event(lua: &Lua, _: &dyn Bench, mut args: Args) -> Result<(String, serde_json::Value), Fault> {

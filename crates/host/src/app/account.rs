@@ -203,7 +203,8 @@ impl Account {
         self.around.hooks.before_send(&self.settings.name, request)
     }
 
-    pub(super) async fn build(
+    /// The message as it would be sent.
+    pub(crate) async fn build(
         &self,
         request: SendRequest,
         recipients: usize,

@@ -14,8 +14,8 @@ use super::{App, DoctorOptions, DoctorReport, Freshness, SETTLING, failures, ren
 use crate::failure::Failure;
 use crate::http;
 use crate::lua::{
-    AccountHandle, Activity, Backend, Ended, GatewayHook, HostEvent, Listener, MessageHook, Permissions,
-    Program, SecretRotation,
+    AccountHandle, Activity, Backend, Ended, GatewayHook, HostEvent, Listener, MessageHook,
+    Permissions, Program, SecretRotation,
 };
 
 impl Backend for App {

@@ -15,7 +15,8 @@ use crate::app;
 use crate::failure::Failure;
 use crate::lua::request::{Request, Response};
 use crate::lua::{
-    AccountHandle, Activity, Backend, Ended, GatewayHook, HostEvent, Listener, MessageHook, Permissions, Program,
+    AccountHandle, Activity, Backend, Ended, GatewayHook, HostEvent, Listener, MessageHook,
+    Permissions, Program,
 };
 
 impl Backend for World {

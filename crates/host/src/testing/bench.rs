@@ -8,10 +8,10 @@ use postrider_sandbox::scenario::{Effect, Fault, FaultPoint, HttpAnswer};
 use postrider_schedule::Clock as _;
 use serde_json::Value;
 
-use super::redirect;
 use super::world::World;
+use super::{gateway, redirect};
 use crate::failure::Failure;
-use crate::lua::{Backend, Bench, HostEvent, Scripted};
+use crate::lua::{Backend, Bench, HostEvent, Scripted, Submitted};
 
 impl Bench for World {
     fn now(&self) -> Timestamp {
@@ -84,6 +84,10 @@ impl Bench for World {
 
     fn run_schedule(&self, name: String) -> BoxFuture<'_, Result<(), Failure>> {
         async move { self.run_now(&name).await }.boxed()
+    }
+
+    fn submit(&self, submitted: Submitted) -> BoxFuture<'_, Result<Value, Failure>> {
+        gateway::submit(self, submitted).boxed()
     }
 
     fn emit(&self, name: String, payload: Value) -> BoxFuture<'_, Result<(), Failure>> {

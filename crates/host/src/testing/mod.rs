@@ -12,6 +12,7 @@ mod clock;
 mod delivery;
 mod example;
 mod find;
+mod gateway;
 mod log;
 mod outbox;
 mod outside;

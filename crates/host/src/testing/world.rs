@@ -51,6 +51,10 @@ flow = "client_credentials"
 tenant = "contoso.onmicrosoft.com"
 client_id = "0f1e2d3c-4b5a-4697-8879-6a5b4c3d2e1f"
 client_secret = { env = "ALERTS_CLIENT_SECRET" }
+
+[gateway.office]
+account = "alerts"
+clients = ["127.0.0.0/8", "192.168.0.0/16"]
 "#;
 
 /// The world of one case. Clones are the same.

@@ -1,8 +1,7 @@
 //! Events, and what handles them.
 
 use crate::item::Type::{
-    Any, AppEventName, Boolean, EventHandler, EventName, Integer, List, Map, Number, Table, Text,
-    Words,
+    Any, AppEventName, Boolean, EventHandler, EventName, Integer, List, Number, Table, Text, Words,
 };
 use crate::item::{
     ERR, Errors, Event, Family, Field, Handle, Item, Kind, Type, error, field, optional,
@@ -452,7 +451,7 @@ pub const EVENTS: &[Event] = &[
             optional("subject", Text, "The subject."),
             field(
                 "headers",
-                Map(&List(&Text)),
+                Table,
                 "The header: by name in small letters, a list of values each, without folds and encodings.",
             ),
             field("raw", Text, "The whole message, as it came."),

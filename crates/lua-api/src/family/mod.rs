@@ -63,6 +63,7 @@ pub const HANDLES: &[&Handle] = &[
     &test::OAUTH,
     &test::HTTP,
     &test::PROCESS,
+    &test::GATEWAY,
     &test::FS,
 ];
 

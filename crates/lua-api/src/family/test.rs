@@ -40,6 +40,12 @@ pub(crate) const PROCESS: Handle = Handle {
     class: "postrider.TestProcess",
     doc: "Whatever `pr.run` starts: nothing is started in a test.",
 };
+/// Devices.
+pub(crate) const GATEWAY: Handle = Handle {
+    word: "t.gateway",
+    class: "postrider.TestGateway",
+    doc: "The gateways of the configuration, as devices meet them.",
+};
 /// Files.
 pub(crate) const FS: Handle = Handle {
     word: "t.fs",
@@ -130,6 +136,81 @@ const HTTP_ANSWER: Record = Record {
             "No answer, but a failure of this code: `network.timeout`.",
         ),
         optional("times", TIMES, "How often; always if absent."),
+    ],
+};
+
+const SUBMISSION: Record = Record {
+    class: "postrider.TestSubmission",
+    doc: "A device's message.",
+    fields: &[
+        optional(
+            "gateway",
+            Type::Text,
+            "Through which gateway; the only one if absent.",
+        ),
+        field("device", Type::Text, "The name it signs in with."),
+        optional(
+            "client",
+            Type::Text,
+            "The address it connects from; `127.0.0.1` if absent.",
+        ),
+        optional(
+            "tls",
+            Type::OneOf(&[Type::Text, Type::Boolean]),
+            "The version of TLS, or `false` for none; `TLSv1.3` if absent.",
+        ),
+        optional(
+            "mechanism",
+            Type::Words(&["PLAIN", "LOGIN"]),
+            "How it signs in; `PLAIN` if absent.",
+        ),
+        optional(
+            "sender",
+            Type::Text,
+            "The envelope's sender; the account's if absent.",
+        ),
+        field(
+            "recipients",
+            Type::OneOf(&[Type::Text, Type::List(&Type::Text)]),
+            "The envelope's recipients.",
+        ),
+        optional("raw", Type::Text, "The whole message."),
+        optional("raw_file", Type::Text, "The path of a file with it."),
+        optional("subject", Type::Text, "Or its subject,"),
+        optional("text", Type::Text, "its plain text,"),
+        optional("html", Type::Text, "its HTML,"),
+        optional("headers", Type::Table, "further header fields,"),
+        optional(
+            "attach",
+            Type::OneOf(&[Type::Text, Type::Table]),
+            "what is attached, as for `account:send`,",
+        ),
+        optional(
+            "reply_to",
+            Type::OneOf(&[Type::Text, Type::List(&Type::Text)]),
+            "where answers go,",
+        ),
+        optional("message_id", Type::Text, "and its Message-ID."),
+    ],
+};
+
+const SUBMITTED: Record = Record {
+    class: "postrider.TestSubmitted",
+    doc: "What a device was answered.",
+    fields: &[
+        field("accepted", Type::Boolean, "Whether its message was taken."),
+        field(
+            "code",
+            Type::Integer,
+            "The reply's code: 250, 451, 535, 550 …",
+        ),
+        field("text", Type::Text, "The rest of the reply."),
+        optional(
+            "id",
+            Type::Text,
+            "What `postrider queue` calls the message.",
+        ),
+        optional("error", Type::Error, "Why not, as the log has it."),
     ],
 };
 
@@ -262,7 +343,8 @@ pub(crate) const FAMILY: Family = Family {
     intro: "`postrider test` runs the cases of `*_test.lua` files, each in a world of its own: a \
 clock that stands until the case moves it, the sandbox behind every account of the configuration, \
 made-up secrets, and nothing that leaves the machine. The configuration is the nearest \
-`postrider.toml` beside the test or above it; without one there is an account `alerts`. A failed \
+`postrider.toml` beside the test or above it; without one there is an account `alerts`, and a \
+gateway `office` through it. A failed \
 assertion ends its case, and the next one runs.",
     items: &[
         Item {
@@ -505,6 +587,39 @@ assertion ends its case, and the next one runs.",
             doc: "The programs so far: `program`, `args`, `stdin`.",
             since: SINCE,
             example: "pr.test.case(\"none yet\", function(t) t.eq(#t.process.runs, 0) end)",
+        },
+        Item {
+            name: "t.gateway",
+            kind: Kind::Value(Type::Handle(&GATEWAY)),
+            doc: "Gateways.",
+            since: SINCE,
+            example: "pr.test.case(\"from a printer\", function(t)\n  t.ok(t.gateway:submit { device = \"printer-2\", recipients = \"a@example.org\", text = \"x\" }.accepted)\nend)",
+        },
+        Item {
+            name: "t.gateway:submit",
+            kind: Kind::Function {
+                params: &[field(
+                    "message",
+                    Type::Record(&SUBMISSION),
+                    "Who submits what.",
+                )],
+                returns: &[field(
+                    "answer",
+                    Type::Record(&SUBMITTED),
+                    "What the device hears.",
+                )],
+                waits: true,
+                errors: Errors::Raised(&[
+                    WORLD,
+                    &[error(
+                        "config.no_such_gateway",
+                        "there is none of that name",
+                    )],
+                ]),
+            },
+            doc: "Has a device submit a message, and waits until all is at rest: it passes the hooks `gateway.auth`, `gateway.mail` and `gateway.message` of the scripts that are loaded, goes into the queue, and from there to `t.outbox`. Its password is right and no limit is reached; what else the settings of the gateway forbid is checked.",
+            since: SINCE,
+            example: "pr.test.case(\"a scan for somebody outside\", function(t)\n  t.fs:write(\"own.lua\", [[require \"postrider\".on(\"gateway.message\", function(m)\n    if not m.to[1]:find \"@contoso%.com$\" then return false, \"scans stay here\" end\n  end)]])\n  t:load(t.fs.dir .. \"/own.lua\")\n  local answer = t.gateway:submit { device = \"scanner\", recipients = \"a@example.org\", subject = \"Scan\", text = \"x\" }\n  t.eq(answer.code, 550)\n  t.match(answer.text, \"scans stay here\")\nend)",
         },
         Item {
             name: "t.fs",

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use lettre::message::header::{HeaderName, HeaderValue, Headers};
-use mail_parser::MessageParser;
 use mail_parser::parsers::MessageStream;
 use mlua::{Lua, Table, Value};
 
@@ -101,6 +100,9 @@ pub(super) fn change(raw: &mut Vec<u8>, changes: &Changes) -> Result<(), Fault> 
             }
         }
     }
+    if !changed.is_empty() && !changed.ends_with(b"\n") {
+        changed.extend_from_slice(b"\r\n");
+    }
     for (name, values) in changes.iter().filter(|(name, _)| !made.contains(name)) {
         write(&mut changed, name, values)?;
     }
@@ -164,34 +166,50 @@ fn values(raw: &[u8]) -> Changes {
     values
 }
 
-/// The fields in order. Together they are the header, whatever stands between them.
+/// The fields in order. A line that is neither a field nor the end belongs to the field before it,
+/// or ends a header that has none.
 fn fields(raw: &[u8]) -> Vec<Field> {
-    let Some(parsed) = MessageParser::new().parse_headers(raw) else {
-        return Vec::new();
-    };
-    let mut fields: Vec<Field> = Vec::new();
-    for header in parsed.parts.first().map_or(&[][..], |part| &part.headers) {
-        let at = |offset: u32| usize::try_from(offset).map_or(raw.len(), |at| at.min(raw.len()));
-        let (begin, end) = (at(header.offset_field), at(header.offset_end));
-        let value = raw.get(at(header.offset_start)..end).unwrap_or_default();
-        if let Some(before) = fields.last_mut() {
-            before.span.end = begin;
+    let mut spans: Vec<(&str, Range<usize>)> = Vec::new();
+    let mut end = 0;
+    for line in raw.split_inclusive(|&octet| octet == b'\n') {
+        let begin = end;
+        end += line.len();
+        if line.trim_ascii_end().is_empty() && !line.starts_with(b" ") && !line.starts_with(b"\t") {
+            break;
         }
-        fields.push(Field {
-            name: header.name().to_ascii_lowercase(),
-            text: decoded(value),
-            span: begin..end,
-        });
+        match (name(line), spans.last_mut()) {
+            (Some(name), _) => spans.push((name, begin..end)),
+            (None, Some((_, span))) => span.end = end,
+            (None, None) => break,
+        }
     }
-    if let Some(first) = fields.first_mut() {
-        first.span.start = 0;
-    }
-    fields
+    let field = |(name, span): (&str, Range<usize>)| {
+        let line = &raw[span.clone()];
+        let colon = line.iter().position(|&octet| octet == b':');
+        Field {
+            name: name.to_ascii_lowercase(),
+            text: decoded(&line[colon.map_or(0, |colon| colon + 1)..]),
+            span,
+        }
+    };
+    spans.into_iter().map(field).collect()
+}
+
+/// The name of the field that this line begins. A blank before the colon was allowed once (RFC
+/// 5322 §4.5).
+fn name(line: &[u8]) -> Option<&str> {
+    let colon = line.iter().position(|&octet| octet == b':')?;
+    let name = std::str::from_utf8(&line[..colon]).ok()?;
+    let name = name.trim_end_matches([' ', '\t']);
+    let is_name = !name.is_empty() && name.bytes().all(|octet| octet.is_ascii_graphic());
+    is_name.then_some(name)
 }
 
 /// Unfolded and decoded (RFC 2047).
 fn decoded(value: &[u8]) -> String {
-    let parsed = MessageStream::new(value).parse_unstructured();
+    // Without its end the parser would take it for cut off.
+    let line = [value.trim_ascii_end(), b"\r\n"].concat();
+    let parsed = MessageStream::new(&line).parse_unstructured();
     let text = parsed.into_text().unwrap_or_default();
     let text: String = text
         .chars()
@@ -202,6 +220,8 @@ fn decoded(value: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const RAW: &[u8] = b"Received: from a\r\n\tby b\r\nSubject: =?utf-8?q?T=C3=BCr?= offen\r\n\
@@ -263,6 +283,39 @@ mod tests {
             let mut raw = RAW.to_vec();
             assert!(change(&mut raw, &changes).is_err(), "{name:?}: {value:?}");
             assert_eq!(raw, RAW);
+        }
+    }
+
+    /// Whatever ends a header line, or seems to.
+    fn rows() -> impl Strategy<Value = Vec<u8>> {
+        let row = prop_oneof![
+            Just(b"Subject: a\r\n".to_vec()),
+            Just(b"X-A:\r\n".to_vec()),
+            Just(b" folded\r\n".to_vec()),
+            Just(b"no field\r\n".to_vec()),
+            Just(b": nameless\r\n".to_vec()),
+            Just(b"X-B : blank\r\n".to_vec()),
+            Just(b"\r\n".to_vec()),
+            Just(b"X-C: =?utf-8?b?w".to_vec()),
+            proptest::collection::vec(any::<u8>(), 0..12),
+        ];
+        proptest::collection::vec(row, 0..12).prop_map(|rows| rows.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn a_change_leaves_the_rest_of_any_message(raw in rows()) {
+            let before = values(&raw);
+            let mut same = raw.clone();
+            prop_assert!(change(&mut same, &Changes::new()).is_ok());
+            prop_assert_eq!(&same, &raw);
+
+            let changes = Changes::from([("x-new".to_owned(), vec!["é 1".to_owned()])]);
+            let mut changed = raw.clone();
+            prop_assert!(change(&mut changed, &changes).is_ok());
+            let mut after = values(&changed);
+            prop_assert_eq!(after.remove("x-new"), Some(vec!["é 1".to_owned()]));
+            prop_assert_eq!(after, before);
         }
     }
 }
