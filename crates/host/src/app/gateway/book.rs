@@ -78,15 +78,7 @@ impl Book {
     /// Takes note, and passes it on.
     pub(super) fn note(&self, event: &Event) {
         match event {
-            Event::Connected { gateway, .. } => {
-                self.metrics.gateway_session(gateway);
-                self.on(gateway, |page| page.connections += 1);
-            }
-            Event::Disconnected { gateway, .. } => {
-                self.on(gateway, |page| {
-                    page.connections = page.connections.saturating_sub(1)
-                });
-            }
+            Event::Connected { gateway, .. } => self.metrics.gateway_session(gateway),
             Event::TurnedAway {
                 gateway,
                 client,
