@@ -15,6 +15,7 @@ mod doors;
 mod error;
 mod event;
 mod gateway;
+pub mod ledger;
 pub mod limits;
 mod listener;
 mod network;
