@@ -51,7 +51,7 @@ pub enum Objection {
         at: Option<String>,
     },
     /// It failed, so that nothing is decided: the same may pass later. It is logged and counted.
-    Failed(Failure),
+    Failed(Box<Failure>),
 }
 
 /// Who is asked, one after the other. It holds none of them: who is dropped is asked no more.
@@ -85,6 +85,9 @@ pub(crate) struct Gate {
     invoker: Invoker,
 }
 
+type Give = Box<dyn FnOnce(&Lua) -> mlua::Result<Table> + Send>;
+type Read<T> = Box<dyn FnOnce(&Table) -> Result<T, Fault> + Send>;
+
 /// What one hook is asked.
 struct Question<T> {
     /// Under which name.
@@ -96,9 +99,9 @@ struct Question<T> {
     /// What it may answer: `nothing, or false and a reason`.
     answers: &'static str,
     /// The table it gets.
-    give: Box<dyn FnOnce(&Lua) -> mlua::Result<Table> + Send>,
+    give: Give,
     /// What the table it answers makes of it; none where it may answer no table.
-    read: Option<Box<dyn FnOnce(&Table) -> Result<T, Fault> + Send>>,
+    read: Option<Read<T>>,
 }
 
 impl Gate {
@@ -161,7 +164,7 @@ impl Gate {
         };
         hook.failed(&failure);
         let at = failure.at.clone().or_else(|| hook.at.clone());
-        Err(Objection::Failed(Failure { at, ..failure }))
+        Err(Objection::Failed(Box::new(Failure { at, ..failure })))
     }
 }
 

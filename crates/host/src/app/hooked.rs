@@ -78,7 +78,7 @@ fn failure(objection: Objection) -> Failure {
                 ..Failure::new("hook.refused", reason)
             }
         }
-        Objection::Failed(failure) => failed(failure),
+        Objection::Failed(failure) => failed(*failure),
     }
 }
 

@@ -286,8 +286,8 @@ fn about_message(given: &Arc<GatewayMessage>) -> Question<SendRequest> {
             take_client(table)?;
             table.raw_set("account", Value::Nil)?;
             let changes = header::take(table, octets(&shown.message))?;
-            let mut changed = message::parse(table)?;
-            match &mut changed.raw {
+            let mut message = message::parse(table)?;
+            match &mut message.raw {
                 Some(Source::Octets(raw)) => header::change(raw, &changes)?,
                 Some(Source::Path(_)) if !changes.is_empty() => {
                     return Err(Fault::misuse(
@@ -296,11 +296,11 @@ fn about_message(given: &Arc<GatewayMessage>) -> Question<SendRequest> {
                 }
                 _ => {}
             }
-            changed.chain = shown.message.chain;
-            changed.script.clone_from(&shown.message.script);
+            message.chain = shown.message.chain;
+            message.script.clone_from(&shown.message.script);
             // A gateway takes no message that it does not queue.
-            changed.queue.get_or_insert_default();
-            Ok(changed)
+            message.queue.get_or_insert_default();
+            Ok(message)
         })),
     }
 }

@@ -88,29 +88,29 @@ pub(super) fn change(raw: &mut Vec<u8>, changes: &Changes) -> Result<(), Fault> 
     }
     let fields = fields(raw);
     let end = fields.last().map_or(0, |field| field.span.end);
-    let mut changed = Vec::with_capacity(raw.len() + 256);
+    let mut new = Vec::with_capacity(raw.len() + 256);
     let mut made = Vec::new();
     for field in &fields {
         match changes.get(&field.name) {
-            None => changed.extend_from_slice(&raw[field.span.clone()]),
+            None => new.extend_from_slice(&raw[field.span.clone()]),
             Some(_) if made.contains(&&field.name) => {}
             Some(values) => {
-                write(&mut changed, &field.name, values)?;
+                write(&mut new, &field.name, values)?;
                 made.push(&field.name);
             }
         }
     }
-    if !changed.is_empty() && !changed.ends_with(b"\n") {
-        changed.extend_from_slice(b"\r\n");
+    if !new.is_empty() && !new.ends_with(b"\n") {
+        new.extend_from_slice(b"\r\n");
     }
     for (name, values) in changes.iter().filter(|(name, _)| !made.contains(name)) {
-        write(&mut changed, name, values)?;
+        write(&mut new, name, values)?;
     }
     if fields.is_empty() && !raw.starts_with(b"\r\n") {
-        changed.extend_from_slice(b"\r\n");
+        new.extend_from_slice(b"\r\n");
     }
-    changed.extend_from_slice(&raw[end..]);
-    *raw = changed;
+    new.extend_from_slice(&raw[end..]);
+    *raw = new;
     Ok(())
 }
 

@@ -94,8 +94,8 @@ impl MessageHook for Gate {
                 let asked = self.ask(&hook, question(account, &given)).await;
                 message = match asked.map_err(|objection| failure(account, objection))? {
                     Some(changed) => SendRequest {
-                        chain,
                         script,
+                        chain,
                         ..changed
                     },
                     None => Arc::unwrap_or_clone(given),
