@@ -226,6 +226,21 @@ impl Credential {
         Ok(PendingLogin::new(self.clone(), tokens, obtained))
     }
 
+    /// Goes on with a sign-in that somebody made for another program: keeps its refresh token,
+    /// with which the first access token is fetched when one is needed. Whether it was kept: a
+    /// sign-in that is or was here already is newer, and stays.
+    ///
+    /// # Errors
+    /// It could not be stored.
+    pub async fn take_in(&self, refresh_token: &SecretString) -> Result<bool, AuthError> {
+        let Some(tokens) = &self.tokens else {
+            return Ok(false);
+        };
+        let token = Secret::new(refresh_token.expose_secret());
+        let taken = tokens.grant.take_in(token).await;
+        taken.map_err(|error| self.own(error))
+    }
+
     /// Fetches the next token if it is due, or if `force`d in any case: then also where a
     /// failure asks for patience, unless the provider itself does.
     ///

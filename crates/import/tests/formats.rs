@@ -177,7 +177,7 @@ fn a_proxys_mailboxes_become_accounts_and_its_ports_gateways() {
     assert_left(&imported, Some(48), "[@example.org]");
     assert_left(
         &imported,
-        Some(54),
+        Some(53),
         "delete_account_token_on_password_error",
     );
 }

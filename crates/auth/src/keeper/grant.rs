@@ -13,7 +13,7 @@ use super::flight::{Landed, Progress, Purpose};
 use super::limits::Issuer;
 use super::mutation::mutated;
 use super::outlook::Outlook;
-use super::record::{Access, Owner, Record};
+use super::record::{Access, Owner, Record, Refresh};
 use super::schedule::{Fitness, lapses_at};
 use super::status::{FailureStatus, GrantState, GrantStatus, RefreshTokenStatus};
 use super::store::{GrantKey, Shelf, StoreError};
@@ -264,6 +264,43 @@ impl Grant {
             this.tell_refreshed(&record);
             drop(lock);
             token.ok_or_else(|| this.dead_on_arrival())
+        });
+        task.await.unwrap_or_else(|_| Err(self.stopped()))
+    }
+
+    /// Takes in a refresh token that another program had; not where there is or was one, which
+    /// is newer. Whether it was taken.
+    pub(crate) async fn take_in(self: &Arc<Self>, token: Secret) -> Result<bool, AuthError> {
+        let this = Arc::clone(self);
+        let task = self.shared.tasks.spawn(async move {
+            let lock = this.acquire().await?;
+            let old = this
+                .load()
+                .await
+                .map_err(|error| this.store_failed(&error))?;
+            if old.refresh.is_some() || old.retired.is_some() {
+                return Ok(false);
+            }
+            let record = Record {
+                generation: this.newest(&old) + 1,
+                refresh: Some(Refresh {
+                    token,
+                    issued_at: this.shared.now(),
+                    lapses_at: None,
+                }),
+                owner: Some(this.owner()),
+                ..Record::default()
+            };
+            this.save(&record)
+                .await
+                .map_err(|error| this.store_failed(&error))?;
+            let mut state = this.lock();
+            state.trouble = None;
+            state.announced = None;
+            this.publish(&mut state, &record);
+            drop(state);
+            drop(lock);
+            Ok(true)
         });
         task.await.unwrap_or_else(|_| Err(self.stopped()))
     }

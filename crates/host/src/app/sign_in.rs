@@ -2,6 +2,7 @@
 //! was there before stays until then.
 
 use postrider_auth::{AuthErrorKind, GrantKey, Identity, LoginMethod, Op, PendingLogin};
+use secrecy::SecretString;
 use serde::Serialize;
 
 use super::account::Account;
@@ -107,6 +108,16 @@ impl Account {
             pending,
             warnings,
         })
+    }
+
+    /// Goes on with a sign-in that was made for another program; whether it is kept. One that
+    /// is or was here already stays.
+    ///
+    /// # Errors
+    /// It could not be stored.
+    pub async fn take_in(&self, refresh_token: &SecretString) -> Result<bool, Failure> {
+        let taken = self.credential().take_in(refresh_token).await;
+        taken.map_err(|error| self.auth_failure(&error))
     }
 
     /// Nobody signed in.

@@ -8,7 +8,9 @@ mod check;
 mod delivering;
 mod doctor;
 mod explain;
+mod gateway;
 mod host;
+mod import;
 mod login;
 mod logout;
 pub mod output;
@@ -123,6 +125,9 @@ enum Command {
     Sendmail(sendmail::Arguments),
     /// Set an account up, from nothing to a delivered message
     Setup(Box<setup::Arguments>),
+    /// Take over another mailer's configuration: emailproxy, msmtp, sasl-xoauth2, postfix
+    #[command(subcommand)]
+    Import(Box<import::Command>),
     /// List, show and test accounts
     #[command(subcommand)]
     Account(account::Command),
@@ -161,6 +166,9 @@ enum Command {
     /// Mail that waits: list, show, retry, hold, release, remove, count, export
     #[command(subcommand)]
     Queue(queue::Command),
+    /// Where printers and programs that only know a password submit their mail: add, list, passwords
+    #[command(subcommand)]
+    Gateway(gateway::Command),
     /// What the daemon does, and how its last reload went
     Status(status::StatusArguments),
     /// Have the daemon load its configuration and scripts anew
@@ -255,6 +263,7 @@ impl Cli {
             }
             Command::Doctor(arguments) => doctor::run(arguments, settings, alone, &output).await,
             Command::Setup(arguments) => Box::pin(setup::run(*arguments, &settings, &output)).await,
+            Command::Import(command) => Box::pin(import::run(*command, &settings, &output)).await,
             Command::Login(arguments) => login::run(arguments, &settings, &output).await,
             Command::Token(arguments) => {
                 token::run(arguments, &Host::find(settings, alone).await, &output).await
@@ -280,6 +289,7 @@ impl Cli {
                 schedule::run(command, &Host::find(settings, alone).await, &output).await
             }
             Command::Queue(command) => queue::run(command, App::open(&settings)?, &output).await,
+            Command::Gateway(command) => gateway::run(command, &settings, &output).await,
             Command::Status(arguments) => status::status(arguments, &settings, &output).await,
             Command::Reload(arguments) => status::reload(arguments, &settings, &output).await,
             Command::Completions { shell } => {
