@@ -112,7 +112,7 @@ pub(crate) static POLICY: &[Field] = &[
     field(
         "messages_per_minute",
         Kind::Count { most: 1_000_000 },
-        "The most messages of one device in any minute; further ones are put off with 451. Default: no limit but the account's pace.",
+        "The most messages of one device in any minute; further ones are put off with 450. Default: no limit but the account's pace.",
     ),
     field(
         "messages_per_day",

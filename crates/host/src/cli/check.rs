@@ -11,6 +11,7 @@ use postrider_lua_api::{Finding, Validators};
 use postrider_schedule::{Cron, time_zone};
 use serde_json::json;
 
+use super::gateway;
 use super::output::Output;
 use super::settings::settings;
 use crate::app::{App, AppSettings};
@@ -43,11 +44,11 @@ pub(super) fn run(
     output: &Output,
 ) -> Result<ExitCode, Failure> {
     let app = App::open(settings)?;
-    let problems: Vec<Failure> = app
-        .accounts()
-        .iter()
-        .filter_map(|account| app.check_settings(account).err())
-        .collect();
+    let accounts = app.accounts();
+    let accounts = accounts.iter().map(|account| app.check_settings(account));
+    let gateways = app.config().gateways.values();
+    let gateways = gateways.map(|gateway| gateway::check(gateway, &app, settings));
+    let problems: Vec<Failure> = accounts.chain(gateways).filter_map(Result::err).collect();
     let own = arguments.files.is_empty();
     let files = if own {
         configured(&app.config().scripts.scripts)?
@@ -85,6 +86,7 @@ pub(super) fn run(
         "ok": problems.is_empty() && found.is_empty(),
         "config": app.config_path(),
         "accounts": app.accounts().len(),
+        "gateways": app.config().gateways.len(),
         "scripts": files,
         "problems": problems,
         "findings": found.iter().map(|(file, finding)| json!({
@@ -117,6 +119,7 @@ pub(super) fn run(
     };
     let seen = [
         count(app.accounts().len(), "account"),
+        count(app.config().gateways.len(), "gateway"),
         count(files.len(), "script"),
         Some(output.good("no problems")),
     ];

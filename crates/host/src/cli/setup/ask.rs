@@ -33,7 +33,7 @@ pub(super) struct Choice {
 }
 
 /// Whether somebody is there to answer.
-pub(super) fn is_attended() -> bool {
+pub(in crate::cli) fn is_attended() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
@@ -123,7 +123,7 @@ pub(super) fn choose(
 ///
 /// # Errors
 /// As for [`text`].
-pub(super) fn yes(question: &str, default: bool) -> Result<bool, Failure> {
+pub(in crate::cli) fn yes(question: &str, default: bool) -> Result<bool, Failure> {
     let letters = if default { "[Y/n]" } else { "[y/N]" };
     let answer = read(
         &format!("{question} {letters}: "),

@@ -6,7 +6,7 @@
 
 pub(in crate::cli) mod administrator;
 mod answers;
-mod ask;
+pub(in crate::cli) mod ask;
 mod finish;
 mod generic;
 mod microsoft365;

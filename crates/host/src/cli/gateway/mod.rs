@@ -1,0 +1,191 @@
+//! `postrider gateway add|list|remove|certificate|credential|report`: where devices that only
+//! know a password submit their mail, who may, and what they did.
+//!
+//! Settings go into the configuration, passwords as hashes into the vault; a daemon that runs
+//! reads both anew.
+
+mod add;
+mod credential;
+mod list;
+mod page;
+mod remove;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use clap::Subcommand;
+use jiff::Timestamp;
+use postrider_config::{ConfigErrors, Gateway};
+use postrider_gateway::CertificateFacts;
+
+use super::output::Output;
+use super::setup::ask;
+use crate::app::gateway::settings as gateway_settings;
+use crate::app::{App, AppSettings, Moment, config_failure};
+use crate::failure::{Failure, with_sources};
+use crate::terminal::cancelled;
+use crate::{state, suggest, when};
+
+/// What a certificate has to be.
+const READABLE: &str = "name PEM files that this user can read: the certificate with its chain, and its key without a \
+                        passphrase";
+
+/// What to do with gateways.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Add a gateway to the configuration
+    Add(Box<add::Arguments>),
+    /// List the gateways: where they listen, for whom, and what they send through
+    #[command(after_help = "\
+Examples:
+  postrider gateway list
+  postrider gateway list --json")]
+    List,
+    /// Take a gateway out of the configuration, and its passwords out of the vault
+    Remove(remove::Arguments),
+    /// Print a gateway's certificate (PEM), for devices that are to trust it
+    #[command(after_help = "\
+Example:
+  postrider gateway certificate office > office.pem
+
+Only the certificate: its key is not printed. One that the gateway makes itself is made now if it
+was not yet.")]
+    Certificate {
+        /// The gateway [default: the only one there is]
+        name: Option<String>,
+    },
+    /// The passwords that devices sign in with
+    #[command(subcommand)]
+    Credential(credential::Command),
+}
+
+pub(super) async fn run(
+    command: Command,
+    settings: &AppSettings,
+    output: &Output,
+) -> Result<ExitCode, Failure> {
+    let (settings, output) = (settings.clone(), output.clone());
+    let work = move || match command {
+        Command::Add(arguments) => add::run(&arguments, &settings, &output),
+        Command::List => list::run(&settings, &output),
+        Command::Remove(arguments) => remove::run(&arguments, &settings, &output),
+        Command::Certificate { name } => list::certificate(name.as_deref(), &settings, &output),
+        Command::Credential(command) => credential::run(command, &settings, &output),
+    };
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Failure::new("internal", "the command was interrupted"))?
+}
+
+/// The gateway of that name; without a name, the only one.
+fn chosen<'a>(app: &'a App, name: Option<&str>) -> Result<&'a Gateway, Failure> {
+    let gateways = &app.config().gateways;
+    let names = || gateways.keys().map(String::as_str);
+    let Some(name) = name else {
+        let mut all = gateways.values();
+        return match (all.next(), all.next()) {
+            (Some(only), None) => Ok(only),
+            (None, _) => Err(
+                Failure::new("config.no_gateway", "the configuration has no gateway")
+                    .with_remedy("postrider gateway add NAME"),
+            ),
+            _ => Err(Failure::new(
+                "usage.which_gateway",
+                format!(
+                    "there are several gateways: {}",
+                    names().collect::<Vec<_>>().join(", ")
+                ),
+            )
+            .with_remedy("say --gateway NAME")),
+        };
+    };
+    gateways.get(name).ok_or_else(|| {
+        let failure = Failure::new(
+            "config.no_such_gateway",
+            format!("there is no gateway {name:?}"),
+        );
+        match suggest::nearest(name, names()) {
+            Some(near) => failure.with_remedy(format!("did you mean \"{near}\"?")),
+            None => failure.with_remedy("postrider gateway list shows those that there are"),
+        }
+    })
+}
+
+/// Where the state of gateways is.
+fn state_dir(settings: &AppSettings) -> Result<PathBuf, Failure> {
+    state::directory(settings.state_dir.as_deref())
+}
+
+/// Asks whether `what` is to go, unless it was said already.
+///
+/// # Errors
+/// It is to stay, or nobody can be asked.
+fn confirm(yes: bool, what: &str) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    if !ask::is_attended() {
+        return Err(Failure::new(
+            "usage.not_confirmed",
+            format!("nobody is there to be asked whether {what} is to be removed"),
+        )
+        .with_remedy("say --yes"));
+    }
+    if ask::yes(&format!("Remove {what}?"), false)? {
+        Ok(())
+    } else {
+        Err(cancelled())
+    }
+}
+
+/// What a gateway proves itself with; one of its own making is made if it is not there.
+fn certificate_of(gateway: &Gateway, settings: &AppSettings) -> Result<CertificateFacts, Failure> {
+    let dir = state_dir(settings)?;
+    if gateway.certificate.is_none() {
+        state::prepare(&dir)?;
+    }
+    let now = Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::MAX);
+    postrider_gateway::certificate(&gateway_settings(gateway, &dir), now).map_err(|error| {
+        Failure::new("config.certificate", with_sources(&error)).with_remedy(READABLE)
+    })
+}
+
+/// Whether the certificate that the configuration names can be used.
+///
+/// # Errors
+/// Its files cannot be read, do not belong together, or it has ended: with its place in the
+/// configuration.
+pub(super) fn check(gateway: &Gateway, app: &App, settings: &AppSettings) -> Result<(), Failure> {
+    let Some(files) = &gateway.certificate else {
+        return Ok(());
+    };
+    let key = format!("gateway.{}.certificate", gateway.name);
+    let problem = |message: &str, remedy| {
+        config_failure(&ConfigErrors {
+            path: app.config_path().map(Path::to_owned),
+            problems: vec![app.config().problem(&key, message, Some(remedy))],
+        })
+    };
+    let facts = match certificate_of(gateway, settings) {
+        Ok(facts) => facts,
+        Err(failure) => return Err(problem(&failure.message, READABLE)),
+    };
+    if facts.expires_at <= app.clock().now() {
+        let place = files.certificate.display();
+        let ended = when::day(Moment(facts.expires_at.into()));
+        let message = format!("{place} ended on {ended}: devices refuse it");
+        return Err(problem(&message, "put another in its place"));
+    }
+    Ok(())
+}
+
+/// `office`'s TLS in words that settings pages use.
+fn encryption(gateway: &Gateway) -> &'static str {
+    use postrider_config::GatewayTls::{DangerPlaintext, Implicit, Offered, Starttls};
+    match gateway.tls {
+        Starttls | Offered => "STARTTLS",
+        Implicit => "SSL/TLS",
+        DangerPlaintext => "none",
+    }
+}
