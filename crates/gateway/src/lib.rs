@@ -20,6 +20,7 @@ pub mod limits;
 mod listener;
 mod network;
 pub mod rehearsal;
+pub mod report;
 mod session;
 mod settings;
 mod sign_in;

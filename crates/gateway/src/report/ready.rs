@@ -1,0 +1,279 @@
+//! Whether a device may go over to OAuth, what stands in its way, and what to do about it.
+
+use serde::Serialize;
+
+use super::Account;
+use super::tally::Tally;
+use crate::ledger::{OTHER, Outcome};
+use crate::transaction::may_send_as;
+use crate::{AccountSender, Mode, Policy, Settings};
+
+/// What stands in the way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Obstacle {
+    /// Its stable name.
+    pub code: ObstacleCode,
+    /// In words.
+    pub text: String,
+}
+
+/// The things that may stand in the way, the first to be removed first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObstacleCode {
+    /// Its gateway is not in the configuration.
+    GatewayGone,
+    /// It has no password in the vault.
+    NoCredential,
+    /// Its account is not in the configuration.
+    NoAccount,
+    /// Its account signs in with a password.
+    PasswordAccount,
+    /// Somebody has to sign its account in.
+    SignInNeeded,
+    /// It was never seen.
+    NeverSeen,
+    /// It sends as somebody that it may not send as.
+    Sender,
+    /// It sends to a domain that it may not send to.
+    RecipientDomain,
+    /// Something else of what it sent last week would be refused.
+    WouldRefuse,
+    /// What it tried last was refused.
+    Refused,
+}
+
+/// All that is known of a device.
+pub(super) struct Standing<'a> {
+    pub(super) gateway: &'a str,
+    pub(super) device: &'a str,
+    pub(super) has_credential: bool,
+    pub(super) settings: Option<&'a Settings>,
+    pub(super) tally: &'a Tally,
+    pub(super) account: Account,
+}
+
+impl Standing<'_> {
+    pub(super) fn obstacles(&self) -> Vec<Obstacle> {
+        let mut obstacles = Vec::new();
+        let mut add = |code, text: String| obstacles.push(Obstacle { code, text });
+        let Some(policy) = self.policy() else {
+            let text = format!("there is no gateway {} any more", self.gateway);
+            add(ObstacleCode::GatewayGone, text);
+            return obstacles;
+        };
+        if !self.has_credential {
+            let text = "it has no password here: its sign-ins fail".to_owned();
+            add(ObstacleCode::NoCredential, text);
+        }
+        let account = &policy.account;
+        match &self.account {
+            Account::Absent => add(
+                ObstacleCode::NoAccount,
+                format!("there is no account {account}"),
+            ),
+            Account::Password(_) => add(
+                ObstacleCode::PasswordAccount,
+                format!("the account {account} signs in with a password"),
+            ),
+            Account::OAuth {
+                is_signed_in: false,
+                ..
+            } => add(
+                ObstacleCode::SignInNeeded,
+                format!("somebody has to sign in for the account {account}"),
+            ),
+            Account::OAuth { .. } => {}
+        }
+        if self.tally.last_at.is_none() {
+            let text = "it has not been seen yet".to_owned();
+            add(ObstacleCode::NeverSeen, text);
+        }
+        let senders = self.strange_senders(policy);
+        if !senders.is_empty() {
+            let text = format!("it sends as {}, and may not", list(&senders));
+            add(ObstacleCode::Sender, text);
+        }
+        let domains = self.strange_domains(policy);
+        if !domains.is_empty() {
+            let text = format!("it sends to {}, and may not", list(&domains));
+            add(ObstacleCode::RecipientDomain, text);
+        }
+        if let Some(doubt) = self.doubt(policy) {
+            let text = format!("some of its mail would be refused: {doubt}");
+            add(ObstacleCode::WouldRefuse, text);
+        }
+        if let Some(said) = self.last_refusal() {
+            let text = format!("what it tried last was refused: {said}");
+            add(ObstacleCode::Refused, text);
+        }
+        obstacles
+    }
+
+    /// The next step: a command, or a setting.
+    pub(super) fn next(&self, obstacles: &[Obstacle]) -> String {
+        let (gateway, device) = (self.gateway, self.device);
+        let Some(settings) = self.settings else {
+            return format!(
+                "point the device at a gateway that there is, or: postrider gateway add {gateway}"
+            );
+        };
+        let policy = settings.policy(device);
+        let account = &policy.account;
+        let table = if settings.devices.contains_key(device) {
+            format!("[gateway.{gateway}.device.{}]", key(device))
+        } else {
+            format!("[gateway.{gateway}]")
+        };
+        let Some(first) = obstacles.first() else {
+            return match settings.mode {
+                Mode::Submit => "nothing: its mail goes out with OAuth".to_owned(),
+                Mode::Observe { .. } => format!(
+                    "set mode = \"submit\" in [gateway.{gateway}]: its mail goes through {account} \
+                     then"
+                ),
+            };
+        };
+        match first.code {
+            ObstacleCode::GatewayGone => format!("postrider gateway add {gateway}"),
+            ObstacleCode::NoCredential => format!(
+                "postrider gateway credential add {} --gateway {gateway}",
+                word(device)
+            ),
+            ObstacleCode::NoAccount => {
+                format!("name an account that there is in {table}, or: postrider setup")
+            }
+            ObstacleCode::PasswordAccount => format!(
+                "postrider setup, and account = \"THE NEW ONE\" in {table}: {account} has a \
+                 password"
+            ),
+            ObstacleCode::SignInNeeded => format!("postrider login {account}"),
+            ObstacleCode::NeverSeen => format!(
+                "enter {device} and its password into the device's settings, and send a test from \
+                 it"
+            ),
+            ObstacleCode::Sender => {
+                let senders = self.strange_senders(policy);
+                let sender = senders.first().map_or("", String::as_str);
+                format!(
+                    "add \"{sender}\" to senders in {table} if {account} may send as it, or set \
+                     rewrite_from = true there"
+                )
+            }
+            ObstacleCode::RecipientDomain => {
+                let domains = self.strange_domains(policy);
+                let domain = domains.first().map_or("", String::as_str);
+                format!("add \"{domain}\" to recipient_domains in {table}")
+            }
+            ObstacleCode::WouldRefuse => {
+                format!("change the device, or the limit or quirk that it meets in {table}")
+            }
+            ObstacleCode::Refused if self.has_wrong_password() => format!(
+                "enter the device's password again; a new one: postrider gateway credential add \
+                 {} --gateway {gateway} --replace",
+                word(device)
+            ),
+            ObstacleCode::Refused => {
+                "postrider explain, with that reply; then change the device or its settings here"
+                    .to_owned()
+            }
+        }
+    }
+
+    fn policy(&self) -> Option<&Policy> {
+        self.settings.map(|settings| settings.policy(self.device))
+    }
+
+    fn sender(&self) -> Option<&AccountSender> {
+        match &self.account {
+            Account::Absent => None,
+            Account::Password(sender) | Account::OAuth { sender, .. } => Some(sender),
+        }
+    }
+
+    /// As whom its accepted messages were, and may not be from now on.
+    fn strange_senders(&self, policy: &Policy) -> Vec<String> {
+        let Some(account) = self.sender() else {
+            return Vec::new();
+        };
+        if policy.rewrite_from {
+            return Vec::new();
+        }
+        let senders = super::tally::most(&self.tally.senders).into_iter();
+        senders
+            .map(|seen| seen.value)
+            .filter(|sender| !matches!(sender.as_str(), "" | "<>" | OTHER))
+            .filter(|sender| !may_send_as(policy, account, sender))
+            .collect()
+    }
+
+    fn strange_domains(&self, policy: &Policy) -> Vec<String> {
+        let domains = self.tally.recipient_domains().into_iter();
+        domains
+            .map(|seen| seen.domain)
+            .filter(|domain| domain != OTHER)
+            .filter(|domain| !policy.allows_recipient(&format!("x@{domain}")))
+            .collect()
+    }
+
+    /// What else would be refused. Senders and domains are judged by the settings of now, which may
+    /// be others than those it was refused under.
+    fn doubt(&self, policy: &Policy) -> Option<String> {
+        let is_settled = |text: &str| {
+            let address = text.strip_prefix("you may not send as ");
+            let address = address.and_then(|rest| rest.split(", but ").next());
+            let is_own = |address| {
+                let account = self.sender();
+                account.is_some_and(|account| may_send_as(policy, account, address))
+            };
+            text.starts_with("you may not send to ")
+                || address.is_some_and(|address| policy.rewrite_from || is_own(address))
+        };
+        let doubts = self.tally.doubts.iter();
+        doubts
+            .filter(|((_, text), _)| !is_settled(text))
+            .max_by_key(|(_, last_at)| **last_at)
+            .map(|((reply, text), _)| format!("{reply} {text}"))
+    }
+
+    /// The refusal that nothing accepted followed.
+    fn last_refusal(&self) -> Option<&str> {
+        let (at, _, said) = self.tally.refused.as_ref()?;
+        let is_last = self.tally.accepted_at.is_none_or(|accepted| accepted < *at);
+        is_last.then_some(said.as_str())
+    }
+
+    fn has_wrong_password(&self) -> bool {
+        let refused = self.tally.refused.as_ref();
+        refused.is_some_and(|(_, outcome, _)| *outcome == Outcome::SignInFailed)
+    }
+}
+
+/// The first three.
+fn list(names: &[String]) -> String {
+    let mut list = names[..names.len().min(3)].join(", ");
+    if names.len() > 3 {
+        list.push_str(", …");
+    }
+    list
+}
+
+/// As a key in TOML.
+fn key(name: &str) -> String {
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if !name.is_empty() && name.chars().all(is_bare) {
+        name.to_owned()
+    } else {
+        format!("{name:?}")
+    }
+}
+
+/// As one word of a shell's.
+fn word(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
+    if !name.is_empty() && !name.starts_with('-') && name.chars().all(is_plain) {
+        name.to_owned()
+    } else {
+        format!("'{}'", name.replace('\'', "'\\''"))
+    }
+}
