@@ -24,7 +24,8 @@ fn smtp_on_standard_input_ends_with_what_the_queue_has() {
     let _daemon = Daemon::start(&machine.home);
     let mut command = machine.program("sendmail");
     let dialogue = "EHLO localhost\r\nMAIL FROM:<alerts@contoso.com> RET=HDRS ENVID=x1\r\n\
-        RCPT TO:<ceo@contoso.com> NOTIFY=SUCCESS,FAILURE\r\nDATA\r\nSubject: from SMTP\r\n\r\n\
+        RCPT TO:<ceo@contoso.com> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;boss+2B1@contoso.com\r\n\
+        RCPT TO:<cfo@contoso.com> NOTIFY=NEVER\r\nDATA\r\nSubject: from SMTP\r\n\r\n\
         ..\r\nhi\r\n.\r\nMAIL FROM:<>\r\nRCPT TO:<nobody>\r\nDATA\r\n\r\n.\r\nQUIT\r\n";
     let ended = run_with(command.arg("-bs"), dialogue).expect_status(0);
     let replies: Vec<&str> = ended
@@ -33,17 +34,25 @@ fn smtp_on_standard_input_ends_with_what_the_queue_has() {
         .filter(|line| line.as_bytes()[3] == b' ')
         .collect();
     assert!(
-        replies[5].starts_with("250 2.0.0 queued as Q"),
+        replies[6].starts_with("250 2.0.0 queued as Q"),
         "{replies:?}"
     );
     assert_eq!(replies.last().unwrap()[..3], *"221", "{replies:?}");
     let text = machine.arrived("ceo@contoso.com", "from SMTP");
     assert!(text.ends_with("\r\n\r\n.\r\nhi\r\n"), "{text}");
 
-    let id = replies[5].rsplit_once(' ').unwrap().1;
+    let id = replies[6].rsplit_once(' ').unwrap().1;
     let shown = machine.home.json(["queue", "show", id]);
-    let asked = json!({ "notify": ["success", "failure"], "ret": "headers", "envid": "x1" });
-    assert_eq!(shown["dsn"], asked, "{shown}");
+    assert_eq!(
+        shown["dsn"],
+        json!({ "ret": "headers", "envid": "x1" }),
+        "{shown}"
+    );
+    let [first, second] = [0, 1].map(|n| &shown["recipients"][n]);
+    assert_eq!(first["notify"], json!(["success", "failure"]), "{shown}");
+    assert_eq!(first["orcpt"], "rfc822;boss+2B1@contoso.com", "{shown}");
+    assert_eq!(second["notify"], json!([]), "{shown}");
+    assert!(second.get("orcpt").is_none(), "{shown}");
 }
 
 #[test]

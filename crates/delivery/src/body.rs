@@ -1,13 +1,15 @@
 //! A queued message as a session sends it: read from the queue piece by piece.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use postrider_smtp::{
-    Address, BodyFacts, BodySource, Dsn, Envelope, InvalidOutgoing, Notify, Outgoing, Return,
+    Address, BodyFacts, BodySource, Dsn, Envelope, InvalidOutgoing, Notify, Outgoing, RecipientDsn,
+    Return,
 };
-use postrider_spool::{Claim, StoredBody};
+use postrider_spool::{Claim, Recipient, StoredBody};
 
 struct Queued(StoredBody);
 
@@ -24,7 +26,7 @@ impl BodySource for Queued {
 /// The message for these recipients of it.
 pub(crate) fn outgoing(
     claim: &Claim,
-    recipients: Vec<Address>,
+    recipients: &[(&Recipient, Address)],
 ) -> Result<Outgoing, InvalidOutgoing> {
     let reverse_path = match &claim.reverse_path {
         None => None,
@@ -33,9 +35,10 @@ pub(crate) fn outgoing(
             Some(parsed.map_err(|_| InvalidOutgoing::Address(path.clone()))?)
         }
     };
+    let addresses = recipients.iter().map(|(_, address)| address.clone());
     let envelope = Envelope {
         reverse_path,
-        recipients,
+        recipients: addresses.collect(),
     };
     let facts = BodyFacts {
         octets: claim.body.len(),
@@ -45,27 +48,40 @@ pub(crate) fn outgoing(
     };
     let body = Arc::new(Queued(claim.body.clone()));
     let outgoing = Outgoing::streamed(envelope, body, facts, claim.message_id.clone())?;
-    Ok(match &claim.dsn {
-        Some(dsn) => outgoing.with_dsn(notifications(dsn)),
-        None => outgoing,
+    let recipients = recipients.iter().map(|(recipient, _)| *recipient);
+    Ok(match notifications(claim, recipients) {
+        dsn if dsn == Dsn::default() => outgoing,
+        dsn => outgoing.with_dsn(dsn),
     })
 }
 
-fn notifications(dsn: &postrider_spool::Dsn) -> Dsn {
-    let wanted = [
-        (dsn.on_success, Notify::Success),
-        (dsn.on_failure, Notify::Failure),
-        (dsn.on_delay, Notify::Delay),
-    ];
+fn notifications<'a>(claim: &Claim, recipients: impl Iterator<Item = &'a Recipient>) -> Dsn {
+    let mut asked: Vec<_> = recipients
+        .map(|recipient| RecipientDsn {
+            notify: recipient.notify.map(events),
+            orcpt: recipient.orcpt.clone(),
+        })
+        .collect();
+    if asked.iter().all(|one| *one == RecipientDsn::default()) {
+        asked.clear();
+    }
     Dsn {
-        notify: wanted
-            .into_iter()
-            .filter_map(|(wanted, event)| wanted.then_some(event))
-            .collect(),
-        ret: dsn.ret.map(|ret| match ret {
+        recipients: asked,
+        ret: claim.dsn.ret.map(|ret| match ret {
             postrider_spool::Return::Full => Return::Full,
             postrider_spool::Return::Headers => Return::Headers,
         }),
-        envid: dsn.envid.clone(),
+        envid: claim.dsn.envid.clone(),
     }
+}
+
+fn events(notify: postrider_spool::Notify) -> BTreeSet<Notify> {
+    [
+        (notify.success, Notify::Success),
+        (notify.failure, Notify::Failure),
+        (notify.delay, Notify::Delay),
+    ]
+    .into_iter()
+    .filter_map(|(wanted, event)| wanted.then_some(event))
+    .collect()
 }

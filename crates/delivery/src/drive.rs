@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use postrider_spool::{AT_ONCE, Begin, Outcome, Pace, Settlement, Slot};
+use postrider_spool::{AT_ONCE, Begin, Outcome, Pace, Recipient, Settlement, Slot};
 
 use crate::account::{Account, Answer};
 use crate::ledger::Entry;
@@ -125,7 +125,7 @@ async fn hold_all(shared: &Shared, account: &Account) {
         }
         for claim in began.claims {
             shared.began(&account.name, &claim);
-            let held = |recipient| (recipient, Outcome::Held { why: why.clone() });
+            let held = |one: Recipient| (one.address, Outcome::Held { why: why.clone() });
             let settlement = Settlement {
                 id: claim.id,
                 lease: claim.lease,

@@ -4,6 +4,7 @@
 //! cannot be written is tried until it can; nothing further is begun meanwhile. A run that ends
 //! before leaves `sending` behind, which the next one finds as unknown.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -15,7 +16,7 @@ use postrider_spool::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::policy::{OnUnknown, Report};
-use crate::report::{self, Failure};
+use crate::report::{self, Failure, Told};
 use crate::shared::Shared;
 use crate::sink::Transition;
 
@@ -198,14 +199,28 @@ async fn try_to_tell_sender(
     let Some(sender) = shown.listed.reverse_path.as_deref() else {
         return Ok(());
     };
-    if shown.dsn.as_ref().is_some_and(|dsn| !dsn.on_failure) {
+    let known = shown.recipients.iter();
+    let known: HashMap<_, _> = known.map(|one| (one.address.as_str(), one)).collect();
+    // Each sender's wish for each recipient (RFC 3461 §4.1).
+    let failures: Vec<_> = failures
+        .iter()
+        .filter_map(|failure| {
+            let recipient = known.get(failure.recipient.as_str());
+            let notify = recipient.and_then(|one| one.notify);
+            let original = recipient.and_then(|one| one.orcpt.as_deref());
+            notify
+                .is_none_or(|notify| notify.failure)
+                .then_some(Told { failure, original })
+        })
+        .collect();
+    if failures.is_empty() {
         return Ok(());
     }
-    let account = shown.listed.account;
+    let account = &shown.listed.account;
     let header = first_octets(shared, id).await?;
     let reporter = shared
         .routes
-        .route(&account)
+        .route(account)
         .and_then(|route| route.reporter());
     let postmaster = || format!("postmaster@{}", report::domain(sender));
     let reporter = reporter.unwrap_or_else(postmaster);
@@ -216,9 +231,9 @@ async fn try_to_tell_sender(
         name: &name,
         message_id: &shown.listed.message_id,
         arrived: shown.listed.accepted_at,
-        envelope_id: shown.dsn.as_ref().and_then(|dsn| dsn.envid.as_deref()),
+        envelope_id: shown.dsn.envid.as_deref(),
         header: report::header(&header),
-        failures,
+        failures: &failures,
         now: shared.now(),
     });
     let mut checker = BodyChecker::default();
@@ -229,7 +244,7 @@ async fn try_to_tell_sender(
     };
     let message_id = report::message_id(&name, &reporter);
     let recipients = vec![sender.to_owned()];
-    let mut message = NewMessage::new(&account, recipients, &message_id, Body::from(built));
+    let mut message = NewMessage::new(account, recipients, &message_id, Body::from(built));
     message.facts = Facts {
         eight_bit: facts.eight_bit,
         smtputf8: facts.non_ascii_header,

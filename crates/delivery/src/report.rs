@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use jiff::tz::TimeZone;
+use postrider_smtp::xtext_decoded;
 
 /// Of a recipient's failure, on one line.
 const MAX_WHY_OCTETS: usize = 800;
@@ -31,9 +32,17 @@ pub(crate) struct Account<'a> {
     /// Its header, lines ended by CRLF.
     pub(crate) header: &'a [u8],
     /// Who did not get it.
-    pub(crate) failures: &'a [Failure],
+    pub(crate) failures: &'a [Told<'a>],
     /// The time now.
     pub(crate) now: Timestamp,
+}
+
+/// A failure that the sender wants to hear of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told<'a> {
+    pub(crate) failure: &'a Failure,
+    /// The address that the sender knows, where it said one (RFC 3461 `ORCPT`).
+    pub(crate) original: Option<&'a str>,
 }
 
 /// Why one recipient did not get the message.
@@ -98,7 +107,7 @@ pub(crate) fn build(account: &Account<'_>) -> Vec<u8> {
         one_line(account.reporter),
         one_line(account.sender),
         match account.failures {
-            [one] => ascii(&one_line(&one.recipient)),
+            [one] => ascii(&one_line(&one.failure.recipient)),
             several => format!("{} recipients", several.len()),
         },
         message_id(account.name, account.reporter),
@@ -118,7 +127,7 @@ fn text(account: &Account<'_>) -> String {
     let mut text = String::from(
         "A message that you sent was not delivered, and will not be tried again.\r\n\r\n",
     );
-    for failure in account.failures {
+    for Told { failure, .. } in account.failures {
         let _ = write!(text, "To:    {}\r\n", one_line(&failure.recipient));
         let _ = write!(text, "Why:   {}\r\n", one_line(&failure.why));
         if let Some(reply) = &failure.reply {
@@ -148,7 +157,7 @@ fn status(account: &Account<'_>) -> String {
         );
     }
     let _ = write!(status, "Arrival-Date: {}\r\n", date(account.arrived));
-    for failure in account.failures {
+    for Told { failure, original } in account.failures {
         // RFC 6533 §3 for addresses beyond ASCII.
         let kind = if failure.recipient.is_ascii() {
             "rfc822"
@@ -157,7 +166,8 @@ fn status(account: &Account<'_>) -> String {
         };
         let _ = write!(
             status,
-            "\r\nFinal-Recipient: {kind}; {}\r\nAction: failed\r\nStatus: {}\r\n",
+            "\r\n{}Final-Recipient: {kind}; {}\r\nAction: failed\r\nStatus: {}\r\n",
+            original.and_then(original_recipient).unwrap_or_default(),
             one_line(&failure.recipient),
             failure.status,
         );
@@ -171,6 +181,16 @@ fn status(account: &Account<'_>) -> String {
         let _ = write!(status, "Last-Attempt-Date: {}\r\n", date(account.now));
     }
     status
+}
+
+/// The field for what the sender calls the recipient, which is told in clear (RFC 3464 §2.3.1).
+fn original_recipient(orcpt: &str) -> Option<String> {
+    let (kind, address) = orcpt.split_once(';')?;
+    let address = xtext_decoded(address)?;
+    let (kind, address) = (one_line(kind), one_line(&address));
+    // The fields around it are in ASCII unless a recipient is not.
+    let field = format!("Original-Recipient: {kind}; {address}\r\n");
+    field.is_ascii().then_some(field)
 }
 
 fn date(time: Timestamp) -> String {
@@ -218,6 +238,11 @@ mod tests {
     use super::*;
 
     fn report(failures: &[Failure], header: &[u8]) -> String {
+        report_to(failures, None, header)
+    }
+
+    fn report_to(failures: &[Failure], original: Option<&str>, header: &[u8]) -> String {
+        let told = failures.iter().map(|failure| Told { failure, original });
         let built = build(&Account {
             reporter: "mail@contoso.com",
             sender: "alerts@contoso.com",
@@ -226,7 +251,7 @@ mod tests {
             arrived: Timestamp::from_second(1_790_000_000).unwrap(),
             envelope_id: Some("job-7"),
             header,
-            failures,
+            failures: &told.collect::<Vec<_>>(),
             now: Timestamp::from_second(1_790_000_600).unwrap(),
         });
         let mut checker = BodyChecker::default();
@@ -276,6 +301,17 @@ mod tests {
         };
         let report = report(&[hostile], b"");
         assert!(!report.contains("\nX-Evil"), "{report}");
+    }
+
+    #[test]
+    fn a_recipient_has_the_name_that_the_sender_gave_it_too() {
+        let report = |original| report_to(&[failure("b@example.net")], Some(original), b"");
+        let field = "\r\n\r\nOriginal-Recipient: rfc822; list+x@example.org\r\nFinal-Recipient: ";
+        assert!(report("rfc822;list+2Bx@example.org").contains(field));
+        for none in ["", "rfc822", "rfc822;a+2x", "rfc822;+C3+A4"] {
+            assert!(!report(none).contains("Original-Recipient"), "{none:?}");
+        }
+        assert!(!report("rfc822;a+0D+0AX-Evil: 1").contains("\nX-Evil"));
     }
 
     #[test]

@@ -151,25 +151,27 @@ impl Work {
     fn begin(&mut self, claim: &Claim) {
         self.shared.began(&self.account.name, claim);
         let mut impossible = Vec::new();
-        let mut recipients = Vec::with_capacity(claim.recipients.len());
+        let mut possible = Vec::with_capacity(claim.recipients.len());
         for recipient in &claim.recipients {
-            match recipient.parse::<Address>() {
-                Ok(address) => recipients.push((recipient.clone(), address)),
-                Err(_) => impossible.push(recipient.clone()),
+            match recipient.address.parse::<Address>() {
+                Ok(address) => possible.push((recipient, address)),
+                Err(_) => impossible.push(recipient.address.clone()),
             }
         }
+        let named = possible.iter();
         let given = Given {
             id: claim.id,
             lease: claim.lease,
-            recipients,
+            recipients: named
+                .map(|(recipient, address)| (recipient.address.clone(), address.clone()))
+                .collect(),
             attempts: claim.attempts,
         };
         self.fail(&given, impossible, "not an address that SMTP can carry");
         if given.recipients.is_empty() {
             return;
         }
-        let addresses = given.recipients.iter().map(|(_, address)| address.clone());
-        match body::outgoing(claim, addresses.collect()) {
+        match body::outgoing(claim, &possible) {
             Ok(outgoing) => self.ready.push_back((given, outgoing)),
             Err(invalid) => {
                 let all = given.recipients.iter().map(|(name, _)| name.clone());

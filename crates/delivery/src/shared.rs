@@ -96,7 +96,7 @@ impl Shared {
                 id: claim.id,
                 account: account.to_owned(),
                 message_id: claim.message_id.clone(),
-                recipient: recipient.clone(),
+                recipient: recipient.address.clone(),
                 from: StateKind::Queued,
                 to: State::Sending,
                 attempts: claim.attempts,

@@ -3,12 +3,12 @@
 //! An [`Outgoing`] holds only what may go on the wire as it is: a body that was checked,
 //! addresses that cannot end their command.
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use lettre::Address;
 
 use crate::{
-    BodyChecker, BodyFacts, BodySource, Class, Reply,
+    BodyChecker, BodyFacts, BodySource, Class, Dsn, Reply,
     address::is_safe_path,
     body::{Body, MAX_LINE_OCTETS},
 };
@@ -176,38 +176,6 @@ impl Outgoing {
     pub fn is_all_or_nothing(&self) -> bool {
         self.all_or_nothing
     }
-}
-
-/// Delivery status notifications (RFC 3461).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dsn {
-    /// When to notify; empty is `NEVER`.
-    pub notify: BTreeSet<Notify>,
-    /// How much of the message comes back in a failure notice.
-    pub ret: Option<Return>,
-    /// An identifier that comes back in each notice: printable ASCII, at most 100 octets as
-    /// xtext, where a space, `+` and `=` take three; anything else is left out.
-    pub envid: Option<String>,
-}
-
-/// An event to be notified of (RFC 3461 §4.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Notify {
-    /// Delivered.
-    Success,
-    /// Will not be delivered.
-    Failure,
-    /// Not delivered yet.
-    Delay,
-}
-
-/// How much of the message comes back (RFC 3461 §4.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Return {
-    /// All of it.
-    Full,
-    /// Its header.
-    Headers,
 }
 
 /// Why something may not go on the wire.

@@ -13,16 +13,13 @@ use std::{io, time::Duration};
 use lettre::Address;
 
 use crate::{
-    Capabilities, Class, Dsn, Notify, Outgoing, Receipt, Reply, Return, SendErrorKind, Stage,
-    Timeouts, Verdict,
+    Capabilities, Class, Dsn, Outgoing, Receipt, Reply, SendErrorKind, Stage, Timeouts, Verdict,
     flight::{self, Form},
     wire::{self, Cause},
 };
 
 /// The largest message that travels before its envelope is accepted, and the size of a chunk.
 pub(crate) const CHUNK_OCTETS: u64 = 1024 * 1024;
-/// RFC 3461 §4.4; taken as the length on the wire, for servers count there.
-const MAX_ENVID_OCTETS: usize = 100;
 
 /// What a reply is an answer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -333,19 +330,7 @@ impl<'a> Transaction<'a> {
             command += " SMTPUTF8";
         }
         if let Some(dsn) = self.dsn() {
-            match dsn.ret {
-                Some(Return::Full) => command += " RET=FULL",
-                Some(Return::Headers) => command += " RET=HDRS",
-                None => {}
-            }
-            if let Some(envid) = &dsn.envid
-                && envid.bytes().all(|octet| (b' '..=b'~').contains(&octet))
-                && let coded = xtext(envid)
-                && (1..=MAX_ENVID_OCTETS).contains(&coded.len())
-            {
-                command += " ENVID=";
-                command += &coded;
-            }
+            dsn.write_mail(&mut command);
         }
         command + "\r\n"
     }
@@ -354,17 +339,7 @@ impl<'a> Transaction<'a> {
         let path: &str = self.outgoing.envelope().recipients[index].as_ref();
         let mut command = format!("RCPT TO:<{path}>");
         if let Some(dsn) = self.dsn() {
-            command += " NOTIFY=";
-            let words: Vec<_> = dsn.notify.iter().map(|event| notify_word(*event)).collect();
-            command += &if words.is_empty() {
-                "NEVER".to_owned()
-            } else {
-                words.join(",")
-            };
-            if path.is_ascii() {
-                command += " ORCPT=rfc822;";
-                command += &xtext(path);
-            }
+            dsn.write_rcpt(index, path, &mut command);
         }
         command + "\r\n"
     }
@@ -513,25 +488,6 @@ impl Transaction<'_> {
 
 fn is_positive(reply: Option<&Reply>) -> bool {
     reply.is_some_and(Reply::is_positive)
-}
-
-fn notify_word(event: Notify) -> &'static str {
-    match event {
-        Notify::Success => "SUCCESS",
-        Notify::Failure => "FAILURE",
-        Notify::Delay => "DELAY",
-    }
-}
-
-/// RFC 3461 §4.
-fn xtext(text: &str) -> String {
-    text.bytes()
-        .fold(String::new(), |coded, octet| match octet {
-            b'!'..=b'*' | b','..=b'<' | b'>'..=b'~' => {
-                coded + char::from(octet).encode_utf8(&mut [0; 4])
-            }
-            _ => coded + &format!("+{octet:02X}"),
-        })
 }
 
 fn explain(cause: &Cause) -> String {

@@ -158,7 +158,7 @@ fn through(dir: &Path) -> Done {
                     .into_iter()
                     .map(|to| {
                         (
-                            to,
+                            to.address,
                             Outcome::Delivered {
                                 reply: "250 OK".to_owned(),
                             },

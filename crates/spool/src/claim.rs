@@ -9,7 +9,7 @@ use crate::body::StoredBody;
 use crate::error::SpoolError;
 use crate::holder::HolderId;
 use crate::id::QueueId;
-use crate::message::{Dsn, Facts, Priority};
+use crate::message::{Dsn, Facts, Priority, Recipient};
 use crate::state::State;
 
 /// What a session that is ready asks for.
@@ -99,15 +99,15 @@ pub struct Claim {
     /// Where failures are reported; `None` is the empty reverse-path.
     pub reverse_path: Option<String>,
     /// To whom it is to be sent now.
-    pub recipients: Vec<String>,
+    pub recipients: Vec<Recipient>,
     /// Its `Message-ID`, with angle brackets.
     pub message_id: String,
     /// Header and body.
     pub body: StoredBody,
     /// What they need from the server.
     pub facts: Facts,
-    /// The notifications asked for.
-    pub dsn: Option<Dsn>,
+    /// The notifications asked for, of all recipients alike.
+    pub dsn: Dsn,
     /// How often it was begun for these recipients, this time included: the most of any.
     pub attempts: u32,
     /// When it was accepted.

@@ -32,7 +32,7 @@ pub use claim::{
 pub use error::{SpoolError, SpoolErrorKind};
 pub use holder::{Changes, Holder, HolderId, Recovered, Slot};
 pub use id::{NotAnId, QueueId};
-pub use message::{Accepted, Dsn, Facts, NewMessage, Priority, Return};
+pub use message::{Accepted, Dsn, Facts, NewMessage, Notify, Priority, Recipient, Return};
 pub use query::{
     AccountState, AccountStats, Aged, Due, Filter, Listed, Select, Shown, ShownRecipient, Stats,
     Tidied,

@@ -13,15 +13,15 @@ pub struct NewMessage {
     /// Where failures are reported; `None` is the empty reverse-path.
     pub reverse_path: Option<String>,
     /// Who gets it; at least one, each once.
-    pub recipients: Vec<String>,
+    pub recipients: Vec<Recipient>,
     /// Its `Message-ID`, with angle brackets.
     pub message_id: String,
     /// Header and body.
     pub body: Body,
     /// What whoever checked the body found out.
     pub facts: Facts,
-    /// The notifications asked for.
-    pub dsn: Option<Dsn>,
+    /// The notifications asked for, of all recipients alike.
+    pub dsn: Dsn,
     /// What goes first.
     pub priority: Priority,
     /// Not before this time; `None`: at once.
@@ -36,15 +36,20 @@ pub struct NewMessage {
 
 impl NewMessage {
     /// A message of normal priority that goes at once.
-    pub fn new(account: &str, recipients: Vec<String>, message_id: &str, body: Body) -> Self {
+    pub fn new<R: Into<Recipient>>(
+        account: &str,
+        recipients: impl IntoIterator<Item = R>,
+        message_id: &str,
+        body: Body,
+    ) -> Self {
         Self {
             account: account.to_owned(),
             reverse_path: None,
-            recipients,
+            recipients: recipients.into_iter().map(Into::into).collect(),
             message_id: message_id.to_owned(),
             body,
             facts: Facts::default(),
-            dsn: None,
+            dsn: Dsn::default(),
             priority: Priority::Normal,
             send_at: None,
             expires_at: None,
@@ -63,15 +68,41 @@ pub struct Facts {
     pub smtputf8: bool,
 }
 
-/// Delivery status notifications (RFC 3461).
+/// Who gets a message, and what its sender wants to hear of it (RFC 3461).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient {
+    /// The address.
+    pub address: String,
+    /// When to notify; `None` says nothing, and leaves it to the servers.
+    pub notify: Option<Notify>,
+    /// The address that the sender knows, as `ORCPT` has it: `type;xtext`.
+    pub orcpt: Option<String>,
+}
+
+impl From<String> for Recipient {
+    fn from(address: String) -> Self {
+        Self {
+            address,
+            notify: None,
+            orcpt: None,
+        }
+    }
+}
+
+/// When to notify of a recipient (RFC 3461 §4.1). None of the three is `NEVER`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Notify {
+    /// It was delivered.
+    pub success: bool,
+    /// It will not be.
+    pub failure: bool,
+    /// It is not yet.
+    pub delay: bool,
+}
+
+/// What a message's delivery status notifications have in common (RFC 3461).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dsn {
-    /// When the message was delivered.
-    pub on_success: bool,
-    /// When it will not be.
-    pub on_failure: bool,
-    /// When it is not yet. None of the three is `NEVER`.
-    pub on_delay: bool,
     /// How much of the message comes back.
     pub ret: Option<Return>,
     /// An identifier that comes back in each notice.

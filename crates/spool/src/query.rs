@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::claim::Back;
 use crate::id::QueueId;
-use crate::message::{Dsn, Facts, Priority};
+use crate::message::{Dsn, Facts, Notify, Priority};
 use crate::state::{State, StateKind};
 
 /// Which messages. The default is all.
@@ -86,8 +86,8 @@ pub struct Shown {
     pub send_at: Option<Timestamp>,
     /// What its octets need from the server.
     pub facts: Facts,
-    /// The notifications asked for.
-    pub dsn: Option<Dsn>,
+    /// The notifications asked for, of all recipients alike.
+    pub dsn: Dsn,
     /// The key it was accepted under, if the window is not over.
     pub idempotency_key: Option<String>,
     /// Each recipient.
@@ -105,6 +105,10 @@ pub struct ShownRecipient {
     pub attempts: u32,
     /// When it last changed.
     pub changed_at: Timestamp,
+    /// When to notify of it.
+    pub notify: Option<Notify>,
+    /// The address that the sender knows.
+    pub orcpt: Option<String>,
 }
 
 /// How much is where.

@@ -207,7 +207,9 @@ async fn an_envelope_that_is_too_large_is_split_until_it_fits() {
         }
     });
     let mut message = message("alerts", "circular");
-    message.recipients = (0..200).map(|n| format!("r{n}@example.net")).collect();
+    message.recipients = (0..200)
+        .map(|n| format!("r{n}@example.net").into())
+        .collect();
     world.queue_message(message).await;
     world.run();
     let took = world.until_done(Duration::from_mins(5)).await;
@@ -233,7 +235,9 @@ async fn recipients_that_the_server_did_not_take_in_one_envelope_follow_in_the_n
         }
     });
     let mut message = message("alerts", "circular");
-    message.recipients = (0..250).map(|n| format!("r{n}@example.net")).collect();
+    message.recipients = (0..250)
+        .map(|n| format!("r{n}@example.net").into())
+        .collect();
     world.queue_message(message).await;
     world.run();
     world.until_done(Duration::from_mins(1)).await;

@@ -103,6 +103,7 @@ async fn play(case: Case) {
         let mut message = message("alerts", &format!("m{number}"));
         message.recipients = (0..*count)
             .map(|n| format!("m{number}r{n}@example.net"))
+            .map(Into::into)
             .collect();
         ids.push(world.queue_message(message).await);
     }

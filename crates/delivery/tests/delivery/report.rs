@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use postrider_delivery::Report;
-use postrider_spool::{Dsn, StateKind, Store as _};
+use postrider_spool::{Notify, Recipient, StateKind, Store as _};
 
 use crate::support::{Say, World, message};
 
@@ -57,10 +57,64 @@ async fn a_failure_is_reported_to_the_envelopes_sender_by_the_same_account() {
 async fn one_report_tells_of_all_that_failed_at_once() {
     let world = world();
     let mut message = message("alerts", "m");
-    message.recipients.push("n@example.net".to_owned());
+    message.recipients.push("n@example.net".to_owned().into());
     world.queue_message(message).await;
     world.until_done(HOUR).await;
     assert_eq!(world.listed().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_report_tells_of_those_whose_failure_is_of_interest_by_the_names_they_were_given() {
+    let world = world();
+    let mut message = message("alerts", "m");
+    let events = |success, failure| Notify {
+        success,
+        failure,
+        delay: false,
+    };
+    for (to, notify, orcpt) in [
+        ("never", Some(events(false, false)), None),
+        (
+            "success",
+            Some(events(true, false)),
+            Some("rfc822;s@x.example"),
+        ),
+        (
+            "failure",
+            Some(events(true, true)),
+            Some("rfc822;f+2Bx@x.example"),
+        ),
+    ] {
+        message.recipients.push(Recipient {
+            address: format!("{to}@example.net"),
+            notify,
+            orcpt: orcpt.map(str::to_owned),
+        });
+    }
+    message.dsn.envid = Some("job 7".to_owned());
+    world.queue_message(message).await;
+    world.until_done(HOUR).await;
+    let listed = world.listed().await;
+    assert_eq!(listed.len(), 2);
+    let mut octets = Vec::new();
+    world.store.export(listed[1].id, &mut octets).await.unwrap();
+    let text = String::from_utf8(octets).unwrap();
+    assert!(text.contains("Original-Envelope-Id: job 7\r\n"), "{text}");
+    assert!(
+        text.contains(
+            "Original-Recipient: rfc822; f+x@x.example\r\n\
+             Final-Recipient: rfc822; failure@example.net\r\n"
+        ),
+        "{text}"
+    );
+    // This one asked for nothing, and gets what everybody gets.
+    assert!(
+        text.contains("\r\n\r\nFinal-Recipient: rfc822; m@example.net\r\n"),
+        "{text}"
+    );
+    for other in ["never@", "success@", "s@x.example"] {
+        assert!(!text.contains(other), "{text}");
+    }
 }
 
 #[tokio::test]
@@ -72,7 +126,7 @@ async fn there_is_no_report_on_a_report_nor_where_none_is_wanted() {
     null.reverse_path = None;
     world.queue_message(null).await;
     let mut never = message("alerts", "never");
-    never.dsn = Some(Dsn::default());
+    never.recipients[0].notify = Some(Notify::default());
     world.queue_message(never).await;
     world.until_done(HOUR).await;
     let origins: Vec<_> = world

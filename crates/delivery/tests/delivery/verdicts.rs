@@ -57,8 +57,8 @@ async fn each_recipient_comes_to_its_own_end() {
     });
     let mut message = message("alerts", "m");
     let recipients = ["here", "gone", "grey"].map(|name| format!("{name}@example.net"));
-    message.recipients = recipients.to_vec();
-    message.recipients.push("no address".to_owned());
+    message.recipients = recipients.iter().cloned().map(Into::into).collect();
+    message.recipients.push("no address".to_owned().into());
     let id = world.queue_message(message).await;
     world.run();
     world.until_done(HOUR).await;

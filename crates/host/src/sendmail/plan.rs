@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashSet};
 use jiff::Zoned;
 use postrider_config::{Account, Config};
 use postrider_smtp::message::{self, Field, Header};
-use postrider_smtp::{Address, Dsn, Envelope, Notify, Return};
+use postrider_smtp::{Address, Dsn, Envelope, Notify, RecipientDsn, Return};
 use serde::{Deserialize, Serialize};
 
 use super::options::Options;
@@ -42,6 +42,9 @@ pub(crate) struct Request {
     /// When to notify: `never`, or some of `success,failure,delay` (`-N`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) notify: Option<String>,
+    /// What was asked for each of `recipients` (`-bs`); of the others it is `notify`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) dsn: Vec<RecipientRequest>,
     /// How much comes back: `full` or `hdrs` (`-R`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ret: Option<String>,
@@ -53,6 +56,18 @@ pub(crate) struct Request {
     pub(crate) key: Option<String>,
 }
 
+/// What was asked for one recipient (RFC 3461).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RecipientRequest {
+    /// As `-N` has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) notify: Option<String>,
+    /// As `ORCPT` has it: `type;xtext`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) orcpt: Option<String>,
+}
+
 impl From<Options> for Request {
     fn from(options: Options) -> Self {
         Self {
@@ -62,6 +77,7 @@ impl From<Options> for Request {
             full_name: options.full_name,
             account: options.account,
             notify: options.notify,
+            dsn: Vec::new(),
             ret: options.ret,
             envelope_id: options.envelope_id,
             key: None,
@@ -102,8 +118,9 @@ pub(crate) fn plan(
     circumstances: &Circumstances<'_>,
 ) -> Result<Plan, Failure> {
     let host = circumstances.host;
-    let dsn = dsn(request)?;
     let recipients = recipients(config, request, &header, host)?;
+    let (recipients, named): (Vec<_>, Vec<_>) = recipients.into_iter().unzip();
+    let dsn = dsn(request, &named)?;
     let sender = request.sender.as_deref().map(address_of);
     let author = header.find("From");
     let author = author.and_then(|from| from.addresses().into_iter().next());
@@ -185,20 +202,20 @@ fn complete(
 }
 
 /// Those of the command line, and of the header where that was asked for: of its `Resent-` fields
-/// alone, where it has some (RFC 5322 §3.6.6). Each once.
+/// alone, where it has some (RFC 5322 §3.6.6). Each once, with its place on the command line.
 fn recipients(
     config: &Config,
     request: &Request,
     header: &Header,
     host: &str,
-) -> Result<Vec<Address>, Failure> {
+) -> Result<Vec<(Address, Option<usize>)>, Failure> {
     let mut written = Vec::new();
-    for argument in &request.recipients {
+    for (index, argument) in request.recipients.iter().enumerate() {
         let addresses = message::addresses(argument);
         if addresses.is_empty() || argument.contains(char::is_control) {
             return Err(no_address(argument));
         }
-        written.extend(addresses);
+        written.extend(addresses.into_iter().map(|address| (address, Some(index))));
     }
     if request.extract {
         let of = |names: [&str; 3]| {
@@ -208,18 +225,19 @@ fn recipients(
         };
         let resent = ["Resent-To", "Resent-Cc", "Resent-Bcc"];
         let is_resent = |field: &Field| resent.iter().any(|name| field.is(name));
-        written.extend(if header.fields().any(is_resent) {
+        let found = if header.fields().any(is_resent) {
             of(resent)
         } else {
             of(["To", "Cc", "Bcc"])
-        });
+        };
+        written.extend(found.into_iter().map(|address| (address, None)));
     }
     let mut seen = HashSet::new();
     let mut recipients = Vec::new();
-    for text in written {
+    for (text, index) in written {
         let recipient = recipient(config, &text, host)?;
         if seen.insert(recipient.to_string().to_ascii_lowercase()) {
-            recipients.push(recipient);
+            recipients.push((recipient, index));
         }
     }
     if recipients.is_empty() {
@@ -312,56 +330,74 @@ fn address_of(sender: &str) -> String {
     first.unwrap_or_default()
 }
 
-fn dsn(request: &Request) -> Result<Option<Dsn>, Failure> {
+/// The notifications asked for, of recipients with these places on the command line.
+fn dsn(request: &Request, named: &[Option<usize>]) -> Result<Option<Dsn>, Failure> {
     let Request {
-        notify,
-        ret,
-        envelope_id,
-        ..
+        ret, envelope_id, ..
     } = request;
-    if notify.is_none() && ret.is_none() && envelope_id.is_none() {
-        return Ok(None);
-    }
-    let wrong = |message: &str| Err(Failure::new("usage.sendmail", message));
-    let events = match notify.as_deref() {
-        // What a server does that was not asked (RFC 3461 §5.2.1 leaves delay to it).
-        None => BTreeSet::from([Notify::Failure]),
-        Some(never) if never.eq_ignore_ascii_case("never") => BTreeSet::new(),
-        Some(words) => {
-            let mut events = BTreeSet::new();
-            for word in words.split(',') {
-                events.insert(match word.trim().to_ascii_lowercase().as_str() {
-                    "success" => Notify::Success,
-                    "failure" => Notify::Failure,
-                    "delay" => Notify::Delay,
-                    _ => {
-                        return wrong(
-                            "-N is followed by never, or by some of success,failure,delay",
-                        );
-                    }
-                });
-            }
-            events
-        }
-    };
+    let for_all = events(request.notify.as_deref())?;
+    let recipients = named.iter().map(|index| {
+        let own = index.and_then(|index| request.dsn.get(index));
+        Ok(match own {
+            Some(own) => RecipientDsn {
+                notify: events(own.notify.as_deref())?,
+                orcpt: own.orcpt.clone(),
+            },
+            None => RecipientDsn {
+                notify: for_all.clone(),
+                orcpt: None,
+            },
+        })
+    });
+    let recipients = recipients.collect::<Result<Vec<_>, Failure>>()?;
     let ret = match ret.as_deref().map(str::to_ascii_lowercase).as_deref() {
         None => None,
         Some("full") => Some(Return::Full),
         Some("hdrs") => Some(Return::Headers),
-        Some(_) => return wrong("-R is followed by full or hdrs"),
+        Some(_) => return Err(wrong("-R is followed by full or hdrs")),
     };
     if let Some(id) = envelope_id
         && (id.is_empty()
             || id.len() > MAX_ENVELOPE_ID
             || !id.bytes().all(|octet| (b' '..=b'~').contains(&octet)))
     {
-        return wrong("-V is followed by at most 100 characters of printable ASCII");
+        return Err(wrong(
+            "-V is followed by at most 100 characters of printable ASCII",
+        ));
     }
-    Ok(Some(Dsn {
-        notify: events,
+    let is_asked = recipients.iter().any(|one| *one != RecipientDsn::default());
+    let dsn = Dsn {
+        recipients: if is_asked { recipients } else { Vec::new() },
         ret,
         envid: envelope_id.clone(),
-    }))
+    };
+    Ok(Some(dsn).filter(|dsn| *dsn != Dsn::default()))
+}
+
+/// When to notify, as `-N` has it; `None`, where it says nothing.
+fn events(words: Option<&str>) -> Result<Option<BTreeSet<Notify>>, Failure> {
+    let Some(words) = words else { return Ok(None) };
+    let mut events = BTreeSet::new();
+    if words.eq_ignore_ascii_case("never") {
+        return Ok(Some(events));
+    }
+    for word in words.split(',') {
+        events.insert(match word.trim().to_ascii_lowercase().as_str() {
+            "success" => Notify::Success,
+            "failure" => Notify::Failure,
+            "delay" => Notify::Delay,
+            _ => {
+                return Err(wrong(
+                    "-N is followed by never, or by some of success,failure,delay",
+                ));
+            }
+        });
+    }
+    Ok(Some(events))
+}
+
+fn wrong(message: &str) -> Failure {
+    Failure::new("usage.sendmail", message)
 }
 
 /// Enough of it to be recognised.
@@ -379,8 +415,8 @@ mod tests {
 
     use postrider_config::Presets;
 
-    use postrider_smtp::message::Intake;
     use super::*;
+    use postrider_smtp::message::Intake;
 
     const ACCOUNT: &str = "[account.alerts]\nusername = 'svc@contoso.com'\n\
         sender = 'Alerts <alerts@contoso.com>'\nserver = { host = 'smtp.contoso.com' }\n\
@@ -569,17 +605,25 @@ mod tests {
                 envelope_id: id.map(str::to_owned),
                 ..Request::default()
             };
-            super::dsn(&request)
+            super::dsn(&request, &[Some(0), None])
         };
         assert_eq!(dsn(None, None, None).unwrap(), None);
         let all = dsn(Some("Success,failure, delay"), Some("HDRS"), Some("QQ 3"))
             .unwrap()
             .unwrap();
-        assert_eq!(all.notify.len(), 3);
+        let events = |dsn: &Dsn| {
+            dsn.recipients
+                .iter()
+                .map(|one| one.notify.as_ref().map(BTreeSet::len))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(events(&all), [Some(3), Some(3)]);
         assert_eq!(all.ret, Some(Return::Headers));
         assert_eq!(all.envid.as_deref(), Some("QQ 3"));
         let never = dsn(Some("never"), None, None).unwrap().unwrap();
-        assert!(never.notify.is_empty());
+        assert_eq!(events(&never), [Some(0), Some(0)]);
+        let full = dsn(None, Some("full"), None).unwrap().unwrap();
+        assert!(full.recipients.is_empty(), "{full:?}");
         for (notify, ret, id) in [
             (Some("sometimes"), None, None),
             (Some("never,success"), None, None),
@@ -589,5 +633,47 @@ mod tests {
         ] {
             assert_eq!(dsn(notify, ret, id).unwrap_err().exit_code(), 64);
         }
+    }
+
+    #[test]
+    fn each_recipient_keeps_what_was_asked_of_it_wherever_it_stands() {
+        let one = |notify: &str, orcpt: Option<&str>| RecipientRequest {
+            notify: Some(notify.to_owned()),
+            orcpt: orcpt.map(str::to_owned),
+        };
+        let request = Request {
+            recipients: [
+                "b@example.net",
+                "B@example.net",
+                "c@example.net",
+                "d@example.net",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            notify: Some("delay".to_owned()),
+            dsn: vec![
+                one("never", None),
+                one("success", None),
+                one("failure", Some("rfc822;x@example.net")),
+            ],
+            ..Request::default()
+        };
+        let plan = planned(&config(""), &request, "Subject: x\n\nbody\n").unwrap();
+        assert_eq!(plan.envelope.recipients.len(), 3);
+        let dsn = plan.dsn.unwrap();
+        let asked: Vec<_> = dsn
+            .recipients
+            .into_iter()
+            .map(|one| (one.notify.unwrap(), one.orcpt))
+            .collect();
+        let expected = [
+            (BTreeSet::new(), None),
+            (
+                [Notify::Failure].into(),
+                Some("rfc822;x@example.net".to_owned()),
+            ),
+            ([Notify::Delay].into(), None),
+        ];
+        assert_eq!(asked, expected);
     }
 }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::accept::unique;
 use super::client::{Manner, submit};
 use super::gather::Gathered;
-use super::plan::Request;
+use super::plan::{RecipientRequest, Request};
 use crate::app::AppSettings;
 use crate::failure::{Failure, exit};
 
@@ -111,18 +111,19 @@ impl Handler for Counter {
 impl Counter {
     fn request(&self, submission: &Submission) -> Result<Request, Failure> {
         let recipients = submission.recipients.iter();
-        // The queue keeps one answer for all of them.
-        let notify = recipients.clone().filter_map(|recipient| recipient.notify);
-        let notify = notify.reduce(|all, one| Notify {
-            success: all.success || one.success,
-            failure: all.failure || one.failure,
-            delay: all.delay || one.delay,
+        let asked = recipients.clone().map(|rcpt| RecipientRequest {
+            notify: rcpt.notify.map(words),
+            orcpt: rcpt.orcpt.clone(),
         });
+        let mut dsn: Vec<_> = asked.collect();
+        if dsn.iter().all(|one| *one == RecipientRequest::default()) {
+            dsn.clear();
+        }
         Ok(Request {
             recipients: recipients.map(|rcpt| rcpt.forward_path.clone()).collect(),
             sender: Some(submission.mail.reverse_path.clone()),
             account: self.account.clone(),
-            notify: notify.map(words),
+            dsn,
             ret: submission.mail.ret.map(|ret| match ret {
                 Ret::Full => "full".to_owned(),
                 Ret::Headers => "hdrs".to_owned(),

@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use postrider_smtp::{
-    Dsn, Notify, Return, SendError, SendErrorKind, Stage, Timeouts, TlsMode, Verdict,
+    Dsn, Notify, RecipientDsn, Return, SendError, SendErrorKind, Stage, Timeouts, TlsMode, Verdict,
 };
 use tokio::time::Instant;
 
@@ -361,17 +361,31 @@ async fn what_the_message_needs_is_asked_for_before_it_is_sent() {
 #[tokio::test]
 async fn parameters_go_out_where_their_extension_is_offered() {
     let dsn = Dsn {
-        notify: [Notify::Failure, Notify::Delay].into(),
+        recipients: vec![
+            RecipientDsn {
+                notify: Some([Notify::Failure, Notify::Delay].into()),
+                orcpt: None,
+            },
+            RecipientDsn::default(),
+            RecipientDsn {
+                notify: Some([].into()),
+                orcpt: Some("rfc822;list+2Bd@example.net".to_owned()),
+            },
+        ],
         ret: Some(Return::Headers),
         envid: Some("job+1".to_owned()),
     };
-    let message =
-        || message_to(&["b@example.net"], "a: b\r\n\r\nü\r\n".as_bytes()).with_dsn(dsn.clone());
+    let to = ["b@example.net", "c@example.net", "d@example.net"];
+    let message = || message_to(&to, "a: b\r\n\r\nü\r\n".as_bytes()).with_dsn(dsn.clone());
     let server = Dialogue::new(
         &(session(ALL)
             + "C: MAIL FROM:<a@example.org> BODY=8BITMIME RET=HDRS ENVID=job+2B1
         C: RCPT TO:<b@example.net> NOTIFY=FAILURE,DELAY ORCPT=rfc822;b@example.net
+        C: RCPT TO:<c@example.net>
+        C: RCPT TO:<d@example.net> NOTIFY=NEVER ORCPT=rfc822;list+2Bd@example.net
         C: BDAT *
+        S: 250 ok
+        S: 250 ok
         S: 250 ok
         S: 250 ok
         S: 250 ok
@@ -379,7 +393,11 @@ async fn parameters_go_out_where_their_extension_is_offered() {
         " + &session("PIPELINING 8BITMIME")
             + "C: MAIL FROM:<a@example.org> BODY=8BITMIME
         C: RCPT TO:<b@example.net>
+        C: RCPT TO:<c@example.net>
+        C: RCPT TO:<d@example.net>
         C: DATA
+        S: 250 ok
+        S: 250 ok
         S: 250 ok
         S: 250 ok
         S: 354 go
@@ -411,9 +429,8 @@ async fn an_envelope_id_that_no_server_would_take_is_left_out() {
             session(ALL)
         ));
         let dsn = Dsn {
-            notify: [Notify::Failure].into(),
-            ret: None,
             envid: Some(envid),
+            ..Dsn::default()
         };
         let pool = server.pool(TlsMode::DangerPlaintext);
         pool.send(&message().with_dsn(dsn)).await.unwrap();

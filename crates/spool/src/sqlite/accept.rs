@@ -5,13 +5,13 @@ use rusqlite::{OptionalExtension as _, params};
 use sha2::{Digest as _, Sha256};
 
 use super::pace;
-use super::row::{dsn_text, facts_code, integer, priority_code, span, stamp, time};
+use super::row::{dsn_text, facts_code, integer, notify_code, priority_code, span, stamp, time};
 use super::schema::code;
 use super::segment::{Placed, sum};
 use super::writer::Transaction;
 use crate::error::{SpoolError, SpoolErrorKind};
 use crate::id::QueueId;
-use crate::message::{Accepted, NewMessage};
+use crate::message::{Accepted, NewMessage, Recipient};
 use crate::state::StateKind;
 
 use std::sync::Arc;
@@ -25,9 +25,9 @@ pub(crate) enum Where {
 }
 
 /// Each recipient once, in order.
-pub(crate) fn distinct(recipients: &mut Vec<String>) -> Result<(), SpoolError> {
+pub(crate) fn distinct(recipients: &mut Vec<Recipient>) -> Result<(), SpoolError> {
     let mut seen = std::collections::HashSet::new();
-    recipients.retain(|recipient| seen.insert(recipient.clone()));
+    recipients.retain(|recipient| seen.insert(recipient.address.clone()));
     if recipients.is_empty() {
         let what = "a message without recipients cannot be queued";
         return Err(SpoolError::new(SpoolErrorKind::Io, what));
@@ -63,6 +63,7 @@ pub(crate) fn accept(
             Some(integer(placed.place)),
         ),
     };
+    let dsn = dsn_text(&message.dsn, &message.recipients);
     transaction.execute(
         "INSERT INTO message (account, priority, due_at, waiting_since, accepted_at, send_at,
             expires_at, reverse_path, message_id, facts, dsn, origin, octets, sum, segment, place)
@@ -78,7 +79,7 @@ pub(crate) fn accept(
             message.reverse_path,
             message.message_id,
             facts_code(message.facts),
-            message.dsn.as_ref().map(dsn_text),
+            dsn,
             message.origin,
             octets,
             sum,
@@ -91,19 +92,23 @@ pub(crate) fn accept(
         let sql = "INSERT INTO body (message, octets) VALUES (?, ?)";
         transaction.execute(sql, params![id, &**bytes])?;
     }
+    let asked = dsn.is_some();
     let mut insert = transaction.sql(
-        "INSERT INTO recipient (message, n, address, state, due_at, attempts, changed_at)
-            VALUES (?, ?, ?, ?, ?, 0, ?)",
+        "INSERT INTO recipient
+            (message, n, address, state, due_at, attempts, changed_at, notify, orcpt)
+            VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?)",
     )?;
-    for (n, address) in message.recipients.iter().enumerate() {
+    for (n, recipient) in message.recipients.iter().enumerate() {
         let queued = code(StateKind::Queued);
         insert.execute(params![
             id,
             integer(n),
-            address,
+            recipient.address,
             queued,
             stamp(due_at),
-            stamp(now)
+            stamp(now),
+            asked.then(|| notify_code(recipient.notify)),
+            recipient.orcpt,
         ])?;
     }
     if let Some(key) = &message.idempotency_key {

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::pace::{self, Allowance};
 use super::row::{
-    count, dsn, facts, integer, moment, number, optional_time, priority, stamp, time,
+    count, dsn, facts, integer, moment, notify, number, optional_time, priority, stamp, time,
 };
 use super::schema::code;
 use super::segment::{Segments, sum};
@@ -21,7 +21,7 @@ use crate::claim::{AT_ONCE, Began, Begin, Claim, Lease, PaceLimit};
 use crate::error::{SpoolError, SpoolErrorKind};
 use crate::holder::HolderId;
 use crate::id::QueueId;
-use crate::message::Priority;
+use crate::message::{Dsn, Facts, Notify, Priority, Recipient};
 use crate::state::{State, StateKind};
 
 /// Of so many starts one is for what waits longest behind a higher priority.
@@ -95,6 +95,7 @@ pub(crate) fn begin(
             account,
             holder: asked.holder,
             message: picked.id,
+            notify: message.notify,
             most,
             paced,
             now,
@@ -318,8 +319,10 @@ impl Candidates {
 struct Loaded {
     reverse_path: Option<String>,
     message_id: String,
-    facts: crate::message::Facts,
-    dsn: Option<crate::message::Dsn>,
+    facts: Facts,
+    dsn: Dsn,
+    /// Of recipients that say nothing.
+    notify: Option<Notify>,
     priority: Priority,
     accepted_at: Timestamp,
     waiting_since: Timestamp,
@@ -344,12 +347,14 @@ fn load(transaction: &Transaction<'_>, id: i64) -> Result<Loaded, SpoolError> {
                 FROM message WHERE id = ?",
         )?
         .query_row([id], |row| {
+            let (dsn, notify) = dsn(row, 7)?;
             Ok(Loaded {
                 place: Place::of(row)?,
                 reverse_path: row.get(4)?,
                 message_id: row.get(5)?,
                 facts: facts(row, 6)?,
-                dsn: dsn(row, 7)?,
+                dsn,
+                notify,
                 priority: priority(row, 8)?,
                 accepted_at: time(row, 9)?,
                 waiting_since: time(row, 10)?,
@@ -449,6 +454,7 @@ struct Taking {
     account: i64,
     holder: HolderId,
     message: i64,
+    notify: Option<Notify>,
     most: i64,
     paced: bool,
     now: Timestamp,
@@ -457,7 +463,7 @@ struct Taking {
 struct Taken {
     /// None, if no recipient was due.
     lease: Option<Lease>,
-    recipients: Vec<String>,
+    recipients: Vec<Recipient>,
     attempts: u32,
     /// More recipients are due.
     more: bool,
@@ -466,13 +472,18 @@ struct Taken {
 impl Taking {
     fn take(&self, transaction: &Transaction<'_>) -> Result<Taken, SpoolError> {
         let most = self.most.saturating_add(1);
-        let mut due: Vec<(i64, String, u32)> = transaction
+        let mut due: Vec<(i64, Recipient, u32)> = transaction
             .sql(
-                "SELECT n, address, attempts FROM recipient WHERE message = ? AND due_at <= ?
-                    ORDER BY n LIMIT ?",
+                "SELECT n, address, attempts, notify, orcpt FROM recipient
+                    WHERE message = ? AND due_at <= ? ORDER BY n LIMIT ?",
             )?
             .query_map(params![self.message, stamp(self.now), most], |row| {
-                Ok((row.get(0)?, row.get(1)?, number(row, 2)?))
+                let recipient = Recipient {
+                    address: row.get(1)?,
+                    notify: notify(row, 3, self.notify)?,
+                    orcpt: row.get(4)?,
+                };
+                Ok((row.get(0)?, recipient, number(row, 2)?))
             })?
             .collect::<rusqlite::Result<_>>()?;
         let more = integer(due.len()) > self.most;
@@ -506,11 +517,11 @@ impl Taking {
             "UPDATE recipient SET state = ?, turn_at = due_at, due_at = NULL,
                 attempts = attempts + 1, lease = ?, changed_at = ? WHERE message = ? AND n = ?",
         )?;
-        for (n, address, attempts) in due {
+        for (n, recipient, attempts) in due {
             let sending = code(StateKind::Sending);
             mark.execute(params![sending, lease.0, stamp(self.now), self.message, n])?;
             taken.attempts = taken.attempts.max(attempts.saturating_add(1));
-            taken.recipients.push(address);
+            taken.recipients.push(recipient);
         }
         Ok(taken)
     }

@@ -11,7 +11,7 @@ use super::begin::next_due;
 use super::holders;
 use super::pace;
 use super::row::{
-    count, dsn, facts, integer, kind, moment, number, optional_time, priority, stamp, time,
+    count, dsn, facts, integer, kind, moment, notify, number, optional_time, priority, stamp, time,
 };
 use super::schema::code;
 use super::settle::standing;
@@ -131,9 +131,10 @@ pub(crate) fn show(connection: &Connection, id: QueueId) -> Result<Option<Shown>
     let Some(row) = rows.next()? else {
         return Ok(None);
     };
+    let (dsn, for_all) = dsn(row, 12)?;
     let recipients = connection
         .prepare_cached(
-            "SELECT address, state, why, due_at, attempts, changed_at FROM recipient
+            "SELECT address, state, why, due_at, attempts, changed_at, notify, orcpt FROM recipient
                 WHERE message = ? ORDER BY n",
         )?
         .query_map([id.number()], |row| {
@@ -142,6 +143,8 @@ pub(crate) fn show(connection: &Connection, id: QueueId) -> Result<Option<Shown>
                 state: standing(row, 1)?,
                 attempts: number(row, 4)?,
                 changed_at: time(row, 5)?,
+                notify: notify(row, 6, for_all)?,
+                orcpt: row.get(7)?,
             })
         })?
         .collect::<rusqlite::Result<_>>()?;
@@ -153,7 +156,7 @@ pub(crate) fn show(connection: &Connection, id: QueueId) -> Result<Option<Shown>
         listed: listed(connection, row)?,
         send_at: optional_time(row, 10)?,
         facts: facts(row, 11)?,
-        dsn: dsn(row, 12)?,
+        dsn,
         idempotency_key,
         recipients,
     }))

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::Row;
 use rusqlite::types::Type;
 
-use crate::message::{Dsn, Facts, Priority, Return};
+use crate::message::{Dsn, Facts, Notify, Priority, Recipient, Return};
 use crate::state::{State, StateKind};
 
 use super::schema::code;
@@ -81,12 +81,29 @@ pub(crate) fn facts(row: &Row<'_>, column: usize) -> rusqlite::Result<Facts> {
 }
 
 /// `SFD`, each letter or `-`; then `F`, `H` or `-`; then the envelope's identifier after a space.
-pub(crate) fn dsn_text(dsn: &Dsn) -> String {
+/// None, where nothing is asked for. The first three letters are the sum of what is wanted of the
+/// recipients, for versions that know one answer for all.
+pub(crate) fn dsn_text(dsn: &Dsn, recipients: &[Recipient]) -> Option<String> {
+    let is_asked = |one: &Recipient| one.notify.is_some() || one.orcpt.is_some();
+    if *dsn == Dsn::default() && !recipients.iter().any(is_asked) {
+        return None;
+    }
+    // Who says nothing of a recipient hears of its failure.
+    let failure = Notify {
+        failure: true,
+        ..Notify::default()
+    };
+    let wanted = recipients.iter().map(|one| one.notify.unwrap_or(failure));
+    let wanted = wanted.fold(Notify::default(), |all, one| Notify {
+        success: all.success || one.success,
+        failure: all.failure || one.failure,
+        delay: all.delay || one.delay,
+    });
     let flag = |on, letter| if on { letter } else { '-' };
     let mut text = String::with_capacity(8);
-    text.push(flag(dsn.on_success, 'S'));
-    text.push(flag(dsn.on_failure, 'F'));
-    text.push(flag(dsn.on_delay, 'D'));
+    text.push(flag(wanted.success, 'S'));
+    text.push(flag(wanted.failure, 'F'));
+    text.push(flag(wanted.delay, 'D'));
     text.push(match dsn.ret {
         Some(Return::Full) => 'F',
         Some(Return::Headers) => 'H',
@@ -96,12 +113,15 @@ pub(crate) fn dsn_text(dsn: &Dsn) -> String {
         text.push(' ');
         text.push_str(envid);
     }
-    text
+    Some(text)
 }
 
-pub(crate) fn dsn(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Dsn>> {
+/// A message's part of the notifications, and what a recipient of it has whose row says nothing.
+pub(crate) fn dsn(row: &Row<'_>, column: usize) -> rusqlite::Result<(Dsn, Option<Notify>)> {
     let found: Option<String> = row.get(column)?;
-    let Some(text) = found else { return Ok(None) };
+    let Some(text) = found else {
+        return Ok((Dsn::default(), None));
+    };
     let (flags, envid) = match text.split_once(' ') {
         Some((flags, envid)) => (flags, Some(envid.to_owned())),
         None => (text.as_str(), None),
@@ -109,17 +129,50 @@ pub(crate) fn dsn(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Dsn>>
     let &[success, failure, delay, ret] = flags.as_bytes() else {
         return Err(wrong(column, "dsn"));
     };
-    Ok(Some(Dsn {
-        on_success: success == b'S',
-        on_failure: failure == b'F',
-        on_delay: delay == b'D',
+    let dsn = Dsn {
         ret: match ret {
             b'F' => Some(Return::Full),
             b'H' => Some(Return::Headers),
             _ => None,
         },
         envid,
-    }))
+    };
+    let notify = Notify {
+        success: success == b'S',
+        failure: failure == b'F',
+        delay: delay == b'D',
+    };
+    Ok((dsn, Some(notify)))
+}
+
+/// Nothing is said of a recipient, although something is of the message.
+const UNSAID: i64 = 8;
+
+pub(crate) fn notify_code(notify: Option<Notify>) -> i64 {
+    notify.map_or(UNSAID, |notify| {
+        i64::from(notify.success)
+            | (i64::from(notify.failure) << 1)
+            | (i64::from(notify.delay) << 2)
+    })
+}
+
+/// When to notify of a recipient. Where its row says nothing it is of a time when the `message`
+/// alone had an answer.
+pub(crate) fn notify(
+    row: &Row<'_>,
+    column: usize,
+    message: Option<Notify>,
+) -> rusqlite::Result<Option<Notify>> {
+    let found: Option<i64> = row.get(column)?;
+    Ok(match found {
+        None => message,
+        Some(UNSAID) => None,
+        Some(bits) => Some(Notify {
+            success: bits & 1 != 0,
+            failure: bits & 2 != 0,
+            delay: bits & 4 != 0,
+        }),
+    })
 }
 
 pub(crate) fn kind(row: &Row<'_>, column: usize) -> rusqlite::Result<StateKind> {

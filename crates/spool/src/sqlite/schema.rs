@@ -29,7 +29,8 @@ const LOG_TO_READ: u64 = 256 * 1024;
 const STATEMENTS: usize = 96;
 
 /// What leads from each version to the next; the last is what this Postrider reads and writes.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
     CREATE TABLE account (
         id INTEGER PRIMARY KEY,
         name TEXT NOT NULL UNIQUE,
@@ -118,7 +119,13 @@ const STEPS: [&str; 1] = ["
         used INTEGER NOT NULL,
         PRIMARY KEY (account, kind, at)
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    // What a recipient's sender wants to hear of it; NULL: as the message has it.
+    "
+    ALTER TABLE recipient ADD COLUMN notify INTEGER;
+    ALTER TABLE recipient ADD COLUMN orcpt TEXT;
+",
+];
 
 /// A state as its number in the table.
 pub(crate) const fn code(kind: StateKind) -> i64 {

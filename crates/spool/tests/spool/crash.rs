@@ -79,7 +79,7 @@ async fn live(dir: &Path, life: i64) {
             if !put_off {
                 say(
                     &mut log,
-                    &format!("sent {} {}", claim.message_id, claim.recipients[0]),
+                    &format!("sent {} {}", claim.message_id, claim.recipients[0].address),
                 );
             }
             ends.push(told(claim, &outcome));
@@ -277,7 +277,7 @@ async fn send_the_rest(
             assert!(body.starts_with(claim.message_id.as_bytes()));
             for to in &claim.recipients {
                 let times = sent
-                    .entry((claim.message_id.clone(), to.clone()))
+                    .entry((claim.message_id.clone(), to.address.clone()))
                     .or_default();
                 *times += 1;
                 assert_eq!(*times, 1);

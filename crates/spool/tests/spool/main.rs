@@ -12,3 +12,4 @@ mod pace;
 mod people;
 mod picking;
 mod support;
+mod versions;

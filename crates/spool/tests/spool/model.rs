@@ -8,7 +8,9 @@ use postrider_spool::{
 };
 use proptest::prelude::*;
 
-use crate::support::{ask, at, deferred, delivered, message, octets, seconds, settings, told_of};
+use crate::support::{
+    addresses, ask, at, deferred, delivered, message, octets, seconds, settings, told_of,
+};
 
 #[derive(Clone, Debug)]
 enum Deed {
@@ -207,7 +209,7 @@ impl Model {
                 attempts = attempts.max(to.attempts);
                 names.push(format!("r{n}@example.org"));
             }
-            assert_eq!((&claim.recipients, claim.attempts), (&names, attempts));
+            assert_eq!((addresses(claim), claim.attempts), (names, attempts));
             self.starts += 1;
             started += 1;
         }
@@ -312,7 +314,7 @@ async fn one(spool: &SqliteSpool, me: HolderId, model: &mut Model, deed: &Deed) 
                 .collect();
             let body = vec![u8::try_from(now % 251).unwrap(); if *large { 66_000 } else { 100 }];
             let new = NewMessage {
-                recipients: to,
+                recipients: to.into_iter().map(Into::into).collect(),
                 body: body.clone().into(),
                 priority: Priority::ALL[*priority],
                 send_at: later.map(|later| at(now + later)),
@@ -402,7 +404,7 @@ async fn settle_one(spool: &SqliteSpool, model: &mut Model, claim: &Claim, how: 
         How::Unknown => (Outcome::Unknown { why: why() }, StateKind::Unknown),
         How::Returned => (Outcome::Returned, StateKind::Queued),
     };
-    let told = told_of(claim.id, claim.lease, &claim.recipients, &outcome);
+    let told = told_of(claim.id, claim.lease, &addresses(claim), &outcome);
     let settled = spool.settle(vec![told], at(now)).await.unwrap().remove(0);
     let mut changed = 0;
     if let Some(one) = model.messages.get_mut(&claim.id) {

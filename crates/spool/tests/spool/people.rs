@@ -1,13 +1,13 @@
 //! What people ask of a queue, and do to it.
 
 use postrider_spool::{
-    Dsn, Facts, Filter, NewMessage, Outcome, Priority, QueueId, Return, Select, Settlement,
-    SpoolErrorKind, SpoolSettings, SqliteSpool, State, StateKind, Store,
+    Dsn, Facts, Filter, NewMessage, Notify, Outcome, Priority, QueueId, Recipient, Return, Select,
+    Settlement, SpoolErrorKind, SpoolSettings, SqliteSpool, State, StateKind, Store,
 };
 
 use crate::support::{
-    ask, at, deferred, delivered, directory, kinds, message, open, seconds, settings, settle,
-    states,
+    addresses, ask, at, deferred, delivered, directory, kinds, message, open, seconds, settings,
+    settle, states,
 };
 
 fn all() -> Select {
@@ -19,32 +19,46 @@ async fn all_that_was_said_of_a_message_is_told_again() {
     let dir = directory();
     let spool = open(&dir);
     let dsn = Dsn {
-        on_failure: true,
-        on_delay: true,
         ret: Some(Return::Headers),
         envid: Some("QQ 314".to_owned()),
-        ..Dsn::default()
     };
+    let recipients = [
+        Recipient {
+            notify: Some(Notify {
+                failure: true,
+                delay: true,
+                ..Notify::default()
+            }),
+            orcpt: Some("rfc822;x+2By@example.net".to_owned()),
+            ..Recipient::from("x@example.org".to_owned())
+        },
+        Recipient {
+            notify: Some(Notify::default()),
+            ..Recipient::from("y@example.org".to_owned())
+        },
+        Recipient::from("z@example.org".to_owned()),
+    ];
     let new = NewMessage {
         reverse_path: None,
         facts: Facts {
             eight_bit: true,
             smtputf8: false,
         },
-        dsn: Some(dsn.clone()),
+        dsn: dsn.clone(),
         priority: Priority::Low,
         send_at: Some(at(50)),
         expires_at: Some(at(500)),
         idempotency_key: Some("key".to_owned()),
         origin: "sendmail uid 1000".to_owned(),
-        ..message(&["x@example.org", "y@example.org"])
+        recipients: recipients.to_vec(),
+        ..message(&[])
     };
     let id = spool.accept(new, at(0)).await.unwrap().id;
     let shown = spool.show(id).await.unwrap().unwrap();
-    assert_eq!(
-        (shown.dsn, shown.facts.eight_bit),
-        (Some(dsn.clone()), true)
-    );
+    assert_eq!((shown.dsn, shown.facts.eight_bit), (dsn.clone(), true));
+    for (shown, said) in shown.recipients.iter().zip(&recipients) {
+        assert_eq!((shown.notify, &shown.orcpt), (said.notify, &said.orcpt));
+    }
     assert_eq!(shown.send_at, Some(at(50)));
     assert_eq!(shown.idempotency_key.as_deref(), Some("key"));
     let listed = shown.listed;
@@ -53,7 +67,7 @@ async fn all_that_was_said_of_a_message_is_told_again() {
         (listed.due_at, listed.expires_at),
         (Some(at(50)), Some(at(500)))
     );
-    assert_eq!(listed.states[&StateKind::Queued], 2);
+    assert_eq!(listed.states[&StateKind::Queued], 3);
     assert_eq!(listed.recipient, "x@example.org");
     assert_eq!(listed.origin, "sendmail uid 1000");
     let me = spool.join("one", at(0)).await.unwrap();
@@ -63,7 +77,7 @@ async fn all_that_was_said_of_a_message_is_told_again() {
         .unwrap()
         .claims
         .remove(0);
-    assert_eq!(claim.dsn, Some(dsn));
+    assert_eq!((claim.dsn, &claim.recipients[..]), (dsn, &recipients[..]));
     assert!(claim.facts.eight_bit && !claim.facts.smtputf8);
     assert_eq!(
         (claim.priority, claim.expires_at),
@@ -251,7 +265,7 @@ async fn retrying_what_was_put_off_sends_nothing_that_may_have_arrived() {
         });
         assert_eq!(spool.retry(in_it, at(3)).await.unwrap(), 1);
         let claims = spool.begin(ask(me.id(), at(4))).await.unwrap().claims;
-        assert_eq!(claims[0].recipients, [recipient]);
+        assert_eq!(addresses(&claims[0]), [recipient]);
         settle(&spool, &claims[0], &delivered(), at(5)).await;
     }
 }

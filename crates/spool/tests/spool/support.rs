@@ -42,7 +42,7 @@ pub(crate) fn open(dir: &TempDir) -> SqliteSpool {
 
 /// A message of the account "a" to these recipients.
 pub(crate) fn message(recipients: &[&str]) -> NewMessage {
-    let recipients = recipients.iter().map(|to| (*to).to_owned()).collect();
+    let recipients = recipients.iter().map(|to| (*to).to_owned());
     let body = Body::from(&b"Subject: x\r\n\r\nbody\r\n"[..]);
     NewMessage::new("a", recipients, "<m@contoso.com>", body)
 }
@@ -66,7 +66,7 @@ pub(crate) fn ask(holder: HolderId, now: Timestamp) -> Begin {
 }
 
 pub(crate) fn told(claim: &Claim, outcome: &Outcome) -> Settlement {
-    told_of(claim.id, claim.lease, &claim.recipients, outcome)
+    told_of(claim.id, claim.lease, &addresses(claim), outcome)
 }
 
 pub(crate) fn told_of(
@@ -144,4 +144,10 @@ pub(crate) fn written_back(dir: &TempDir) -> std::path::PathBuf {
     });
     assert_eq!(done.unwrap(), 0);
     path
+}
+
+/// To whom a claim is to be sent.
+pub(crate) fn addresses(claim: &Claim) -> Vec<String> {
+    let recipients = claim.recipients.iter();
+    recipients.map(|to| to.address.clone()).collect()
 }

@@ -4,7 +4,7 @@
 use postrider_smtp::{BodyChecker, BodyFacts, Dsn, Envelope, InvalidOutgoing};
 use postrider_spool::{BodyWriter, Facts, NewMessage};
 
-use super::{Queued, Ticket, check_times, failure, once_each, priority};
+use super::{Asked, Queued, Ticket, check_times, failure, priority};
 use crate::app::{App, compose::NULL_PATH};
 use crate::failure::Failure;
 use crate::lua::{SendRequest, Source};
@@ -96,6 +96,7 @@ impl Entry {
             self.write(b"\r\n").await?;
             facts.unended = false;
         }
+        let asked = Asked::new(&envelope.recipients, dsn);
         let body = match self.into {
             Into::Queue(body) => {
                 let finished = body.finish().await;
@@ -120,18 +121,18 @@ impl Entry {
                 };
                 return self
                     .app
-                    .enqueue(&self.account, request, &ticket.origin)
+                    .enqueue_with(&self.account, request, &ticket.origin, &asked)
                     .await;
             }
         };
         let message = NewMessage {
             account: self.account,
             reverse_path: envelope.reverse_path.as_ref().map(ToString::to_string),
-            recipients: once_each(envelope.recipients.iter().map(ToString::to_string)),
+            recipients: asked.of(&envelope.recipients),
             message_id,
             body,
             facts: wire_facts(&facts),
-            dsn: dsn.as_ref().map(super::dsn),
+            dsn: asked.message,
             priority: ticket
                 .priority
                 .map_or(postrider_spool::Priority::Normal, priority),

@@ -9,11 +9,11 @@ mod places;
 pub(crate) mod report;
 mod ways;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use postrider_smtp::{Dsn, Notify, Outgoing, Return};
+use postrider_smtp::{Address, Dsn, Notify, Outgoing, RecipientDsn, Return};
 use postrider_spool::{self as spool, Body, Facts, NewMessage, SpoolError, SpoolErrorKind, Store};
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +103,18 @@ impl App {
         account.enqueue(request, origin).await
     }
 
+    /// The same, with what was `asked` for recipients that the hooks leave in.
+    pub(crate) async fn enqueue_with(
+        &self,
+        account: &str,
+        request: SendRequest,
+        origin: &str,
+        asked: &Asked,
+    ) -> Result<Queued, Failure> {
+        let account = self.account(account).await?;
+        account.enqueue_with(request, origin, asked).await
+    }
+
     /// How much is where, and what holds each account back.
     ///
     /// # Errors
@@ -183,6 +195,16 @@ impl Account {
     /// # Errors
     /// It is not queued.
     pub async fn enqueue(&self, request: SendRequest, origin: &str) -> Result<Queued, Failure> {
+        self.enqueue_with(request, origin, &Asked::default()).await
+    }
+
+    /// The same, with what was asked for recipients that the hooks leave in.
+    async fn enqueue_with(
+        &self,
+        request: SendRequest,
+        origin: &str,
+        asked: &Asked,
+    ) -> Result<Queued, Failure> {
         let _busy = self.around.activity.begin();
         let name = &self.settings().name;
         let queued = async {
@@ -200,7 +222,7 @@ impl Account {
                 return Err(Failure::new("internal", "a built message is in memory"));
             };
             let body = Body::Bytes(Arc::clone(octets));
-            let message = new_message(name, &outgoing, body, ticket);
+            let message = new_message(name, &outgoing, body, ticket, asked);
             self.around.queue.accept(message).await
         };
         queued.await.map_err(|failure| match failure.account {
@@ -210,19 +232,25 @@ impl Account {
     }
 }
 
-fn new_message(account: &str, outgoing: &Outgoing, body: Body, ticket: Ticket) -> NewMessage {
+fn new_message(
+    account: &str,
+    outgoing: &Outgoing,
+    body: Body,
+    ticket: Ticket,
+    asked: &Asked,
+) -> NewMessage {
     let envelope = outgoing.envelope();
     NewMessage {
         account: account.to_owned(),
         reverse_path: envelope.reverse_path.as_ref().map(ToString::to_string),
-        recipients: once_each(envelope.recipients.iter().map(ToString::to_string)),
+        recipients: asked.of(&envelope.recipients),
         message_id: outgoing.message_id().to_owned(),
         body,
         facts: Facts {
             eight_bit: outgoing.needs_eight_bit(),
             smtputf8: outgoing.needs_smtputf8(),
         },
-        dsn: outgoing.dsn().map(dsn),
+        dsn: asked.message.clone(),
         priority: ticket.priority.map_or(spool::Priority::Normal, priority),
         send_at: ticket.queueing.send_at,
         expires_at: ticket.queueing.expires_at,
@@ -231,10 +259,58 @@ fn new_message(account: &str, outgoing: &Outgoing, body: Body, ticket: Ticket) -
     }
 }
 
-/// Without those that came before.
-fn once_each(all: impl Iterator<Item = String>) -> Vec<String> {
-    let mut seen = HashSet::new();
-    all.filter(|one| seen.insert(one.clone())).collect()
+/// The notifications asked for, by recipient.
+#[derive(Default)]
+pub(crate) struct Asked {
+    message: spool::Dsn,
+    recipients: HashMap<String, RecipientDsn>,
+}
+
+impl Asked {
+    pub(crate) fn new(recipients: &[Address], dsn: Option<Dsn>) -> Self {
+        let Some(dsn) = dsn else {
+            return Self::default();
+        };
+        let mut asked = HashMap::new();
+        for (recipient, dsn) in recipients.iter().zip(dsn.recipients) {
+            // Of one that was named twice, what was asked first.
+            asked.entry(recipient.to_string()).or_insert(dsn);
+        }
+        Self {
+            message: spool::Dsn {
+                ret: dsn.ret.map(|ret| match ret {
+                    Return::Full => spool::Return::Full,
+                    Return::Headers => spool::Return::Headers,
+                }),
+                envid: dsn.envid,
+            },
+            recipients: asked,
+        }
+    }
+
+    /// Each of them once, with what was asked of it.
+    fn of(&self, recipients: &[Address]) -> Vec<spool::Recipient> {
+        let mut seen = HashSet::new();
+        let each = recipients.iter().map(ToString::to_string);
+        each.filter(|address| seen.insert(address.clone()))
+            .map(|address| {
+                let asked = self.recipients.get(&address);
+                spool::Recipient {
+                    notify: asked.and_then(|one| one.notify.as_ref()).map(notify),
+                    orcpt: asked.and_then(|one| one.orcpt.clone()),
+                    address,
+                }
+            })
+            .collect()
+    }
+}
+
+fn notify(events: &BTreeSet<Notify>) -> spool::Notify {
+    spool::Notify {
+        success: events.contains(&Notify::Success),
+        failure: events.contains(&Notify::Failure),
+        delay: events.contains(&Notify::Delay),
+    }
 }
 
 fn priority(priority: Priority) -> spool::Priority {
@@ -242,19 +318,6 @@ fn priority(priority: Priority) -> spool::Priority {
         Priority::High => spool::Priority::High,
         Priority::Normal => spool::Priority::Normal,
         Priority::Low => spool::Priority::Low,
-    }
-}
-
-fn dsn(dsn: &Dsn) -> spool::Dsn {
-    spool::Dsn {
-        on_success: dsn.notify.contains(&Notify::Success),
-        on_failure: dsn.notify.contains(&Notify::Failure),
-        on_delay: dsn.notify.contains(&Notify::Delay),
-        ret: dsn.ret.map(|ret| match ret {
-            Return::Full => spool::Return::Full,
-            Return::Headers => spool::Return::Headers,
-        }),
-        envid: dsn.envid.clone(),
     }
 }
 

@@ -65,11 +65,9 @@ pub(crate) struct Shown {
     pub recipients: Vec<Recipient>,
 }
 
-/// Delivery status notifications (RFC 3461).
+/// What delivery status notifications have in common (RFC 3461).
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Dsn {
-    /// `success`, `failure`, `delay`; none is never.
-    pub notify: Vec<&'static str>,
     /// `full` or `headers`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ret: Option<&'static str>,
@@ -95,6 +93,13 @@ pub(crate) struct Recipient {
     pub attempts: u32,
     /// When that last changed.
     pub changed_at: Moment,
+    /// When to notify of it: `success`, `failure`, `delay`; none is never. Absent, if nothing
+    /// was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notify: Option<Vec<&'static str>>,
+    /// The address that the sender knows, as it wrote it: `type;xtext`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orcpt: Option<String>,
 }
 
 /// How much is where.
@@ -161,7 +166,9 @@ impl From<spool::Shown> for Shown {
             listed: shown.listed.into(),
             send_at: shown.send_at.map(moment),
             idempotency_key: shown.idempotency_key,
-            dsn: shown.dsn.map(Dsn::from),
+            dsn: Some(shown.dsn)
+                .filter(|dsn| *dsn != spool::Dsn::default())
+                .map(Dsn::from),
             recipients,
         }
     }
@@ -169,14 +176,7 @@ impl From<spool::Shown> for Shown {
 
 impl From<spool::Dsn> for Dsn {
     fn from(dsn: spool::Dsn) -> Self {
-        let events = [
-            (dsn.on_success, "success"),
-            (dsn.on_failure, "failure"),
-            (dsn.on_delay, "delay"),
-        ];
-        let asked = events.into_iter().filter(|(is_asked, _)| *is_asked);
         Self {
-            notify: asked.map(|(_, name)| name).collect(),
             ret: dsn.ret.map(|ret| match ret {
                 spool::Return::Full => "full",
                 spool::Return::Headers => "headers",
@@ -198,8 +198,21 @@ impl From<spool::ShownRecipient> for Recipient {
             address: recipient.address,
             attempts: recipient.attempts,
             changed_at: moment(recipient.changed_at),
+            notify: recipient.notify.map(events),
+            orcpt: recipient.orcpt,
         }
     }
+}
+
+fn events(notify: spool::Notify) -> Vec<&'static str> {
+    [
+        (notify.success, "success"),
+        (notify.failure, "failure"),
+        (notify.delay, "delay"),
+    ]
+    .into_iter()
+    .filter_map(|(is_asked, name)| is_asked.then_some(name))
+    .collect()
 }
 
 impl Account {
