@@ -16,6 +16,7 @@ use crate::certificate::{CertificateFacts, Identity};
 use crate::credential::Verifier;
 use crate::doors::{Doors, Seat};
 use crate::event::{Event, TurnedAway};
+use crate::limits::Limits;
 use crate::listener::{self, Listener};
 use crate::session;
 use crate::settings::{Settings, TlsMode};
@@ -36,6 +37,7 @@ pub(crate) struct House {
     pub(crate) name: Arc<str>,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) verifier: Verifier,
+    pub(crate) limits: Limits,
     pub(crate) tarpit: Tarpit,
     pub(crate) stop: watch::Sender<bool>,
     current: RwLock<Arc<Current>>,
@@ -64,6 +66,7 @@ impl Gateway {
             name,
             backend,
             verifier,
+            limits: Limits::new(),
             tarpit: Tarpit::default(),
             stop: watch::Sender::new(false),
             current: RwLock::new(current),
@@ -120,6 +123,11 @@ impl Gateway {
         if let Some(identity) = &self.0.house.current().identity {
             identity.look();
         }
+    }
+
+    /// What its devices have sent: for what was sent before it began to be counted, too.
+    pub fn limits(&self) -> &Limits {
+        &self.0.house.limits
     }
 
     /// How many connections there are.

@@ -19,6 +19,7 @@ use crate::body::{Body, too_large};
 use crate::credential::Verdict;
 use crate::event::{Accepted, Event};
 use crate::gateway::{Current, House};
+use crate::limits::{Quota, Reservation};
 use crate::rehearsal;
 use crate::settings::{Mode, Policy, Quirks, Settings, TlsMode};
 use crate::sign_in::{self, Attempt, NoAttempt};
@@ -61,6 +62,7 @@ pub(crate) async fn serve(
         failures: 0,
         policy: None,
         transaction: None,
+        place: None,
     };
     // What the network does to one client is its own matter.
     if let Err(error) = server::serve(stream, acceptor, tls, session, limits, quirks).await {
@@ -100,6 +102,8 @@ struct Session {
     /// What the device may, once it signed in.
     policy: Option<Arc<Policy>>,
     transaction: Option<Transaction>,
+    /// The message's place among those that the device may send.
+    place: Option<Reservation>,
 }
 
 impl Handler for Session {
@@ -185,7 +189,7 @@ impl Handler for Session {
             }
             Err(refusal) => {
                 let reply = self.refused(refusal);
-                self.arrival.sender = None;
+                self.reset();
                 reply
             }
         }
@@ -226,6 +230,9 @@ impl Handler for Session {
         let account = self.transaction.take().map(|open| open.account);
         let reply = match Box::pin(submission.body.finish()).await {
             Ok(taken) => {
+                if let Some(place) = self.place.take() {
+                    place.commit(self.house.backend.now());
+                }
                 let reply = ServerReply::new(250, format!("2.0.0 queued as {}", taken.queued.id));
                 self.house.tell(Event::Accepted {
                     arrival: self.arrival.clone(),
@@ -247,8 +254,19 @@ impl Handler for Session {
 
     fn reset(&mut self) {
         self.transaction = None;
+        self.place = None;
         self.arrival.sender = None;
         self.arrival.recipients.clear();
+    }
+
+    fn stopping(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut stop = self.house.stop.subscribe();
+        async move {
+            // Without a sender there is nobody to stop it but the end of all.
+            if stop.wait_for(|is_stopping| *is_stopping).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     fn refuse(&mut self, problem: &Problem) -> ServerReply {
@@ -403,6 +421,19 @@ impl Session {
         }
         let mut transaction = Transaction::new(Arc::clone(&policy), account, own, mail);
         (transaction.reverse_path, transaction.observes) = (reverse_path, observes);
+        let quota = Quota {
+            per_minute: policy.messages_per_minute,
+            per_day: policy.messages_per_day,
+        };
+        let house = Arc::clone(&self.house);
+        let now = house.backend.now();
+        match house
+            .limits
+            .reserve(&house.name, self.arrival.device(), quota, now)
+        {
+            Ok(place) => self.place = Some(place),
+            Err(full) => self.would_refuse(observes, full.refusal())?,
+        }
         match self.house.backend.on_mail(&self.arrival).await? {
             Decision::Continue => {}
             Decision::Refuse(why) => return Err(Refusal::new(550, "5.7.1", why)),

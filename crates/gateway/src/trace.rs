@@ -138,7 +138,7 @@ mod tests {
             line(&arrival("mfp.lan", Some("TLSv1.3")), true, false, false),
             "Received: from mfp.lan ([192.0.2.9])\r\n\
              \tby gw.contoso.com with ESMTPSA id 0a1b;\r\n\
-             \tSun, 22 Nov 2026 20:53:20 +0000\r\n"
+             \tMon, 23 Nov 2026 02:13:20 +0000\r\n"
         );
         for (tls, extended, utf8, with) in [
             (None, true, false, " with ESMTPA id"),
