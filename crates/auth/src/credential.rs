@@ -236,8 +236,8 @@ impl Credential {
         let Some(tokens) = &self.tokens else {
             return Ok(false);
         };
-        let token = Secret::new(refresh_token.expose_secret());
-        let taken = tokens.grant.take_in(token).await;
+        let refresh_token = Secret::new(refresh_token.expose_secret());
+        let taken = tokens.grant.take_in(refresh_token).await;
         taken.map_err(|error| self.own(error))
     }
 

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::account::ImportedAccount;
-use crate::left::{NotCarried, Place};
+use crate::left::{NotCarried, Place, shown};
 
 /// How a connection is secured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -266,6 +266,8 @@ pub(crate) fn warn_of_password(
         }
         Some(_) => return,
     };
+    let sender = account.settings.get("sender").and_then(Value::as_str);
+    let sender = sender.map_or_else(String::new, |it| format!(" --sender {}", shown(it)));
     left.push(
         NotCarried::new(
             place.clone(),
@@ -273,9 +275,14 @@ pub(crate) fn warn_of_password(
             why,
         )
         .instead(format!(
-            "move it to OAuth: postrider setup microsoft365 --account {} --username {}",
+            "move it to OAuth: postrider setup {provider} --account {} --username {}{sender}",
             account.name,
-            crate::left::shown(account.username())
+            shown(account.username()),
+            provider = if service.is_some_and(|it| it.provider == "outlook") {
+                "outlook"
+            } else {
+                "microsoft365"
+            }
         )),
     );
 }

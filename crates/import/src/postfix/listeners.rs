@@ -150,7 +150,8 @@ fn listen(
             ),
         }
     }
-    if found.is_empty() {
+    let open = !found.is_empty();
+    if !open {
         found.push(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port).to_string());
         left.push(
             NotCarried::new(
@@ -161,12 +162,13 @@ fn listen(
             )
             .instead("import with --client NETWORK, or set listen and clients"),
         );
-    } else {
-        gateway.set("clients", clients);
     }
     match &found[..] {
         [one] => gateway.set("listen", one.as_str()),
         several => gateway.set("listen", several),
+    }
+    if open {
+        gateway.set("clients", clients);
     }
 }
 

@@ -304,3 +304,21 @@ async fn what_nobody_refers_to_is_told_apart_and_discarded_if_nothing_came_meanw
     assert!(keeper.kept(KEY).await.is_err());
     assert_eq!(keeper.discard(KEY, None).await, Ok(true));
 }
+
+#[tokio::test(start_paused = true)]
+async fn another_programs_refresh_token_is_taken_in_where_there_is_none() {
+    let world = World::new();
+    let process = world.process();
+
+    assert!(process.grant.take_in(Secret::new("theirs")).await.unwrap());
+    assert_eq!(process.state().await, GrantState::Due);
+    assert_eq!(world.provider.requests(), 0, "nobody needs a token yet");
+    assert!(process.token().await.is_ok());
+    assert_eq!(world.provider.seen(), [Some("theirs".to_owned())]);
+
+    // What came of it is newer, here and in any other process.
+    let other = world.process();
+    assert!(!other.grant.take_in(Secret::new("theirs")).await.unwrap());
+    assert!(other.token().await.is_ok());
+    assert_eq!(world.provider.requests(), 1);
+}

@@ -143,7 +143,7 @@ impl Carrier<'_> {
             }
         }
         let taken = self.sign_ins().await?;
-        let changed = is_new || !taken.is_empty();
+        let wrote = is_new || !taken.is_empty();
         let shown: Vec<_> = passwords
             .iter()
             .filter(|one| one.new)
@@ -153,8 +153,8 @@ impl Carrier<'_> {
             })
             .collect();
         self.output
-            .json(&self.json(&changes, &taken, &shown, changed));
-        if changed {
+            .json(&self.json(&changes, &taken, &shown, wrote));
+        if wrote {
             self.output
                 .line(format!("\nWritten: {}", self.path.display()));
         } else {
@@ -331,7 +331,7 @@ impl Carrier<'_> {
         changes: &[Change],
         taken: &[&str],
         passwords: &[(&str, &str, SecretString)],
-        changed: bool,
+        wrote: bool,
     ) -> Value {
         let is_new = |key: &str| {
             changes
@@ -359,7 +359,7 @@ impl Carrier<'_> {
             json!({ "gateway": gateway, "device": device, "password": password.expose_secret() })
         });
         json!({
-            "changed": changed,
+            "changed": wrote,
             "accounts": accounts.collect::<Vec<_>>(),
             "gateways": gateways.collect::<Vec<_>>(),
             "sign_ins": taken,
