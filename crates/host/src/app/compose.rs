@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::lua::{Attachment, Priority, SendRequest, Source};
 
 /// The empty reverse-path, as whoever has none writes it.
-pub(super) const NULL_PATH: &str = "<>";
+pub(crate) const NULL_PATH: &str = "<>";
 
 /// Builds the message for so many recipients at most, written at `now`; reads the files it names, so it runs where blocking is allowed.
 pub(super) fn outgoing(

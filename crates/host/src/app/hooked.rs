@@ -25,8 +25,7 @@ impl App {
         asked.await.map_err(failure)
     }
 
-    /// The envelope as scripts want it. Whether the device may send so is to be checked again;
-    /// the account is one there is.
+    /// The envelope as scripts want it; the account is one there is.
     ///
     /// # Errors
     /// As for [`App::gateway_sign_in`].
@@ -48,8 +47,7 @@ impl App {
         Ok(mail)
     }
 
-    /// The message as scripts want it: a finished one, or one of their own to be built. Whether the
-    /// device may send so is to be checked again.
+    /// The message as scripts want it: a finished one, or one of their own to be built.
     ///
     /// # Errors
     /// As for [`App::gateway_sign_in`].

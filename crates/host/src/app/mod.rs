@@ -53,6 +53,7 @@ use crate::metrics::Metrics;
 
 pub(crate) use account::test_recipient;
 pub use account::{Account, RecipientOutcome, SendOutcome};
+pub(crate) use compose::NULL_PATH;
 pub use doctor::{DoctorOptions, DoctorReport, DoctorStage, Finding, Freshness, StageResult};
 pub use grant::{LoggedOut, Rotated, Token};
 pub use orphans::Orphan;

@@ -1,15 +1,17 @@
 //! A device at a gateway: what it says, from its sign-in to the end of its message, and what it is
 //! answered.
 //!
-//! The settings and the scripts decide as they do in a daemon. Not here: passwords, limits, and
-//! the dialogue itself.
+//! The scripts decide as they do in a daemon, and so do the settings about networks, senders and
+//! recipients. Not here: passwords, limits, the dialogue itself, and what the message's header says.
+
+use std::path::Path;
 
 use postrider_config as config;
-use postrider_gateway::Refusal;
+use postrider_gateway::{Policy, Refusal};
 use serde_json::{Value, json};
 
 use super::world::World;
-use crate::app::{App, Queued, gateway};
+use crate::app::{App, NULL_PATH, Queued, gateway};
 use crate::failure::Failure;
 use crate::lua::{
     GatewayClient, GatewayMail, GatewayMessage, GatewaySignIn, Queueing, SendRequest, Source,
@@ -134,21 +136,20 @@ async fn dialogue(
     account: &config::Account,
     submitted: Submitted,
 ) -> Result<Queued, Refused> {
-    let device = gateway.device(&submitted.device);
+    // Where certificates are kept makes no difference: there is no listener.
+    let settings = gateway::settings(gateway, Path::new("."));
+    let policy = settings.policy(&submitted.device);
     let by = GatewayClient {
         gateway: gateway.name.clone(),
         device: submitted.device,
         address: submitted.client,
     };
-    let within = |networks: &[config::Network]| {
-        let mut networks = networks.iter();
-        networks.any(|network| network.contains(by.address))
-    };
-    if !within(&gateway.clients) {
+    let mut networks = settings.clients.iter();
+    if !networks.any(|network| network.contains(by.address)) {
         return Err(Refusal::new(554, "5.7.1", "no service for your address").into());
     }
-    if !within(&device.clients) {
-        let why = format!("{} is not to come from {}", by.device, by.address);
+    if !policy.allows_client(by.address) {
+        let why = "the device may not come from this address";
         return Err(Refused::signing_in(Failure::new("hook.refused", why)));
     }
     let sign_in = GatewaySignIn {
@@ -160,31 +161,27 @@ async fn dialogue(
     signed_in.map_err(Refused::signing_in)?;
     let mut message = submitted.message;
     let own = account.sender.email.to_string();
+    let sender = match message.from.take() {
+        None => Some(own),
+        Some(path) if path == NULL_PATH => None,
+        Some(sender) if may_send_as(policy, account, &sender) => Some(sender),
+        Some(_) if policy.rewrite_from => Some(own),
+        Some(sender) => {
+            let text = format!("you may not send as <{sender}>");
+            return Err(Refusal::new(550, "5.7.1", text).into());
+        }
+    };
     let mail = GatewayMail {
         by: by.clone(),
-        account: device.account.clone(),
-        sender: match message.from.take() {
-            None => Some(own.clone()),
-            Some(from) => Some(from).filter(|from| from != "<>"),
-        },
+        account: policy.account.clone(),
+        sender,
         recipients: Vec::new(),
     };
     let mail = app.gateway_mail(mail).await?;
-    message.from = Some(match mail.sender {
-        None => "<>".to_owned(),
-        Some(sender) if device.senders.allow(&sender) => sender,
-        Some(_) if device.rewrite_from => own,
-        Some(sender) => {
-            let text = format!("{} may not send as {sender}", by.device);
-            return Err(Refusal::new(550, "5.7.1", text).into());
-        }
-    });
+    message.from = Some(mail.sender.unwrap_or_else(|| NULL_PATH.to_owned()));
     for recipient in &message.to {
-        let domain = recipient.rsplit_once('@').map_or("", |(_, domain)| domain);
-        let domain = domain.to_ascii_lowercase();
-        let allowed = device.recipient_domains.as_ref();
-        if allowed.is_some_and(|allowed| !allowed.contains(&domain)) {
-            let text = format!("{} may not send to {recipient}", by.device);
+        if !policy.allows_recipient(recipient) {
+            let text = format!("you may not send to <{recipient}>");
             return Err(Refusal::new(550, "5.7.1", text).into());
         }
     }
@@ -198,4 +195,14 @@ async fn dialogue(
         account, message, ..
     } = app.gateway_message(message).await?;
     Ok(app.enqueue(&account, message, &origin).await?)
+}
+
+/// Whether this address is one of those that the device may use; the account's own, where none are
+/// named.
+fn may_send_as(policy: &Policy, account: &config::Account, address: &str) -> bool {
+    let own = [account.sender.email.as_ref(), account.username.as_str()];
+    if policy.senders.is_empty() {
+        return own.iter().any(|own| own.eq_ignore_ascii_case(address));
+    }
+    policy.senders.iter().any(|sender| sender.matches(address))
 }

@@ -1,8 +1,8 @@
 //! `gateway.auth`, `gateway.mail`, `gateway.message`: what scripts have to say about those who
 //! submit to a gateway.
 //!
-//! A hook can only narrow what the gateway allows, or lead it elsewhere: it is asked after the
-//! gateway itself has agreed, and who asks checks again what it changed.
+//! A hook is asked after the gateway itself has agreed, and lets nobody in whom it would not. What it
+//! changes is the operator's word, as any message of a script is.
 
 use std::net::IpAddr;
 use std::sync::Arc;
