@@ -91,13 +91,12 @@ impl Dsn {
                 *command += " ORCPT=";
                 *command += orcpt;
             }
-            // Another address would be a false one.
-            Some(_) => {}
             None if asked.notify.is_some() && path.is_ascii() => {
                 *command += " ORCPT=rfc822;";
                 *command += &xtext(path);
             }
-            None => {}
+            // In the place of one that cannot be said another address would be a false one.
+            _ => {}
         }
     }
 }

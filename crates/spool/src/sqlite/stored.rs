@@ -14,7 +14,8 @@ use super::writer::lock;
 use crate::body::{Body, BodyPlace, BodyWriter, Staged, octets};
 use crate::error::{SpoolError, SpoolErrorKind};
 
-/// The largest body that is kept in the row.
+/// The largest body that is kept in the row; what one that is under way has in memory at most,
+/// for there may be a thousand of them.
 pub(crate) const INLINE: usize = 64 * 1024;
 
 /// What is written, or read, at once.
@@ -73,13 +74,13 @@ impl BodyWriter for SqliteBody {
                 return Ok(());
             }
             while !rest.is_empty() {
-                let room = BUFFER.saturating_sub(self.buffer.len());
+                if self.buffer.len() >= INLINE {
+                    self.flush().await?;
+                }
+                let room = INLINE.saturating_sub(self.buffer.len());
                 let (now, later) = rest.split_at(rest.len().min(room));
                 self.buffer.extend_from_slice(now);
                 rest = later;
-                if self.buffer.len() >= BUFFER {
-                    self.flush().await?;
-                }
             }
             Ok(())
         }
@@ -88,11 +89,10 @@ impl BodyWriter for SqliteBody {
 
     fn finish(mut self: Box<Self>) -> BoxFuture<'static, Result<Body, SpoolError>> {
         async move {
-            let small = self.writing.is_none() && self.buffer.len() <= INLINE;
-            if small || self.segments.is_none() {
+            if self.writing.is_none() || self.segments.is_none() {
                 return Ok(Body::from(self.buffer));
             }
-            if !self.buffer.is_empty() || self.writing.is_none() {
+            if !self.buffer.is_empty() {
                 self.flush().await?;
             }
             let Some(writing) = self.writing.take() else {

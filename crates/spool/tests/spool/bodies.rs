@@ -246,3 +246,48 @@ async fn a_queue_in_memory_takes_bodies_of_any_size() {
     let claims = spool.begin(ask(me.id(), at(1))).await.unwrap().claims;
     assert!(octets(&claims[0].body).await.unwrap() == pattern(500_000));
 }
+
+#[tokio::test]
+async fn many_large_bodies_under_way_are_not_in_memory() {
+    let resident = || {
+        let pages = fs::read_to_string("/proc/self/statm").unwrap();
+        let pages = pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap();
+        pages * 4096
+    };
+    let dir = directory();
+    let spool = open(&dir);
+    let before = resident();
+    let mut bodies: Vec<_> = (0..200).map(|_| spool.body()).collect();
+    for _ in 0..32 {
+        for body in &mut bodies {
+            body.write(&[b'x'; 16 * 1024]).await.unwrap();
+        }
+    }
+    // A hundred MiB were written.
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 30 << 20, "{grown}");
+    let finished = bodies.pop().unwrap().finish().await.unwrap();
+    assert_eq!(finished.len(), 512 * 1024);
+    assert!(matches!(finished, Body::Staged(_)));
+}
+
+#[tokio::test]
+async fn sessions_that_finish_together_are_flushed_together() {
+    let dir = directory();
+    let spool = open(&dir);
+    let before = spool.counters();
+    let each = (0..50).map(|_| async {
+        let mut body = spool.body();
+        for _ in 0..4 {
+            body.write(&[b'x'; 500]).await.unwrap();
+        }
+        let body = body.finish().await.unwrap();
+        assert!(matches!(body, Body::Bytes(_)));
+        spool.accept(of(body), at(0)).await.unwrap();
+    });
+    futures_util::future::join_all(each).await;
+    let after = spool.counters();
+    let commits = after.commits - before.commits;
+    assert!(commits <= 3, "{commits}");
+    assert_eq!(after.segment_syncs, before.segment_syncs);
+}
