@@ -43,6 +43,19 @@ def send(sender, to, message):
     return smtp.data(message.encode())
 
 
+def begin(sender, to):
+    smtp.rset()
+    smtp.mail(sender)
+    for one in to:
+        smtp.rcpt(one)
+    return smtp.docmd("DATA")
+
+
+def finish(message):
+    smtp.send(message.encode() + b"\r\n.\r\n")
+    return smtp.getreply()
+
+
 def say(line):
     return smtp.docmd(line)
 
@@ -54,7 +67,7 @@ def hang_up():
 
 for line in sys.stdin:
     wanted = json.loads(line)
-    what = {f.__name__: f for f in (connect, auth, send, say, hang_up)}[wanted.pop("do")]
+    what = {f.__name__: f for f in (connect, auth, send, begin, finish, say, hang_up)}[wanted.pop("do")]
     try:
         code, text = what(**wanted)
     except smtplib.SMTPResponseException as error:

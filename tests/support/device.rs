@@ -73,6 +73,16 @@ impl Device {
         self.act(&json!({ "do": "send", "sender": sender, "to": to, "message": message }))
     }
 
+    /// Sends a message as far as its first octet: the reply to `DATA`.
+    pub(crate) fn begin(&mut self, sender: &str, to: &[&str]) -> Reply {
+        self.act(&json!({ "do": "begin", "sender": sender, "to": to }))
+    }
+
+    /// Sends the message that was begun.
+    pub(crate) fn finish(&mut self, message: &str) -> Reply {
+        self.act(&json!({ "do": "finish", "message": message }))
+    }
+
     /// Says a line.
     pub(crate) fn say(&mut self, line: &str) -> Reply {
         self.act(&json!({ "do": "say", "line": line }))

@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::Timestamp;
+use postrider_gateway::ledger::{Ledger, Observation};
 use postrider_gateway::{Accepted, Arrival, Event, Refusal, TurnedAway};
 use postrider_schedule::Clock;
 use serde_json::json;
@@ -23,6 +25,8 @@ pub(in crate::app) struct Book {
     gateways: Mutex<BTreeMap<Arc<str>, Page>>,
     /// When each trouble of this side was told of last, by its code.
     troubles: Mutex<BTreeMap<String, Timestamp>>,
+    /// Who sent what from where; there is one as soon as there is a gateway.
+    ledger: OnceLock<Ledger>,
     clock: Arc<dyn Clock>,
     events: Arc<Events>,
     metrics: Metrics,
@@ -56,6 +60,7 @@ impl Book {
         Self {
             gateways: Mutex::default(),
             troubles: Mutex::default(),
+            ledger: OnceLock::new(),
             clock,
             events,
             metrics,
@@ -75,8 +80,38 @@ impl Book {
             })
     }
 
+    /// From now on all is written down in this file, too. What keeps it from being written is said
+    /// there, and keeps no mail.
+    pub(super) fn write_down(&self, path: &Path) {
+        if self.ledger.get().is_some() {
+            return;
+        }
+        match Ledger::open(path) {
+            Ok(ledger) => drop(self.ledger.set(ledger)),
+            Err(error) => tracing::warn!("gateways keep no ledger: {error}"),
+        }
+    }
+
+    /// The time.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Writes what waits. Blocks.
+    pub(super) fn flush(&self) {
+        if let Some(ledger) = self.ledger.get() {
+            // What went wrong is in the log.
+            let _ = ledger.flush();
+        }
+    }
+
     /// Takes note, and passes it on.
     pub(super) fn note(&self, event: &Event) {
+        if let Some(ledger) = self.ledger.get()
+            && let Some(observation) = Observation::of(event, self.clock.now())
+        {
+            ledger.record(&observation);
+        }
         match event {
             Event::Connected { gateway, .. } => self.metrics.gateway_session(gateway),
             Event::TurnedAway {

@@ -7,12 +7,14 @@ mod credential;
 mod entry;
 mod failing;
 mod holder;
+mod readiness;
 mod reply;
 mod running;
 mod settings;
 
 pub(crate) use certificates::look_after;
 pub(crate) use credential::{StoredCredential, credential, credential_name, keep_credential};
+pub(crate) use readiness::{ledger_file, readiness};
 pub(crate) use reply::to as reply;
 pub(crate) use running::{Change, Gateways};
 pub(crate) use settings::settings;

@@ -7,16 +7,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use postrider_config as config;
+use postrider_gateway::ledger::{LedgerError, Reader};
 use postrider_gateway::{Backend, Gateway, GatewayError, Settings};
+use tokio::task::spawn_blocking;
 
 use super::backend::Host;
 use super::book::Book;
-use super::{holder, settings};
+use super::{holder, ledger_file, settings};
 use crate::app::{App, Moment};
 use crate::control::GatewayStatus;
 use crate::failure::Failure;
@@ -84,8 +87,12 @@ impl Gateways {
             wanted.insert(name.clone(), settings::settings(gateway, &state_dir));
         }
         let open = self.lock().clone();
+        let ledger = ledger_file(&state_dir);
+        if !wanted.is_empty() {
+            self.book.write_down(&ledger);
+        }
         let mut steps = Steps::default();
-        match steps.take(&open, wanted, &self.backend).await {
+        match steps.take(&open, wanted, self, &ledger).await {
             Ok(after) => Ok(Change {
                 gateways: self,
                 after,
@@ -141,6 +148,30 @@ impl Gateways {
     pub(crate) async fn stop(&self, at_most: Duration) {
         let open = std::mem::take(&mut *self.lock());
         join_all(open.values().map(|one| one.gateway.stop(at_most))).await;
+        let book = Arc::clone(&self.book);
+        // What was interrupted is lost, as after a crash.
+        let _ = spawn_blocking(move || book.flush()).await;
+    }
+
+    /// What the gateway's devices sent within the last day counts, whoever ran then.
+    async fn restore_limits(&self, gateway: &Gateway, ledger: &Path) {
+        let (book, gateway) = (Arc::clone(&self.book), gateway.clone());
+        let ledger = ledger.to_owned();
+        let restoring = spawn_blocking(move || {
+            book.flush();
+            let recent = match Reader::open(&ledger)? {
+                Some(reader) => reader.recent(book.now())?,
+                None => Vec::new(),
+            };
+            for one in recent.iter().filter(|one| one.gateway == gateway.name()) {
+                let limits = gateway.limits();
+                limits.restore(&one.gateway, &one.device, one.at, one.messages);
+            }
+            Ok::<_, LedgerError>(())
+        });
+        if let Ok(Err(error)) = restoring.await {
+            tracing::warn!("what devices sent before is not counted: {error}");
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Open>> {
@@ -166,7 +197,8 @@ impl Steps {
         &mut self,
         open: &BTreeMap<String, Open>,
         wanted: BTreeMap<String, Settings>,
-        backend: &Arc<dyn Backend>,
+        gateways: &Gateways,
+        ledger: &Path,
     ) -> Result<BTreeMap<String, Open>, Failure> {
         for one in open.values() {
             if let Some(smaller) = without_wanted(&one.settings, &wanted) {
@@ -182,7 +214,11 @@ impl Steps {
                     one.gateway.look_at_certificate();
                     one.gateway.clone()
                 }
-                None => self.add(settings.clone(), backend)?,
+                None => {
+                    let gateway = self.add(settings.clone(), &gateways.backend)?;
+                    gateways.restore_limits(&gateway, ledger).await;
+                    gateway
+                }
             };
             after.insert(name, Open { gateway, settings });
         }

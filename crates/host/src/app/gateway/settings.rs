@@ -9,7 +9,7 @@ use postrider_gateway::{
     Certificate, Mode, Network, Policy, Quirks, Rehearse, Sender, Settings, TlsMode,
 };
 
-/// Where a certificate that a gateway makes itself is kept, under the state directory.
+/// Where gateways keep what is their own, under the state directory.
 const DIRECTORY: &str = "gateway";
 
 /// The settings of one gateway.
