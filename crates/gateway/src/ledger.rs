@@ -299,13 +299,18 @@ impl Shared {
             };
             let waited = self.wake.wait_timeout_while(memory, pause, wait);
             let is_closing = waited.unwrap_or_else(PoisonError::into_inner).0.is_closing;
-            pause = match self.write() {
-                Ok(()) => INTERVAL,
-                Err(_) => AFTER_TROUBLE,
-            };
+            let written = self.write();
             if is_closing {
+                if let Err(error) = written {
+                    tracing::warn!("the last of the gateways' ledger is lost: {error}");
+                }
                 return;
             }
+            pause = if written.is_ok() {
+                INTERVAL
+            } else {
+                AFTER_TROUBLE
+            };
         }
     }
 

@@ -312,7 +312,7 @@ fn add_domain(
         key.day,
         key.gateway,
         key.device,
-        key.domain,
+        key.name,
         integer(sums.count),
         integer(sums.recipients),
         integer(sums.octets),

@@ -47,7 +47,7 @@ pub(super) struct Domain {
     pub(super) day: i64,
     pub(super) gateway: String,
     pub(super) device: String,
-    pub(super) domain: String,
+    pub(super) name: String,
 }
 
 /// A step of a device's day.
@@ -99,7 +99,7 @@ impl Domain {
     /// The same for no domain in particular.
     pub(super) fn folded(&self) -> Self {
         Self {
-            domain: OTHER.to_owned(),
+            name: OTHER.to_owned(),
             ..self.clone()
         }
     }
@@ -159,7 +159,7 @@ impl Pending {
                 day,
                 gateway: gateway.clone(),
                 device: device.clone(),
-                domain,
+                name: domain,
             };
             self.add_domain(domain, &Sums { recipients, ..sums });
         }

@@ -306,6 +306,33 @@ fn a_file_that_cannot_be_written_stops_nothing_and_loses_nothing_while_memory_la
 }
 
 #[test]
+fn a_batch_that_fails_halfway_leaves_nothing_and_is_counted_once_when_it_can_be_written() {
+    let place = Place::new();
+    let ledger = place.open();
+    ledger.record(&accepted("printer", at(0)));
+    ledger.flush().unwrap();
+    let other = Connection::open(place.path()).unwrap();
+    other
+        .execute_batch(
+            "CREATE TRIGGER full BEFORE INSERT ON recent
+                BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END",
+        )
+        .unwrap();
+    for second in 1..4 {
+        ledger.record(&accepted("printer", at(second)));
+        let error = ledger.flush().unwrap_err().to_string();
+        assert!(error.ends_with("database or disk is full"), "{error}");
+    }
+    assert_eq!(messages(&place.traffic()), 1);
+
+    other.execute_batch("DROP TRIGGER full").unwrap();
+    ledger.flush().unwrap();
+    assert_eq!(messages(&place.traffic()), 4);
+    assert_eq!(place.traffic()[0].sums.last_at, at(3));
+    assert_eq!(ledger.health().trouble, None);
+}
+
+#[test]
 fn memory_is_bounded_while_the_file_cannot_be_written_and_what_is_lost_is_counted() {
     let place = Place::new();
     std::fs::create_dir(place.path().parent().unwrap()).unwrap();

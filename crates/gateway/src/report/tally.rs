@@ -154,15 +154,14 @@ impl Tallies {
                 let last = last.or_insert(sums.last_at);
                 *last = (*last).max(sums.last_at);
             }
-            Outcome::Refused | Outcome::SignInFailed => {
+            Outcome::Refused | Outcome::SignInFailed
                 if tally
                     .refused
                     .as_ref()
-                    .is_none_or(|(at, ..)| *at < sums.last_at)
-                {
-                    let said = format!("{} {}", row.reply, row.text);
-                    tally.refused = Some((sums.last_at, row.outcome, said));
-                }
+                    .is_none_or(|known| known.0 < sums.last_at) =>
+            {
+                let said = format!("{} {}", row.reply, row.text);
+                tally.refused = Some((sums.last_at, row.outcome, said));
             }
             _ => {}
         }
