@@ -324,7 +324,13 @@ fn make(path: &Path, settings: &Settings) -> Result<(), GatewayError> {
 
 /// A certificate and its key, in PEM.
 fn self_made(settings: &Settings) -> Result<zeroize::Zeroizing<String>, rcgen::Error> {
-    let mut names = vec![settings.hostname.clone()];
+    let mut names = Vec::new();
+    // A name in other letters is none that a certificate can hold.
+    names.extend(
+        Some(&settings.hostname)
+            .filter(|name| name.is_ascii())
+            .cloned(),
+    );
     let addresses = settings.listen.iter().map(SocketAddr::ip);
     names.extend(
         addresses

@@ -157,7 +157,11 @@ impl Handler for Session {
             Some(rustls::ProtocolVersion::TLSv1_3) => Some("TLSv1.3"),
             _ => Some("TLS"),
         };
+        // All that was said in clear is void (RFC 3207 §4.2), a sign-in above all.
+        self.policy = None;
+        self.extended = false;
         self.arrival.helo.clear();
+        (self.arrival.device, self.arrival.mechanism) = (None, "");
     }
 
     async fn auth(

@@ -117,7 +117,7 @@ async fn changed_files_are_used_and_broken_ones_change_nothing() {
         Event::CertificateLoaded { fingerprint, .. } => Some(fingerprint.clone()),
         _ => None,
     });
-    assert_eq!(loaded, [second.fingerprint.clone()]);
+    assert_eq!(loaded, std::slice::from_ref(&second.fingerprint));
     // New connections are shown it.
     let mut client = Client::dial(gateway.addresses()[0]).await;
     client = client.secure(&certificate).await;
@@ -151,4 +151,26 @@ async fn a_gateway_does_not_begin_with_files_it_cannot_use() {
         error.contains("cert.pem: there is no certificate"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn who_signed_in_in_clear_has_to_do_so_again_under_tls() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::new();
+    let mut settings = settings(dir.path());
+    settings.tls = TlsMode::Offered;
+    settings.hostname = "gateway-\u{fc}".to_owned();
+    let gateway = bind(settings, &desk).unwrap();
+    let mut client = Client::dial(gateway.addresses()[0]).await;
+    client.expect("220").await;
+    client.say("EHLO mfp.lan").await;
+    assert!(client.plain("printer-2", PASSWORD).await.starts_with("235"));
+    assert!(client.say("STARTTLS").await.starts_with("220"));
+    let mut client = client.secure(&dir.path().join("gateway/office.pem")).await;
+    client.say("EHLO mfp.lan").await;
+    let reply = client.submit("scans@contoso.com", MESSAGE).await;
+    assert!(reply.starts_with("530 5.7.0"), "{reply}");
+    assert!(client.plain("printer-2", PASSWORD).await.starts_with("235"));
+    let reply = client.submit("scans@contoso.com", MESSAGE).await;
+    assert!(reply.starts_with("250"), "{reply}");
 }

@@ -345,12 +345,9 @@ impl Client {
         self.hear().await
     }
 
-    #[track_caller]
-    pub(crate) fn expect<'a>(&'a mut self, start: &'a str) -> impl Future<Output = ()> + 'a {
-        async move {
-            let reply = self.hear().await;
-            assert!(reply.starts_with(start), "{reply:?} and not {start:?}");
-        }
+    pub(crate) async fn expect(&mut self, start: &str) {
+        let reply = self.hear().await;
+        assert!(reply.starts_with(start), "{reply:?} and not {start:?}");
     }
 
     pub(crate) async fn plain(&mut self, name: &str, password: &str) -> String {
