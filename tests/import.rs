@@ -9,10 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
+use support::daemon::Daemon;
+use support::device::{Device, scan};
 use support::home::Home;
+use support::office::until;
 use support::person::Person;
 use support::sandbox::{PERSON, Sandbox, read_mail};
-use support::{Ended, find_program, root, run, run_with, skip, write_private};
+use support::{Ended, find_program, free_port, root, run, run_with, skip, write_private};
 
 /// The sandbox's application that people sign in to without a secret.
 const PUBLIC_CLIENT: &str = "2a3b4c5d-6e7f-4081-92a3-b4c5d6e7f801";
@@ -182,7 +185,8 @@ fn a_mailbox_of_the_proxy_goes_on_with_its_sign_in_and_its_programs_with_their_p
     };
     let mut machine = Machine::new();
     machine.home.set(("SSL_CERT_FILE", sandbox.ca_file()));
-    let text = proxy_config(&sandbox, 1587, &encrypted);
+    let port = free_port();
+    let text = proxy_config(&sandbox, port, &encrypted);
     let file = machine.write("emailproxy.config", &text);
     let password = machine.write("password", &format!("{PASSWORD}\n"));
     let (file, password) = (file.to_str().unwrap(), password.to_str().unwrap());
@@ -195,7 +199,10 @@ fn a_mailbox_of_the_proxy_goes_on_with_its_sign_in_and_its_programs_with_their_p
     assert_eq!(imported["passwords"], json!([]), "programs keep theirs");
     left(&imported, "[IMAP-1993]");
     let written = machine.written();
-    assert!(written.contains("[gateway.smtp-1587]"), "{written}");
+    assert!(
+        written.contains(&format!("[gateway.smtp-{port}]")),
+        "{written}"
+    );
     assert!(!written.contains(&token) && !written.contains(PASSWORD));
     machine.home.run(["check"]).expect_status(0);
 
@@ -224,6 +231,22 @@ fn a_mailbox_of_the_proxy_goes_on_with_its_sign_in_and_its_programs_with_their_p
         (&json!(false), &json!([]))
     );
     assert_eq!(machine.everything(), before);
+
+    // A program with the settings page that it had for the proxy.
+    let Some(mut program) = Device::new() else {
+        return skip("python3 is not installed");
+    };
+    let daemon = Daemon::start(&machine.home);
+    program.connect(port, "none").expect(220);
+    program.auth("PLAIN", PERSON.0, PASSWORD).expect(235);
+    let message = scan(PERSON.0, "admin@contoso.com", "From a program");
+    program
+        .send(PERSON.0, &["admin@contoso.com"], &message)
+        .expect(250);
+    until("it arrives", || {
+        (sandbox.mail("admin@contoso.com").len() == 2).then_some(())
+    });
+    daemon.terminate().expect_status(0);
 }
 
 #[test]
