@@ -331,6 +331,53 @@ fn what_is_removed_is_asked_for_and_gone() {
 }
 
 #[test]
+fn a_report_names_who_is_not_ready_and_the_next_step() {
+    let home = home("[gateway.office]\n[gateway.office.device.ups]\n");
+    gateway(&home, &["credential", "add", "printer-2"]).expect_status(0);
+
+    let report = home.json(["gateway", "report"]);
+    assert_eq!(report["ledger"]["exists"], false);
+    let devices = report["devices"].as_array().unwrap();
+    let named: Vec<&str> = devices
+        .iter()
+        .map(|one| one["device"].as_str().unwrap())
+        .collect();
+    assert_eq!(named, ["printer-2", "ups"]);
+    let codes = |device: &Value| -> Vec<String> {
+        let obstacles = device["obstacles"].as_array().unwrap().iter();
+        obstacles
+            .map(|one| one["code"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(codes(&devices[0]), ["password_account", "never_seen"]);
+    assert_eq!(codes(&devices[1])[0], "no_credential");
+
+    let said = gateway(&home, &["report"]).expect_status(0).stdout;
+    for part in [
+        "office/printer-2: the account alerts signs in with a password",
+        "next: postrider gateway credential add ups --gateway office",
+        "Nothing was seen yet",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let one = gateway(&home, &["report", "--device", "printer-2"])
+        .expect_status(0)
+        .stdout;
+    assert!(
+        one.contains("first seen never") && !one.contains("ups"),
+        "{one}"
+    );
+    let other = gateway(&home, &["report", "--device", "fax"])
+        .expect_status(0)
+        .stdout;
+    assert!(
+        other.contains("nothing is known of a device fax"),
+        "{other}"
+    );
+    gateway(&home, &["report", "--days", "0"]).expect_status(64);
+}
+
+#[test]
 fn check_names_certificates_that_cannot_be_used() {
     let home = home("[gateway.office]\ncertificate = \"office.pem\"\nkey = \"office.key\"\n");
     let check = || run(&mut home.postrider(["check"])).expect_status(78).stdout;

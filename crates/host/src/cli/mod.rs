@@ -289,7 +289,7 @@ impl Cli {
                 schedule::run(command, &Host::find(settings, alone).await, &output).await
             }
             Command::Queue(command) => queue::run(command, App::open(&settings)?, &output).await,
-            Command::Gateway(command) => gateway::run(command, &settings, &output).await,
+            Command::Gateway(command) => gateway::run(command, &settings, alone, &output).await,
             Command::Status(arguments) => status::status(arguments, &settings, &output).await,
             Command::Reload(arguments) => status::reload(arguments, &settings, &output).await,
             Command::Completions { shell } => {

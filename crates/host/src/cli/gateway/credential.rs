@@ -408,7 +408,7 @@ fn remove(
 }
 
 /// Gateway and device of every password there is.
-fn devices(app: &App) -> Result<Vec<(String, String)>, Failure> {
+pub(super) fn devices(app: &App) -> Result<Vec<(String, String)>, Failure> {
     let Some(vault) = app.vault().existing()? else {
         return Ok(Vec::new());
     };

@@ -9,6 +9,7 @@ mod credential;
 mod list;
 mod page;
 mod remove;
+mod report;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -58,21 +59,33 @@ was not yet.")]
     /// The passwords that devices sign in with
     #[command(subcommand)]
     Credential(credential::Command),
+    /// Who sends what from where, what was refused, and who is ready for OAuth
+    Report(report::Arguments),
 }
 
 pub(super) async fn run(
     command: Command,
     settings: &AppSettings,
+    alone: bool,
     output: &Output,
 ) -> Result<ExitCode, Failure> {
-    let (settings, output) = (settings.clone(), output.clone());
-    let work = move || match command {
-        Command::Add(arguments) => add::run(&arguments, &settings, &output),
-        Command::List => list::run(&settings, &output),
-        Command::Remove(arguments) => remove::run(&arguments, &settings, &output),
-        Command::Certificate { name } => list::certificate(name.as_deref(), &settings, &output),
-        Command::Credential(command) => credential::run(command, &settings, &output),
-    };
+    let (own, told) = (settings.clone(), output.clone());
+    match command {
+        Command::Add(arguments) => apart(move || add::run(&arguments, &own, &told)).await,
+        Command::List => apart(move || list::run(&own, &told)).await,
+        Command::Remove(arguments) => apart(move || remove::run(&arguments, &own, &told)).await,
+        Command::Certificate { name } => {
+            apart(move || list::certificate(name.as_deref(), &own, &told)).await
+        }
+        Command::Credential(command) => apart(move || credential::run(command, &own, &told)).await,
+        Command::Report(arguments) => report::run(&arguments, settings, alone, output).await,
+    }
+}
+
+/// Where files, a person and a hash may be waited for.
+async fn apart(
+    work: impl FnOnce() -> Result<ExitCode, Failure> + Send + 'static,
+) -> Result<ExitCode, Failure> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|_| Failure::new("internal", "the command was interrupted"))?
