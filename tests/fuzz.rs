@@ -8,6 +8,8 @@ use proptest::prelude::*;
 mod config;
 #[path = "../fuzz/bodies/plugin_json.rs"]
 mod plugin_json;
+#[path = "../fuzz/bodies/server_session.rs"]
+mod server_session;
 #[path = "../fuzz/bodies/smtp_command.rs"]
 mod smtp_command;
 #[path = "../fuzz/bodies/smtp_reply.rs"]
@@ -45,6 +47,16 @@ proptest! {
         " LAST", "AUTH ", "XOAUTH2", " =", "DATA", "RSET", "STARTTLS", "QUIT", "ü", " ", "\t", "\0",
     ])) {
         smtp_command::run(&data);
+    }
+
+    #[test]
+    fn server_sessions(switches: u8, cut in 0u8..40, client in octets(&[
+        "EHLO a", "HELO a", "MAIL FROM:<a@b>", "MAIL FROM: <a@b> BODY=BINARYMIME", "RCPT TO:<c@d>", "DATA",
+        "DATA\r\nx\r\n.\r\n", "BDAT 3", "BDAT 5 LAST", "BDAT 0 LAST", "AUTH LOGIN", "AUTH PLAIN YWI=", "dXNlcgA=",
+        "STARTTLS", "RSET", "NOOP", "QUIT", "\r\n.\r\n", "\r\n", "\r\n", "\r\n", "\n", "\r", ".", "\n.\n", "\0", "abc",
+        "EHLO a\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n", "EHLO a\nMAIL FROM:<a@b>\nRCPT TO:<c@d>\nDATA\n",
+    ])) {
+        server_session::run(&[&[switches, cut][..], &client].concat());
     }
 
     #[test]

@@ -156,3 +156,124 @@ impl Decoder {
         self.flaw.get_or_insert(problem);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Content, what follows the end if there is one, and the flaw.
+    type Decoded = (Vec<u8>, Option<Vec<u8>>, Option<Problem>);
+
+    fn decode(lines: Lines, input: &[u8]) -> Decoded {
+        let (mut decoder, mut content) = (Decoder::data(lines), Vec::new());
+        let end = decoder.push(input, &mut content);
+        let rest = end.map(|end| input[end..].to_vec());
+        (content, rest, decoder.flaw().cloned())
+    }
+
+    #[test]
+    fn only_a_dot_between_two_proper_line_ends_ends_a_body() {
+        /// The lines, the input, its content, and what follows the end.
+        type Row = (Lines, &'static [u8], &'static [u8], Option<&'static [u8]>);
+        let table: [Row; 14] = [
+            (Lines::Crlf, b".\r\n", b"", Some(b"")),
+            (Lines::Crlf, b"a\r\n.\r\nQUIT", b"a\r\n", Some(b"QUIT")),
+            (
+                Lines::Crlf,
+                b"..a\r\n...\r\n.\r\n",
+                b".a\r\n..\r\n",
+                Some(b""),
+            ),
+            (Lines::Crlf, b".a\r\n.\r\n", b"a\r\n", Some(b"")),
+            (Lines::Crlf, b"\r\n\r\n.\r\n.", b"\r\n\r\n", Some(b".")),
+            (Lines::Normalized, b"a\n.\n", b"a\r\n\r\n", None),
+            (Lines::Normalized, b"a\n.\r\n", b"a\r\n\r\n", None),
+            (Lines::Normalized, b"a\r\n.\n", b"a\r\n\r\n", None),
+            (Lines::Normalized, b"a\n.\r\n.\r\n", b"a\r\n\r\n", Some(b"")),
+            (
+                Lines::Normalized,
+                b"a\n..b\n\r\n.\r\n",
+                b"a\r\n.b\r\n\r\n",
+                Some(b""),
+            ),
+            (Lines::LineFeed, b".\n", b"", Some(b"")),
+            (Lines::LineFeed, b"a\n..b\n.\nc", b"a\r\n.b\r\n", Some(b"c")),
+            (Lines::Binary, b"a\r\n.\r\n\0", b"a\r\n.\r\n\0", None),
+            (Lines::Crlf, b"a\r\n.", b"a\r\n", None),
+        ];
+        for (lines, input, content, rest) in table {
+            let wanted = (content.to_vec(), rest.map(<[u8]>::to_vec), None);
+            assert_eq!(decode(lines, input), wanted, "{}", input.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn the_first_flaw_is_named_and_the_end_is_found_behind_it() {
+        use Problem::{BodyBareCarriageReturn, BodyBareLineFeed, BodyNul};
+        let table: [(Lines, &[u8], Problem, bool); 11] = [
+            (Lines::Crlf, b"a\n.\n", BodyBareLineFeed, false),
+            (Lines::Crlf, b"a\n.\r\n", BodyBareLineFeed, false),
+            (Lines::Crlf, b"a\r\n.\n", BodyBareLineFeed, false),
+            (Lines::Crlf, b"a\n\r\r\n.\r\n", BodyBareLineFeed, true),
+            (Lines::Crlf, b"a\r.\r\n", BodyBareCarriageReturn, false),
+            (
+                Lines::Crlf,
+                b"a\r\n.\rb\0\r\n.\r\n",
+                BodyBareCarriageReturn,
+                true,
+            ),
+            (
+                Lines::Crlf,
+                b"a\r\n.\r\r\n.\r\n",
+                BodyBareCarriageReturn,
+                true,
+            ),
+            (Lines::Crlf, b"\0\n\r\n.\r\n", BodyNul, true),
+            (
+                Lines::Normalized,
+                b"a\r\n.\r.\r\n",
+                BodyBareCarriageReturn,
+                false,
+            ),
+            (
+                Lines::LineFeed,
+                b"a\r\n.\r\n",
+                BodyBareCarriageReturn,
+                false,
+            ),
+            (Lines::LineFeed, b"a\r\n.\n", BodyBareCarriageReturn, true),
+        ];
+        for (lines, input, flaw, ended) in table {
+            let (_, rest, found) = decode(lines, input);
+            assert_eq!(found, Some(flaw), "{}", input.escape_ascii());
+            assert_eq!(rest.is_some(), ended, "{}", input.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_chunk_may_end_within_a_line_end_and_a_message_may_not() {
+        let (mut decoder, mut content) = (Decoder::chunks(Lines::Crlf), Vec::new());
+        assert_eq!(decoder.push(b".\r", &mut content), None);
+        assert_eq!(decoder.push(b"\n.\r\n.\r", &mut content), None);
+        assert_eq!((&content[..], decoder.flaw()), (&b".\r\n.\r\n."[..], None));
+        decoder.finish();
+        assert_eq!(decoder.flaw(), Some(&Problem::BodyBareCarriageReturn));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_was_stuffed_comes_back(lines in proptest::collection::vec("[.a ]{0,6}", 0..8)) {
+            let stuff = |line: &String| if line.starts_with('.') { format!(".{line}\r\n") } else { format!("{line}\r\n") };
+            let stuffed: String = lines.iter().map(stuff).chain([".\r\n".to_owned()]).collect();
+            let body: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+            prop_assert_eq!(
+                decode(Lines::Crlf, stuffed.as_bytes()),
+                (body.into_bytes(), Some(Vec::new()), None)
+            );
+        }
+    }
+}

@@ -259,3 +259,70 @@ impl LineEnd {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+
+    async fn fed(octets: Vec<u8>) -> Connection<'static, tokio::io::DuplexStream> {
+        let (mut client, server) = duplex(1 << 20);
+        client.write_all(&octets).await.unwrap();
+        // The client stays, and says nothing more.
+        std::mem::forget(client);
+        let limits = Box::leak(Box::default());
+        let end = Instant::now() + Duration::from_hours(1);
+        Connection::new(server, end, limits, LineEnd::Strict)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_without_end_is_not_kept() {
+        for limit in [2048, 12288] {
+            let mut connection = fed(b"x".repeat(1 << 20)).await;
+            let error = connection.line(|_| limit).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            let held = connection.input.capacity();
+            assert!(held <= limit + 2 * COMMAND_OCTETS, "{held} octets");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_holds_no_more_after_a_body_than_before() {
+        let mut connection = fed(b"x".repeat(100_000)).await;
+        let mut pace = Pace::default();
+        for _ in 0..100_000 / 64 {
+            let there = connection.some(&mut pace).await.unwrap().len();
+            connection.consume(there.min(64));
+        }
+        assert!(connection.input.capacity() <= BODY_OCTETS + COMMAND_OCTETS);
+        let left = connection.input.len() - connection.used;
+        connection.consume(left);
+        connection.line(|_| 100).await.unwrap_err();
+        assert!(connection.input.capacity() <= COMMAND_OCTETS);
+    }
+
+    #[test]
+    fn a_body_earns_time_by_octets_and_a_pause_is_granted_in_advance() {
+        let limits = Limits {
+            body_pause: Duration::from_secs(100),
+            body_time: Duration::from_secs(1000),
+            body_pace: 10,
+            ..Limits::default()
+        };
+        let table = [
+            (0, 0, 100),
+            (30, 0, 70),
+            (100, 0, 0),
+            (100, 500, 50),
+            (100, 5000, 100),
+            (999, 1_000_000, 1),
+            (1001, 1_000_000, 0),
+        ];
+        for (waited, octets, patience) in table {
+            let waited = Duration::from_secs(waited);
+            let pace = Pace { waited, octets };
+            assert_eq!(pace.patience(&limits).as_secs(), patience, "{pace:?}");
+        }
+    }
+}

@@ -177,10 +177,11 @@ where
                 left -= used as u64;
             }
             incoming.store(&content, self.limits.message_octets).await;
+            let too_much = incoming.sink.is_err() && !self.may_discard(used as u64);
             if end.is_some() {
                 break;
             }
-            if incoming.sink.is_err() && !self.may_discard(used as u64) {
+            if too_much {
                 return Ok(false);
             }
         }

@@ -17,8 +17,8 @@ use postrider_smtp::{
     Address, BodyChecker, Connector, Envelope, Outgoing, Pool, PoolLimits, Receipt, SendError,
     SendErrorKind, ServerSettings, Source, Stream, Timeouts, TlsMode,
     server::{
-        Exchange, ExchangeEnd, Handler, Limits, MailCommand, RcptCommand, ServerReply, Submission,
-        TlsPolicy, serve,
+        EnvelopeSoFar, Exchange, ExchangeEnd, Handler, Limits, MailCommand, Quirks, RcptCommand,
+        ServerReply, Submission, TlsPolicy, serve,
     },
 };
 use proptest::prelude::*;
@@ -247,6 +247,8 @@ impl Postmaster {
 }
 
 impl Handler for Postmaster {
+    type Body = Vec<u8>;
+
     async fn greeting(&mut self) -> ServerReply {
         ServerReply::new(220, "mx.example")
     }
@@ -286,6 +288,10 @@ impl Handler for Postmaster {
         letter.recipients[user[1..].parse::<usize>().unwrap()].reply(&self.weather)
     }
 
+    async fn body(&mut self, _: &EnvelopeSoFar<'_>) -> Result<Vec<u8>, ServerReply> {
+        Ok(Vec::new())
+    }
+
     async fn message(&mut self, submission: Submission) -> ServerReply {
         let sender = submission.mail.reverse_path.clone();
         let number = sender.split('@').next().unwrap()[1..].to_owned();
@@ -294,7 +300,7 @@ impl Handler for Postmaster {
             let readers = submission.recipients.iter();
             let readers = readers.map(|rcpt| rcpt.forward_path.clone()).collect();
             let mut delivered = self.delivered.lock().unwrap();
-            delivered.push((number, readers, submission.octets));
+            delivered.push((number, readers, submission.body));
         }
         verdict.reply(&self.weather)
     }
@@ -325,6 +331,7 @@ impl Connector for Network {
                 TlsPolicy::DangerPlaintext,
                 postmaster,
                 limits,
+                Quirks::default(),
             ));
             tokio::spawn(relay(near, far, cut, Arc::clone(&self.cuts)));
             Ok(Box::new(client) as Box<dyn Stream>)

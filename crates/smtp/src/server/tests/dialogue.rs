@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn a_message_arrives_as_it_was_before_dot_stuffing() {
     let handler = Recorder::default();
-    let input = format!("{OPEN}DATA\r\n..x\r\ny\n.\nz\r\n.\r\nQUIT\r\n");
+    let input = format!("{OPEN}DATA\r\n..x\r\n.y\r\nz\r\n.\r\nQUIT\r\n");
     let said = says(Limits::default(), handler.clone(), input.as_bytes()).await;
     assert_eq!(
         said,
@@ -19,7 +19,7 @@ async fn a_message_arrives_as_it_was_before_dot_stuffing() {
     let [message] = &handler.messages()[..] else {
         panic!("one message");
     };
-    assert_eq!(message.body, b".x\r\ny\n.\nz\r\n");
+    assert_eq!(message.body, b".x\r\ny\r\nz\r\n");
     assert_eq!(message.recipients[0].forward_path, "c@d");
     assert!(!message.chunked);
 }
@@ -28,10 +28,10 @@ async fn a_message_arrives_as_it_was_before_dot_stuffing() {
 async fn chunks_join_unchanged_and_dots_mean_nothing() {
     let handler = Recorder::default();
     let input =
-        format!("{OPEN}BDAT 5\r\n.\r\n.\r BDAT 0\r\nBDAT 3 LAST\r\n\n.\r").replace("\r B", "\rB");
+        format!("{OPEN}BDAT 4\r\n.\r\n.BDAT 0\r\nBDAT 4 LAST\r\n\r\n.\n").replace(".\n", ".x");
     let said = says(Limits::default(), handler.clone(), input.as_bytes()).await;
     assert_eq!(codes(&said), [220, 250, 250, 250, 250, 250, 250]);
-    assert_eq!(handler.messages()[0].body, b".\r\n.\r\n.\r");
+    assert_eq!(handler.messages()[0].body, b".\r\n.\r\n.x");
     assert!(handler.messages()[0].chunked);
 }
 
@@ -123,15 +123,46 @@ async fn an_extension_is_used_as_its_standard_says_or_not_at_all() {
         ("EHLO a\r\nMAIL FROM:<a@b>\r\nRCPT TO:<\u{e4}@b>\r\n", 553),
         ("EHLO a\r\nMAIL FROM:<a@b> SIZE=157286401\r\n", 552),
         ("EHLO a\r\nMAIL FROM:<a@b> HOLDFOR=1\r\n", 555),
-        (
-            "EHLO a\r\nMAIL FROM:<a@b> BODY=BINARYMIME\r\nRCPT TO:<c@d>\r\nDATA\r\n",
-            503,
-        ),
+        ("EHLO a\r\nMAIL FROM:<a@b> BODY=BINARYMIME\r\n", 555),
     ];
     for (input, wanted) in table {
         let said = codes_for(Limits::default(), input.as_bytes()).await;
         assert_eq!(said.last(), Some(&wanted), "{input}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn binary_messages_are_taken_where_they_are_offered_and_by_bdat_only() {
+    let handler = Recorder::default();
+    handler.0.lock().unwrap().binary = true;
+    let input = "EHLO a\r\nMAIL FROM:<a@b> BODY=BINARYMIME\r\nRCPT TO:<c@d>\r\nDATA\r\n\
+                 BDAT 5 LAST\r\n\n\0\r.\nHELO a\r\nMAIL FROM:<a@b> BODY=BINARYMIME\r\n";
+    let said = says(Limits::default(), handler.clone(), input.as_bytes()).await;
+    assert_eq!(codes(&said), [220, 250, 250, 250, 503, 250, 250, 555]);
+    assert_eq!(handler.messages()[0].body, b"\n\0\r.\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_handler_hears_what_the_client_wants_to_be_told() {
+    let input = "EHLO a\r\nMAIL FROM:<a@b> RET=HDRS ENVID=x+2By SIZE=100 BODY=8BITMIME SMTPUTF8\r\n\
+                 RCPT TO:<c@d> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;e+40f\r\nRCPT TO:<g@h> NOTIFY=NEVER\r\n\
+                 DATA\r\nx\r\n.\r\n";
+    let (_, messages) = play(Limits::default(), Quirks::default(), [input]).await;
+    let [message] = &messages[..] else {
+        panic!("one message");
+    };
+    assert_eq!(message.mail.ret, Some(Ret::Headers));
+    assert_eq!(message.mail.envid.as_deref(), Some("x+y"));
+    assert_eq!(message.mail.size, Some(100));
+    assert!(message.mail.smtputf8);
+    let [first, second] = &message.recipients[..] else {
+        panic!("two recipients");
+    };
+    let notify = first.notify.unwrap();
+    assert!(notify.success && notify.failure && !notify.delay);
+    assert_eq!(first.orcpt.as_deref(), Some("rfc822;e+40f"));
+    assert_eq!(second.notify, Some(Notify::default()));
+    assert_eq!(message.octets, 3);
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,6 +17,10 @@ use super::*;
 mod bounds;
 mod dialogue;
 mod encryption;
+mod floods;
+mod quirks;
+mod smuggling;
+mod streaming;
 
 /// Accepts everything, and writes down what it was asked.
 #[derive(Clone, Default)]
@@ -27,6 +31,8 @@ struct Record {
     events: Vec<String>,
     messages: Vec<Submission>,
     before: VecDeque<Option<ServerReply>>,
+    /// Whether `BINARYMIME` is offered.
+    binary: bool,
     message_reply: Option<ServerReply>,
 }
 
@@ -61,7 +67,11 @@ impl Handler for Recorder {
 
     fn capabilities(&mut self, tls: bool) -> Vec<String> {
         let changing = if tls { "AUTH PLAIN" } else { "STARTTLS" };
-        vec!["PIPELINING".into(), changing.into()]
+        let mut lines = vec!["PIPELINING".into(), changing.into()];
+        if self.0.lock().unwrap().binary {
+            lines.push("BINARYMIME".into());
+        }
+        lines
     }
 
     fn secured(&mut self, tls: &rustls::ServerConnection) {
@@ -135,6 +145,75 @@ async fn says(limits: Limits, handler: Recorder, input: &[u8]) -> String {
     drop(client);
     serving.await.unwrap().unwrap();
     said
+}
+
+/// A client that has sent everything already: pieces arrive one a read, then the end.
+struct Script {
+    pieces: VecDeque<Vec<u8>>,
+    said: Arc<Mutex<Vec<u8>>>,
+}
+
+impl AsyncRead for Script {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        if let Some(mut piece) = self.pieces.pop_front() {
+            let rest = piece.split_off(piece.len().min(buf.remaining()));
+            buf.put_slice(&piece);
+            if !rest.is_empty() {
+                self.pieces.push_front(rest);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Script {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        self.said.lock().unwrap().extend_from_slice(octets);
+        Poll::Ready(Ok(octets.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// What is said to these pieces, and the messages that come of them.
+async fn play<P: Into<Vec<u8>>>(
+    limits: Limits,
+    quirks: Quirks,
+    pieces: impl IntoIterator<Item = P>,
+) -> (String, Vec<Submission>) {
+    let handler = Recorder::default();
+    let said = Arc::default();
+    let script = Script {
+        pieces: pieces.into_iter().map(Into::into).collect(),
+        said: Arc::clone(&said),
+    };
+    let policy = TlsPolicy::DangerPlaintext;
+    serve(script, None, policy, handler.clone(), limits, quirks)
+        .await
+        .unwrap();
+    let said = String::from_utf8(std::mem::take(&mut *said.lock().unwrap())).unwrap();
+    (said, handler.messages())
+}
+
+/// Runs a future in paused time, outside of an async test.
+fn in_paused_time<T>(future: impl Future<Output = T>) -> T {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(future)
 }
 
 /// The codes only, one per reply.
