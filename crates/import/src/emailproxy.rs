@@ -164,6 +164,15 @@ impl<'a> Import<'a> {
         Place::line(self.path, line)
     }
 
+    /// A path in the file; the proxy runs where its file is, as a rule.
+    fn beside(&self, entry: &Entry) -> String {
+        let path = entry.value.as_str();
+        match self.path.rsplit_once('/') {
+            Some((directory, _)) if !path.starts_with('/') => format!("{directory}/{path}"),
+            _ => path.to_owned(),
+        }
+    }
+
     fn leave(&mut self, left: NotCarried) {
         self.imported.not_carried.push(left);
     }
@@ -459,8 +468,8 @@ impl<'a> Import<'a> {
         let certificate = self.option(section, "jwt_certificate_path");
         let key = self.option(section, "jwt_key_path");
         if let (Some(certificate), Some(key)) = (certificate, key) {
-            account.set_auth("certificate", json!({ "file": certificate.value.as_str() }));
-            account.set_auth("private_key", json!({ "file": key.value.as_str() }));
+            account.set_auth("certificate", json!({ "file": self.beside(certificate) }));
+            account.set_auth("private_key", json!({ "file": self.beside(key) }));
         } else if flow == Flow::ClientCredentials
             || self.option(section, "client_secret_encrypted").is_some()
         {
@@ -529,8 +538,9 @@ impl<'a> Import<'a> {
             (get("local_certificate_path"), get("local_key_path"))
         {
             let place = self.at(certificate.line);
+            let paths = (self.beside(certificate), self.beside(key));
             let left = &mut self.imported.not_carried;
-            gateway.certificate(&certificate.value, &key.value, &place, self.files, left);
+            gateway.certificate(&paths.0, &paths.1, &place, self.files, left);
             let starttls = get("local_starttls").is_some_and(|entry| truth(&entry.value));
             gateway.set("tls", if starttls { "starttls" } else { "implicit" });
         } else {

@@ -101,7 +101,7 @@ oauth2_scope = https://outlook.office365.com/.default
 oauth2_flow = client_credentials
 client_id = 1f1e2d3c-4b5a-4697-8879-6a5b4c3d2e1f
 jwt_certificate_path = /etc/proxy/app.pem
-jwt_key_path = /etc/proxy/app.key
+jwt_key_path = app.key
 
 [@example.org]
 token_url = https://login.microsoftonline.com/example.org/oauth2/v2.0/token
@@ -116,8 +116,8 @@ delete_account_token_on_password_error = False
 fn import_proxy(text: &str, password: Option<&str>) -> Result<Imported, ImportError> {
     let password = password.map(SecretString::from);
     emailproxy(
-        "emailproxy.config",
-        &files([("emailproxy.config", text)]),
+        "/etc/proxy/emailproxy.config",
+        &files([("/etc/proxy/emailproxy.config", text)]),
         password.as_ref(),
         &Options::default(),
     )

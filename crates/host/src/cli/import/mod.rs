@@ -160,7 +160,7 @@ fn read(command: Command) -> Result<(Common, Imported), Failure> {
                 Some(file) => Some(of_file(file)?),
                 None if *password_stdin => Some(unseen::ask("Password", true)?),
                 // What is wrong with the file is said before anybody types.
-                None => match postrider_import::needs_password(path, &Disk) {
+                None => match postrider_import::needs_password(&path, &Disk) {
                     Ok(true) if unseen::is_typed() => {
                         Some(unseen::ask_at_terminal("Password of the mail programs")?)
                     }
@@ -168,22 +168,22 @@ fn read(command: Command) -> Result<(Common, Imported), Failure> {
                     Err(error) => return Err(failure(&error)),
                 },
             };
-            postrider_import::emailproxy(path, &Disk, password.as_ref(), &common.options())
+            postrider_import::emailproxy(&path, &Disk, password.as_ref(), &common.options())
         }
         Command::Msmtp { common } => {
-            postrider_import::msmtp(named(&common.file)?, &Disk, &common.options())
+            postrider_import::msmtp(&named(&common.file)?, &Disk, &common.options())
         }
         Command::SaslXoauth2 {
             common,
             sasl_passwd,
         } => postrider_import::sasl_xoauth2(
-            named(&common.file)?,
-            named(sasl_passwd)?,
+            &named(&common.file)?,
+            &named(sasl_passwd)?,
             &Disk,
             &common.options(),
         ),
         Command::Postfix { common } => {
-            postrider_import::postfix(named(&common.file)?, &Disk, &common.options())
+            postrider_import::postfix(&named(&common.file)?, &Disk, &common.options())
         }
     };
     let imported = imported.map_err(|error| failure(&error))?;
@@ -194,13 +194,16 @@ fn read(command: Command) -> Result<(Common, Imported), Failure> {
     Ok((common, imported))
 }
 
-fn named(path: &Path) -> Result<&str, Failure> {
-    path.to_str().ok_or_else(|| {
-        Failure::new(
-            "file.unreadable",
-            format!("{}: its name is not UTF-8", path.display()),
-        )
-    })
+/// The path from the root: what a file names beside itself is found from anywhere then.
+fn named(path: &Path) -> Result<String, Failure> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let unfit = |path: PathBuf| {
+        let message = format!("{}: its name is not UTF-8", path.display());
+        Failure::new("file.unreadable", message)
+    };
+    path.into_os_string()
+        .into_string()
+        .map_err(|path| unfit(path.into()))
 }
 
 fn failure(error: &ImportError) -> Failure {
@@ -225,7 +228,7 @@ fn failure(error: &ImportError) -> Failure {
 fn of_file(path: &Path) -> Result<SecretString, Failure> {
     let place = path.display().to_string();
     let text = Disk
-        .read(named(path)?)
+        .read(&named(path)?)
         .map_err(|why| Failure::new("file.unreadable", why).at(&place))?
         .ok_or_else(|| Failure::new("file.unreadable", "there is no such file").at(&place))?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
