@@ -82,12 +82,14 @@ pub struct DeviceSettings {
     pub recipients_per_message: u32,
 }
 
-/// Addresses that messages may come from.
+/// Addresses that messages may come from; never everybody's.
+///
+/// Small and capital letters are alike, in the local part too: no provider tells them apart.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Senders {
-    /// Whole addresses, in small letters.
+    /// Whole addresses, in small letters, their domains in ASCII.
     pub addresses: BTreeSet<String>,
-    /// Domains of which any address will do, in small letters.
+    /// Domains of which any address will do, in small letters, in ASCII.
     pub domains: BTreeSet<String>,
 }
 
@@ -146,26 +148,6 @@ impl Gateway {
     pub fn device(&self, name: &str) -> &DeviceSettings {
         self.devices.get(name).unwrap_or(&self.defaults)
     }
-
-    /// Every account that it may send through, in either mode.
-    pub fn accounts(&self) -> BTreeSet<&str> {
-        let own = self.devices.values().map(|device| &*device.account);
-        let default = std::iter::once(&*self.defaults.account);
-        own.chain(default).chain(self.observe.as_deref()).collect()
-    }
-}
-
-impl Senders {
-    /// Whether a message may come from `address`.
-    ///
-    /// Small and capital letters are alike, in the local part too: no provider tells them
-    /// apart.
-    pub fn allow(&self, address: &str) -> bool {
-        let address = comparable(address);
-        let domain = address.rsplit_once('@').map(|(_, domain)| domain);
-        domain.is_some_and(|domain| self.domains.contains(domain))
-            || self.addresses.contains(&address)
-    }
 }
 
 /// An address in the form in which it is compared: small letters, and a domain in its ASCII
@@ -179,19 +161,6 @@ fn comparable(address: &str) -> String {
         _ => domain.to_lowercase(),
     };
     format!("{}@{domain}", local_part.to_lowercase())
-}
-
-impl Rehearse {
-    /// Whether `device` is refused at `now`.
-    pub fn refuses(&self, device: &str, now: SystemTime) -> bool {
-        let chosen = self.devices.as_ref();
-        self.is_on(now) && chosen.is_none_or(|devices| devices.contains(device))
-    }
-
-    /// Whether it goes on at `now`.
-    pub fn is_on(&self, now: SystemTime) -> bool {
-        self.from <= now && self.until.is_none_or(|until| now < until)
-    }
 }
 
 impl GatewayTls {

@@ -25,6 +25,9 @@ Examples:
   postrider gateway add old --tls danger_plaintext --listen 192.168.7.1:25 --client 192.168.7.0/28
       for devices that know no TLS, in a network of their own
 
+  postrider gateway add office --account alerts --observe old
+      as before, through the account with the password, to see who sends what
+
 It writes [gateway.NAME] into the configuration, which is made if there is none; all other settings
 are written there by hand. Each device then needs a password: postrider gateway credential add
 DEVICE. There is no way to let devices send without one.")]
@@ -63,6 +66,10 @@ pub(in crate::cli) struct Arguments {
     /// Send what comes from others as the account's sender
     #[arg(long)]
     rewrite_from: bool,
+    /// Until the change to OAuth, send through this account, whose password still works, and write
+    /// down who sends what
+    #[arg(long, value_name = "NAME")]
+    observe: Option<String>,
     /// Something that an old device does wrong: bare_lf, mail_from_space, login_nul, helo_only or
     /// missing_headers; may be given several times
     #[arg(long = "quirk", value_name = "QUIRK")]
@@ -105,6 +112,7 @@ pub(super) fn run(
         "tls": gateway.tls,
         "clients": gateway.clients,
         "account": gateway.defaults.account,
+        "observe_account": gateway.observe,
         "quirks": gateway.quirks,
     }));
     output.line(format!("[gateway.{name}] is in {}", path.display()));
@@ -119,6 +127,11 @@ pub(super) fn run(
         gateway.defaults.account,
         sender.map_or_else(String::new, |sender| format!(", as {sender}")),
     ));
+    if let Some(observe) = &gateway.observe {
+        output.line(format!(
+            "  for now  through account {observe}, as before: it observes"
+        ));
+    }
     if gateway
         .listen
         .iter()
@@ -162,6 +175,10 @@ fn table(arguments: &Arguments) -> Value {
     set("hostname", arguments.hostname.clone().map(Value::from));
     set("clients", many(&arguments.clients));
     set("account", arguments.account.clone().map(Value::from));
+    if let Some(observe) = &arguments.observe {
+        set("mode", Some(json!("observe")));
+        set("observe_account", Some(json!(observe)));
+    }
     set("senders", many(&arguments.senders));
     set("rewrite_from", arguments.rewrite_from.then(|| json!(true)));
     set("quirks", many(&arguments.quirks));
