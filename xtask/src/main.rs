@@ -15,8 +15,8 @@ cargo xtask CHORE
   docs           write the generated reference pages under docs/
   bench [--json] round trips, messages per second and CPU against other senders; then the queue
   bench queue [--json|--markdown] [--rounds N] [--quick] [PART…]
-                 the queue against Postfix and this machine's disk: accept deliver relay sendmail
-                 one-shot large
+                 the queue against Postfix and this machine's disk: accept deliver relay gateway
+                 sendmail one-shot large
   bench keeper   what 100,000 grants cost; another number if it follows
   bench scripts  what scripts cost: a daemon with 1 and with 100, a hook, calls into Lua";
 

@@ -22,7 +22,9 @@ use postrider_smtp::{
     Authenticator, Connector, Pool, PoolLimits, SaslError, SaslExchange, ServerSettings, Source,
     Stream, Timeouts, TlsMode, tls,
 };
-use postrider_spool::{Body, Pace, SpoolSettings, SqliteSpool, StateKind, Store as _};
+use postrider_spool::{
+    Body, Notify, Pace, Recipient, SpoolSettings, SqliteSpool, StateKind, Store as _,
+};
 
 use crate::support::{Heard, message};
 
@@ -35,6 +37,9 @@ struct Office {
     /// Each message whose number divides by this is followed by a lost connection.
     breaks: Option<usize>,
     chunking: bool,
+    dsn: bool,
+    /// The last envelope.
+    envelope: Mutex<(MailCommand, Vec<RcptCommand>)>,
 }
 
 struct Desk(Arc<Office>);
@@ -54,6 +59,9 @@ impl Handler for Desk {
         let mut offer = vec!["PIPELINING".to_owned(), "AUTH PLAIN".to_owned()];
         if self.0.chunking {
             offer.push("CHUNKING".to_owned());
+        }
+        if self.0.dsn {
+            offer.push("DSN".to_owned());
         }
         offer
     }
@@ -80,6 +88,8 @@ impl Handler for Desk {
     }
 
     async fn message(&mut self, submission: Submission) -> ServerReply {
+        let envelope = (submission.mail.clone(), submission.recipients.clone());
+        *self.0.envelope.lock().unwrap() = envelope;
         let text = String::from_utf8_lossy(&submission.body[..submission.body.len().min(500)]);
         let id = text.split("Message-ID: ").nth(1).unwrap();
         let id = id.split("\r\n").next().unwrap().to_owned();
@@ -314,5 +324,61 @@ async fn a_large_message_goes_from_the_disk_to_the_wire_as_it_is() {
         assert_eq!(deliver(&store, &office).await.delivered, 1);
         let taken = office.taken.lock().unwrap();
         assert!(taken[0].1 == octets, "the octets differ");
+    }
+}
+
+#[tokio::test]
+async fn what_was_asked_of_each_recipient_reaches_a_server_that_knows_what_it_means() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteSpool::open(dir.path(), SpoolSettings::default()).unwrap();
+    let mut asked = message("alerts", "m");
+    asked.dsn.envid = Some("job 7".to_owned());
+    for (notify, orcpt) in [
+        (Some(Notify::default()), None),
+        (None, None),
+        (
+            Some(Notify {
+                success: true,
+                delay: true,
+                ..Notify::default()
+            }),
+            Some("rfc822;x+2By@example.org"),
+        ),
+    ] {
+        asked.recipients.push(Recipient {
+            notify,
+            orcpt: orcpt.map(str::to_owned),
+            address: format!("r{}@example.net", asked.recipients.len()),
+        });
+    }
+    for dsn in [true, false] {
+        let now = jiff::Timestamp::now();
+        store.accept(asked.clone(), now).await.unwrap();
+        let office = Arc::new(Office {
+            dsn,
+            ..Office::default()
+        });
+        assert_eq!(deliver(&store, &office).await.delivered, 4);
+        let (mail, recipients) = office.envelope.lock().unwrap().clone();
+        let heard: Vec<_> = recipients
+            .iter()
+            .map(|rcpt| {
+                let notify = rcpt.notify.map(|one| (one.success, one.failure, one.delay));
+                (notify, rcpt.orcpt.as_deref())
+            })
+            .collect();
+        if dsn {
+            assert_eq!(mail.envid.as_deref(), Some("job 7"));
+            let expected = [
+                (None, None),
+                (Some((false, false, false)), Some("rfc822;r1@example.net")),
+                (None, None),
+                (Some((true, false, true)), Some("rfc822;x+2By@example.org")),
+            ];
+            assert_eq!(heard, expected);
+        } else {
+            assert_eq!(mail.envid, None);
+            assert_eq!(heard, [(None, None); 4]);
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{
     fs::{self, File},
+    io::Write as _,
+    net::SocketAddr,
     os::unix::{fs::PermissionsExt as _, net::UnixDatagram},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -17,13 +19,30 @@ pub(crate) struct Daemon {
     process: Child,
     /// Where syncs are counted.
     traced: Option<PathBuf>,
+    /// Where devices hand in mail, if they may.
+    gateway: Option<SocketAddr>,
     pub(crate) started_in: Duration,
+}
+
+/// Who signs in at a gateway, and how.
+pub(crate) const DEVICE: &str = "printer";
+pub(crate) const PASSWORD: &str = "kbzw-4fhm-q7tx-93vr-dpnc";
+
+/// What a daemon is to be like.
+#[derive(Default)]
+pub(crate) struct Setup<'a> {
+    /// Where its directory is; where temporary files are, if nothing is said.
+    pub(crate) place: Option<&'a Path>,
+    /// Every flush to the disk is counted.
+    pub(crate) traced: bool,
+    /// It has a gateway.
+    pub(crate) gateway: bool,
 }
 
 impl Daemon {
     /// Started, and ready. Its one account has so many sessions to `server`.
     pub(crate) fn start(postrider: &Path, server: &Server, connections: usize) -> Self {
-        Self::started(None, postrider, server, connections, false)
+        Self::with(&Setup::default(), postrider, server, connections)
     }
 
     /// The same with its state in a directory there.
@@ -33,24 +52,32 @@ impl Daemon {
         server: &Server,
         connections: usize,
     ) -> Self {
-        Self::started(place, postrider, server, connections, false)
+        let setup = Setup {
+            place,
+            ..Setup::default()
+        };
+        Self::with(&setup, postrider, server, connections)
     }
 
     /// The same, and every flush to the disk is counted.
     pub(crate) fn traced(postrider: &Path, server: &Server, connections: usize) -> Self {
-        Self::started(None, postrider, server, connections, true)
+        let setup = Setup {
+            traced: true,
+            ..Setup::default()
+        };
+        Self::with(&setup, postrider, server, connections)
     }
 
-    fn started(
-        place: Option<&Path>,
+    pub(crate) fn with(
+        setup: &Setup<'_>,
         postrider: &Path,
         server: &Server,
         connections: usize,
-        traced: bool,
     ) -> Self {
-        let home = crate::directory(place);
+        let home = crate::directory(setup.place);
         let at = home.path();
         let port = server.address.port();
+        let gateway = setup.gateway.then(crate::postfix::free);
         let ca = at.join("ca.pem");
         write(&ca, &server.certificate_pem);
         write(&at.join("password"), "secret\n");
@@ -70,16 +97,20 @@ auth = {{ plugin = "basic", password = {{ file = "password" }} }}
 [serve]
 # a server that greets nobody is not waited for
 shutdown_timeout = "1s"
-"#,
-                ca.display()
+{}"#,
+                ca.display(),
+                gateway.map(listening).unwrap_or_default()
             ),
         );
+        if gateway.is_some() {
+            admit_device(at, postrider);
+        }
         let trace = at.join("trace");
         let ready = UnixDatagram::bind(at.join("notify")).expect("a socket");
         ready
             .set_read_timeout(Some(Duration::from_secs(30)))
             .expect("a time-out");
-        let mut command = if traced {
+        let mut command = if setup.traced {
             process::counting_syncs(&trace, postrider)
         } else {
             Command::new(postrider)
@@ -99,7 +130,8 @@ shutdown_timeout = "1s"
             .expect("postrider starts");
         let mut daemon = Self {
             process,
-            traced: traced.then_some(trace),
+            traced: setup.traced.then_some(trace),
+            gateway,
             started_in: Duration::ZERO,
             home,
         };
@@ -118,6 +150,11 @@ shutdown_timeout = "1s"
 
     pub(crate) fn socket(&self) -> PathBuf {
         self.home.path().join("state/control.sock")
+    }
+
+    /// Where its gateway listens.
+    pub(crate) fn gateway(&self) -> SocketAddr {
+        self.gateway.expect("a daemon with a gateway")
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -145,6 +182,42 @@ shutdown_timeout = "1s"
         let _ = self.process.wait();
         process::syncs(self.traced.as_deref()?)
     }
+}
+
+/// A gateway that does not encrypt, for this machine.
+fn listening(at: SocketAddr) -> String {
+    format!(
+        r#"
+[gateway.bench]
+listen = "{at}"
+tls = "danger_plaintext"
+clients = ["127.0.0.0/8"]
+account = "bench"
+connections_per_client = 100
+"#
+    )
+}
+
+/// Gives the device its password.
+fn admit_device(home: &Path, postrider: &Path) {
+    let mut process = Command::new(postrider)
+        .arg("--config")
+        .arg(home.join("postrider.toml"))
+        .arg("--state-dir")
+        .arg(home.join("state"))
+        .args(["gateway", "credential", "add", DEVICE, "--gateway", "bench"])
+        .arg("--password-stdin")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(File::create(home.join("log")).expect("a log"))
+        .spawn()
+        .expect("postrider starts");
+    let mut password = process.stdin.take().expect("a pipe");
+    password.write_all(PASSWORD.as_bytes()).expect("it reads");
+    drop(password);
+    let ended = process.wait().expect("it ends");
+    let said = fs::read_to_string(home.join("log")).unwrap_or_default();
+    assert!(ended.success(), "{said}");
 }
 
 impl Drop for Daemon {

@@ -12,6 +12,7 @@
 mod accept;
 mod daemon;
 mod deliver;
+mod gateway;
 mod large;
 mod limit;
 mod markdown;
@@ -36,8 +37,8 @@ use tempfile::TempDir;
 const MESSAGE_OCTETS: usize = 2_000;
 const RECIPIENT: &str = "b@example.net";
 const SENDER: &str = "a@example.org";
-const PARTS: [&str; 6] = [
-    "accept", "deliver", "relay", "sendmail", "one-shot", "large",
+const PARTS: [&str; 7] = [
+    "accept", "deliver", "relay", "gateway", "sendmail", "one-shot", "large",
 ];
 
 struct Options {
@@ -89,6 +90,7 @@ fn main() {
     part("accept", &accept::compare);
     part("deliver", &deliver::compare);
     part("relay", &relay::compare);
+    part("gateway", &gateway::compare);
     part("sendmail", &sendmail::compare);
     part("one-shot", &one_shot::compare);
     part("large", &large::measure);

@@ -50,6 +50,20 @@ pub(crate) fn table(part: &str, measured: &Value) -> String {
             ],
             measured,
         ),
+        "gateway" => rows(
+            &[
+                ("disk", "disk", 0),
+                ("sessions", "sessions", 0),
+                ("", "relay", 0),
+                ("messages/s", "messages_per_second", 0),
+                ("CPU s", "cpu_seconds_per_1000", 3),
+                ("peak MiB", "peak_mib", 1),
+                ("idle MiB", "idle_mib", 1),
+                ("ready ms", "ready_ms", 1),
+                ("flushes each", "syncs_per_message", 3),
+            ],
+            measured,
+        ),
         "one-shot" => rows(
             &[
                 ("delay, ms", "delay_ms", 0),

@@ -236,7 +236,8 @@ fn id(user: &str) -> Option<u32> {
     line.split(':').nth(2)?.parse().ok()
 }
 
-fn free() -> SocketAddr {
+/// An address that nobody listens at.
+pub(crate) fn free() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     listener.local_addr().expect("an address")
 }

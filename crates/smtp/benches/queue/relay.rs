@@ -22,7 +22,7 @@ const SUBMITTERS: [usize; 3] = [1, 10, 50];
 const CONNECTIONS: usize = 10;
 
 #[derive(Clone, Copy)]
-struct Run {
+pub(crate) struct Run {
     per_second: f64,
     cpu_per_thousand: f64,
     peak_mib: f64,
@@ -31,7 +31,7 @@ struct Run {
 }
 
 impl Run {
-    const NAMES: [&'static str; 5] = [
+    pub(crate) const NAMES: [&'static str; 5] = [
         "messages_per_second",
         "cpu_seconds_per_1000",
         "peak_mib",
@@ -95,7 +95,7 @@ pub(crate) fn compare(options: &Options) -> Value {
     Value::from(rows)
 }
 
-fn medians(runs: &[Run]) -> Option<[f64; 5]> {
+pub(crate) fn medians(runs: &[Run]) -> Option<[f64; 5]> {
     if runs.is_empty() {
         return None;
     }
@@ -119,7 +119,7 @@ fn postrider(options: &Options, server: &Server, submitters: usize, disk: Option
     observe(server, daemon.pid(), daemon.started_in, messages, &submit)
 }
 
-fn observe(
+pub(crate) fn observe(
     server: &Server,
     pid: u32,
     started_in: Duration,
