@@ -313,7 +313,8 @@ fn scripts_keep_devices_out_and_change_what_they_send() {
     let script = office.home.path().join("rules.lua");
     write_private(
         &script,
-        r#"pr.on("gateway.auth", function(at)
+        r#"local pr = require "postrider"
+pr.on("gateway.auth", function(at)
   assert(at.password == nil)
   if at.device == "scanner" then return false, "not on Mondays" end
 end)

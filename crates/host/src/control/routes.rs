@@ -1,5 +1,6 @@
 //! What can be asked at the control socket.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::StreamExt as _;
 use hyper::body::Body as _;
+use postrider_config::Gateway;
 use postrider_schedule::HISTORY;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -151,7 +153,7 @@ async fn standing(State(daemon): Host) -> Json<Standing> {
     let config = app.config();
     for gateway in &mut status.gateways {
         let settings = config.gateways.get(&gateway.name);
-        for name in settings.iter().flat_map(|settings| settings.accounts()) {
+        for name in settings.into_iter().flat_map(accounts_in_use) {
             // Whoever signs in, or puts a secret in its place, sees the mail go on.
             let own = status.accounts.iter().find(|account| account.name == name);
             let own = own.filter(|account| ["needs_secret", "failed"].contains(&&*account.state));
@@ -174,6 +176,16 @@ async fn standing(State(daemon): Host) -> Json<Standing> {
             },
         },
     })
+}
+
+/// Those that mail of this gateway goes through now.
+fn accounts_in_use(gateway: &Gateway) -> BTreeSet<&str> {
+    if let Some(observed) = &gateway.observe {
+        return [observed.as_str()].into();
+    }
+    let own = gateway.devices.values();
+    let all = own.chain([&gateway.defaults]);
+    all.map(|device| device.account.as_str()).collect()
 }
 
 /// The few that are asked about.
