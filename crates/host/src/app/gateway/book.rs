@@ -162,7 +162,7 @@ impl Book {
             }
             Event::CertificateFailed { gateway, problem } => {
                 self.on(gateway, |page| {
-                    page.certificate_problem = Some(problem.clone())
+                    page.certificate_problem = Some(problem.clone());
                 });
                 tracing::warn!(
                     gateway = &**gateway,

@@ -207,18 +207,15 @@ impl Steps {
         }
         let mut after = BTreeMap::new();
         for (name, settings) in wanted {
-            let gateway = match open.get(&name) {
-                Some(one) => {
-                    self.alter(one, settings.clone()).await?;
-                    // Files of the same name may be others now.
-                    one.gateway.look_at_certificate();
-                    one.gateway.clone()
-                }
-                None => {
-                    let gateway = self.add(settings.clone(), &gateways.backend)?;
-                    gateways.restore_limits(&gateway, ledger).await;
-                    gateway
-                }
+            let gateway = if let Some(one) = open.get(&name) {
+                self.alter(one, settings.clone()).await?;
+                // Files of the same name may be others now.
+                one.gateway.look_at_certificate();
+                one.gateway.clone()
+            } else {
+                let gateway = self.add(settings.clone(), &gateways.backend)?;
+                gateways.restore_limits(&gateway, ledger).await;
+                gateway
             };
             after.insert(name, Open { gateway, settings });
         }
