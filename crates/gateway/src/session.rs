@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use postrider_smtp::message;
 use postrider_smtp::server::{
@@ -71,12 +72,18 @@ pub(crate) async fn serve(
 }
 
 fn limits(settings: &Settings) -> Limits {
+    let default = Limits::default();
+    // Whoever is silent is, in the middle of a line or a message, too.
+    let at_most = |limit: Duration| limit.min(settings.idle_timeout);
     Limits {
         message_octets: settings.max_message(),
         recipients: settings.max_recipients(),
         idle_time: settings.idle_timeout,
+        command_time: at_most(default.command_time),
+        write_time: at_most(default.write_time),
+        body_pause: at_most(default.body_pause),
         session_time: settings.session_timeout,
-        ..Limits::default()
+        ..default
     }
 }
 
