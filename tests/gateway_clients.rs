@@ -293,11 +293,12 @@ fn exim_relays_all_its_mail() {
     for (tls, mechanism) in WAYS {
         let directory = exims_own();
         let directory = directory.path();
-        // Its transport runs as its own user, whom nobody else's files are for.
+        // It delivers as its own user, whom nobody else's files are for.
         std::fs::copy(site.ca(tls), directory.join("ca.pem")).unwrap();
         open_to(&directory.join("ca.pem"), 0o644);
         let config = directory.join("exim.conf");
-        write_private(&config, exim_conf(&site, tls, mechanism, directory));
+        write_private(&config, exim_conf(&exim, &site, tls, mechanism, directory));
+        open_to(&config, 0o644);
         let subject = format!("Exim {tls:?} {mechanism}");
         for number in 0..3 {
             let message = format!("From: {FROM}\nTo: {TO}\nSubject: {subject} {number}\n\n.\n");
@@ -325,8 +326,9 @@ fn open_to(path: &Path, mode: u32) {
     std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-fn exim_conf(site: &Site, tls: Tls, mechanism: &str, directory: &Path) -> String {
+fn exim_conf(exim: &Path, site: &Site, tls: Tls, mechanism: &str, directory: &Path) -> String {
     let (at, port, password) = (directory.display(), site.port(tls), site.password());
+    let exim = exim.display();
     let protocol = if tls == Tls::Implicit {
         "smtps"
     } else {
@@ -338,6 +340,7 @@ fn exim_conf(site: &Site, tls: Tls, mechanism: &str, directory: &Path) -> String
     };
     format!(
         "primary_hostname = relay.contoso.com
+exim_path = {exim}
 exim_user = Debian-exim
 exim_group = Debian-exim
 keep_environment =
