@@ -143,7 +143,11 @@ fn postfix_syncs(options: &Options, server: &Server, sessions: usize) -> Option<
 
 /// Hands `messages` in; how long it took until the last was taken.
 fn submit(to: SocketAddr, signs_in: bool, sessions: usize, messages: u64) -> Duration {
-    let mut octets = message();
+    // A gateway sends nothing on without them.
+    let mut octets = b"Date: Mon, 23 Nov 2026 20:00:00 +0000\r\n\
+        Message-ID: <1@client.example>\r\n"
+        .to_vec();
+    octets.extend_from_slice(&message());
     octets.extend_from_slice(b".\r\n");
     let handed_in = AtomicU64::new(0);
     let began = Instant::now();
