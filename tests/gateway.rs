@@ -324,6 +324,10 @@ end)
 pr.on("gateway.message", function(message)
   if message.subject == "refuse me" then return false, "a rule says no" end
   if message.subject == "break me" then error("oops") end
+  if message.subject == "promote me" then
+    message.headers.from = "ceo@contoso.com"
+    return message
+  end
   message.subject = "[" .. message.device .. "] " .. message.subject
   return message
 end)
@@ -343,6 +347,7 @@ end)
     for (subject, code, words) in [
         ("refuse me", 550, "a rule says no"),
         ("break me", 451, "a rule could not be applied"),
+        ("promote me", 451, "a rule could not be applied"),
         ("a page", 250, ""),
     ] {
         let reply = printer.send(PERSON.0, &[TO], &scan(PERSON.0, TO, subject));
@@ -350,6 +355,8 @@ end)
         assert!(reply.text.contains(words), "{reply:?}");
         assert!(!reply.text.contains("oops"), "{reply:?}");
     }
+    // Whose mistake that is, and where.
+    daemon.says("the device may not send as");
     arrived(&office, "[printer-2] a page");
     assert_eq!(office.subjects(), ["[printer-2] a page"]);
     daemon.terminate().expect_status(0);

@@ -10,7 +10,7 @@ use postrider_smtp::server::ServerReply;
 use postrider_smtp::{Address, Dsn, Envelope};
 use secrecy::SecretString;
 
-use crate::Event;
+use crate::{Event, Policy};
 
 /// The program around a gateway.
 pub trait Backend: Send + Sync + 'static {
@@ -88,6 +88,9 @@ pub struct Finished {
     pub message_id: String,
     /// The notifications that were asked for (RFC 3461), as they were.
     pub dsn: Option<Dsn>,
+    /// What the device may: whatever changes the message further has to keep to it, see
+    /// [`Policy::allows_author`].
+    pub policy: Arc<Policy>,
 }
 
 /// A message that is safe.
@@ -158,6 +161,8 @@ pub enum Decision {
         sender: Option<String>,
         /// The account.
         account: Option<String>,
+        /// Which line of which script wants it so; empty where that is not known.
+        by: String,
     },
 }
 

@@ -14,8 +14,9 @@ use crate::author;
 use crate::backend::{Arrival, Backend, Entry, Finished, Queued, Refusal};
 use crate::event::Event;
 use crate::gateway::{Current, House};
+use crate::session::broken_rule;
 use crate::trace::{self, Trace};
-use crate::transaction::Transaction;
+use crate::transaction::{Transaction, may_send_as};
 
 /// Fields that a message is not sent with: `Bcc` would tell everybody what it is there to hide
 /// (RFC 6409 §8 lets a submission server take it out), the others are a mailbox's.
@@ -117,6 +118,7 @@ impl Body {
             envelope,
             message_id: begun.message_id.clone(),
             dsn: self.transaction.dsn(),
+            policy: Arc::clone(&self.transaction.policy),
         };
         let queued = begun.entry.finish(finished).await?;
         Ok(Taken {
@@ -160,19 +162,26 @@ impl Body {
             header.remove(name);
         }
         let mut reverse_path = transaction.reverse_path.clone();
-        let may_send_as = |address: &str| transaction.may_send_as(address);
+        let allowed = |address: &str| transaction.may_send_as(address);
         let instead = transaction.instead().filter(|_| !transaction.observes);
-        match author::check(
-            &mut header,
-            may_send_as,
-            instead.as_ref(),
-            &settings.hostname,
-        ) {
+        match author::check(&mut header, allowed, instead.as_ref(), &settings.hostname) {
             Ok(true) if reverse_path.is_some() => {
                 reverse_path = Some(transaction.sender.address.clone());
             }
             Ok(_) => {}
-            Err(refusal) => self.refuse(refusal)?,
+            Err(refusal) => {
+                let own =
+                    |address: &str| may_send_as(&transaction.policy, &transaction.own, address);
+                // What the device may say, though not through the account that a script chose.
+                if let Some(by) = &transaction.rule
+                    && author::check(&mut header, own, None, &settings.hostname).is_ok()
+                {
+                    let account = &transaction.account;
+                    let problem = format!("through the account {account}: {}", refusal.text);
+                    return Err(broken_rule(&self.house, &self.arrival, by.clone(), problem));
+                }
+                self.refuse(refusal)?;
+            }
         }
         let completes = settings.quirks.missing_headers;
         if !completes && let Err(refusal) = has_what_it_needs(&header) {

@@ -61,6 +61,16 @@ pub enum Event {
         /// What it was told.
         refusal: Refusal,
     },
+    /// A script changed a sender or an account to what the device may not have. The device was
+    /// only told to come again.
+    RuleBroken {
+        /// Who, and what was said so far.
+        arrival: Arrival,
+        /// Which line of which script; empty where that is not known.
+        by: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The device was told what Exchange will say.
     Rehearsed {
         /// Who.

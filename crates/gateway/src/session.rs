@@ -292,6 +292,22 @@ impl Handler for Session {
     }
 }
 
+/// A script wants what must not be: the log hears what, the device only to come again.
+pub(crate) fn broken_rule(
+    house: &House,
+    arrival: &Arrival,
+    by: String,
+    problem: String,
+) -> Refusal {
+    house.tell(Event::RuleBroken {
+        arrival: arrival.clone(),
+        by,
+        problem,
+    });
+    let text = "a rule could not be applied, try again later";
+    Refusal::new(451, "4.3.0", text)
+}
+
 /// The enhanced status that a reply of the server half begins with, and the rest.
 fn status(text: &str) -> (&'static str, &str) {
     const STATUSES: [&str; 14] = [
@@ -448,21 +464,52 @@ impl Session {
         match self.house.backend.on_mail(&self.arrival).await? {
             Decision::Continue => {}
             Decision::Refuse(why) => return Err(Refusal::new(550, "5.7.1", why)),
-            Decision::Change { sender, account } => {
-                if let Some(account) = account {
-                    transaction.sender = self.sender_of(&account)?;
-                    transaction.account = account;
-                }
-                if let Some(sender) = sender {
-                    transaction.reverse_path = message::address(&sender);
-                    if transaction.reverse_path.is_none() && !sender.is_empty() {
-                        let text = "a rule gave a sender that is no address, try again later";
-                        return Err(Refusal::new(451, "4.3.0", text));
-                    }
-                }
+            Decision::Change {
+                sender,
+                account,
+                by,
+            } => {
+                transaction.rule = Some(by.clone());
+                let changed = self.change(&mut transaction, sender, account);
+                changed.map_err(|problem| broken_rule(&house, &self.arrival, by, problem))?;
             }
         }
         Ok(transaction)
+    }
+
+    /// What a script wants otherwise, and whether it may: its mistakes are not the device's.
+    fn change(
+        &self,
+        transaction: &mut Transaction,
+        sender: Option<String>,
+        account: Option<String>,
+    ) -> Result<(), String> {
+        if let Some(account) = account {
+            let known = self.house.backend.sender(&account);
+            transaction.sender = known.ok_or_else(|| format!("there is no account {account:?}"))?;
+            transaction.account = account;
+        }
+        let is_given = sender.is_some();
+        if let Some(sender) = sender {
+            transaction.reverse_path = message::address(&sender);
+            if transaction.reverse_path.is_none() && !sender.is_empty() {
+                return Err(format!("the sender {} is no address", shown(&sender)));
+            }
+        }
+        let Some(path) = &transaction.reverse_path else {
+            return Ok(());
+        };
+        if transaction.may_send_as(path.as_ref()) {
+            return Ok(());
+        }
+        if !is_given && transaction.policy.rewrite_from {
+            transaction.reverse_path = Some(transaction.sender.address.clone());
+            return Ok(());
+        }
+        let (path, account) = (shown(path.as_ref()), &transaction.account);
+        Err(format!(
+            "{path} is neither the account {account}'s own address nor one of the device's senders"
+        ))
     }
 
     fn sender_of(&self, account: &str) -> Result<AccountSender, Refusal> {

@@ -18,8 +18,12 @@ pub(crate) struct Transaction {
     /// The account it goes through, by name.
     pub(crate) account: String,
     pub(crate) sender: AccountSender,
+    /// That of the account that the device has, whatever a script says.
+    pub(crate) own: AccountSender,
     /// As it leaves.
     pub(crate) reverse_path: Option<Address>,
+    /// The line of the script that has changed it.
+    pub(crate) rule: Option<String>,
     /// Nothing is refused for what the settings say, only noted.
     pub(crate) observes: bool,
     pub(crate) utf8: bool,
@@ -38,8 +42,10 @@ impl Transaction {
         Self {
             policy,
             account,
+            own: sender.clone(),
             sender,
             reverse_path: None,
+            rule: None,
             observes: false,
             utf8: mail.smtputf8,
             recipients: Vec::new(),
@@ -82,6 +88,9 @@ impl Transaction {
 
     /// Whether the device may send as this address.
     pub(crate) fn may_send_as(&self, address: &str) -> bool {
+        if self.rule.is_some() {
+            return self.policy.allows_author(&self.sender, address);
+        }
         may_send_as(&self.policy, &self.sender, address)
     }
 
@@ -104,6 +113,15 @@ pub(crate) fn may_send_as(policy: &Policy, account: &AccountSender, address: &st
         return account.is_own(address);
     }
     policy.senders.iter().any(|sender| sender.matches(address))
+}
+
+impl Policy {
+    /// Whether a script may have the device send as this address through this account: as one of
+    /// the device's senders, or as the account itself. Nobody is anybody else's author.
+    pub fn allows_author(&self, account: &AccountSender, address: &str) -> bool {
+        let own = message::address(address);
+        own.is_some_and(|own| account.is_own(own.as_ref())) || may_send_as(self, account, address)
+    }
 }
 
 /// What somebody who signed in hears of a sender that is not theirs.

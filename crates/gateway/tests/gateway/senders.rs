@@ -117,19 +117,100 @@ async fn a_script_may_refuse_a_sender_or_give_the_mail_to_another_account() {
     let reply = client.submit("scans@contoso.com", MESSAGE).await;
     assert_eq!(reply, "550 5.7.1 not on Sundays");
     *desk.on_mail.lock().unwrap() = Decision::Change {
-        sender: Some("bounces@contoso.com".to_owned()),
+        sender: Some("other@contoso.com".to_owned()),
         account: Some("other".to_owned()),
+        by: String::new(),
     };
     let reply = client.submit("scans@contoso.com", MESSAGE).await;
     assert!(reply.starts_with("250"), "{reply}");
     let sent = desk.only_message();
     assert_eq!(sent.account, "other");
     let path = sent.finished.envelope.reverse_path.unwrap();
-    assert_eq!(path.to_string(), "bounces@contoso.com");
+    assert_eq!(path.to_string(), "other@contoso.com");
     *desk.on_mail.lock().unwrap() = Decision::Change {
         sender: None,
         account: Some("none of that name".to_owned()),
+        by: String::new(),
     };
     let reply = client.submit("scans@contoso.com", MESSAGE).await;
-    assert!(reply.starts_with("451 4.3.5"), "{reply}");
+    assert!(reply.starts_with("451 4.3.0"), "{reply}");
+}
+
+#[tokio::test]
+async fn what_a_script_changes_is_checked_again_and_its_mistake_is_not_the_devices() {
+    let desk = Desk::new();
+    let gateway = plain(&desk, |settings| settings.policy.senders.clear());
+    let mut client = Client::signed_in(&gateway).await;
+    let message = MESSAGE.replace("scans@", "alerts@");
+    let by = "rules.lua:7".to_owned();
+    for (sender, account, problem) in [
+        (
+            Some("ceo@contoso.com"),
+            None,
+            "<ceo@contoso.com> is neither",
+        ),
+        (Some("no address"), None, "is no address"),
+        (
+            Some("alerts@contoso.com"),
+            Some("other"),
+            "<alerts@contoso.com> is neither",
+        ),
+        (None, Some("other"), "<alerts@contoso.com> is neither"),
+        // The envelope is in order, the message itself is not.
+        (Some("other@contoso.com"), Some("other"), "(From)"),
+        (None, Some("none of that name"), "there is no account"),
+    ] {
+        *desk.on_mail.lock().unwrap() = Decision::Change {
+            sender: sender.map(str::to_owned),
+            account: account.map(str::to_owned),
+            by: by.clone(),
+        };
+        let reply = client.submit("alerts@contoso.com", &message).await;
+        assert_eq!(
+            reply, "451 4.3.0 a rule could not be applied, try again later",
+            "{problem}"
+        );
+        let told = desk.told(|event| match event {
+            Event::RuleBroken { by, problem, .. } => Some((by.clone(), problem.clone())),
+            _ => None,
+        });
+        let (told_by, told) = told.last().unwrap();
+        assert_eq!(*told_by, by);
+        assert!(told.contains(problem), "{told}");
+    }
+    assert!(desk.messages.lock().unwrap().is_empty());
+    // What the device itself may not say stays the device's.
+    let forged = MESSAGE.replace("scans@", "ceo@");
+    *desk.on_mail.lock().unwrap() = Decision::Change {
+        sender: Some("svc@contoso.com".to_owned()),
+        account: None,
+        by,
+    };
+    let reply = client.submit("alerts@contoso.com", &forged).await;
+    assert!(reply.starts_with("550 5.7.1"), "{reply}");
+    let reply = client.submit("alerts@contoso.com", &message).await;
+    assert!(reply.starts_with("250"), "{reply}");
+    let path = desk.only_message().finished.envelope.reverse_path.unwrap();
+    assert_eq!(path.to_string(), "svc@contoso.com");
+}
+
+#[tokio::test]
+async fn through_another_account_a_device_that_is_rewritten_sends_as_that() {
+    let desk = Desk::new();
+    let gateway = plain(&desk, |settings| {
+        settings.policy.senders.clear();
+        settings.policy.rewrite_from = true;
+    });
+    let mut client = Client::signed_in(&gateway).await;
+    *desk.on_mail.lock().unwrap() = Decision::Change {
+        sender: None,
+        account: Some("other".to_owned()),
+        by: String::new(),
+    };
+    let reply = client.submit("scans@contoso.com", MESSAGE).await;
+    assert!(reply.starts_with("250"), "{reply}");
+    let sent = desk.only_message();
+    let path = sent.finished.envelope.reverse_path.unwrap();
+    assert_eq!(path.to_string(), "other@contoso.com");
+    assert!(sent.text.contains("<other@contoso.com>"), "{}", sent.text);
 }

@@ -176,8 +176,19 @@ async fn dialogue(
         account: policy.account.clone(),
         sender,
         recipients: Vec::new(),
+        changed_by: None,
     };
+    let said = (mail.sender.clone(), mail.account.clone());
     let mail = app.gateway_mail(mail).await?;
+    if (&mail.sender, &mail.account) != (&said.0, &said.1)
+        && let Some(sender) = &mail.sender
+    {
+        let chosen = gateway::account_sender(app.settings_of(&mail.account)?);
+        if !policy.allows_author(&chosen, sender) {
+            let problem = format!("a hook of gateway.mail: the device may not send as {sender:?}");
+            return Err(Failure::new("hook.failed", problem).into());
+        }
+    }
     message.from = Some(mail.sender.unwrap_or_else(|| NULL_PATH.to_owned()));
     for recipient in &message.to {
         if !policy.allows_recipient(recipient) {
@@ -190,6 +201,7 @@ async fn dialogue(
         by,
         account: mail.account,
         message,
+        changed_by: None,
     };
     let GatewayMessage {
         account, message, ..

@@ -1,8 +1,8 @@
 //! `gateway.auth`, `gateway.mail`, `gateway.message`: what scripts have to say about those who
 //! submit to a gateway.
 //!
-//! A hook is asked after the gateway itself has agreed, and lets nobody in whom it would not. What it
-//! changes is the operator's word, as any message of a script is.
+//! A hook is asked after the gateway itself has agreed, and lets nobody in whom it would not. Who
+//! asks checks once more what it changed: as whom a device sends is not the hook's to say.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -56,6 +56,8 @@ pub struct GatewayMail {
     pub sender: Option<String>,
     /// The envelope's recipients, where they are known; a hook cannot change them here.
     pub recipients: Vec<String>,
+    /// The line of the script whose hook changed it last; none: it is as the device said.
+    pub changed_by: Option<String>,
 }
 
 /// A device's message.
@@ -68,6 +70,8 @@ pub struct GatewayMessage {
     /// The message: `raw` in memory, and the envelope in `from` and `to`. A hook may answer a
     /// message of its own instead, without `raw`.
     pub message: SendRequest,
+    /// The line of the script whose hook changed it last; none: it is as the device sent it.
+    pub changed_by: Option<String>,
 }
 
 /// What a hook can be asked about.
@@ -190,7 +194,11 @@ impl GatewayHook for Gate {
         async move {
             for hook in hooks {
                 if let Some(changed) = self.ask(&hook, about_mail(mail.clone())).await? {
-                    mail = changed;
+                    let changed_by = hook.at.clone();
+                    mail = GatewayMail {
+                        changed_by,
+                        ..changed
+                    };
                 }
             }
             Ok(mail)
@@ -211,6 +219,7 @@ impl GatewayHook for Gate {
                         by: given.by.clone(),
                         account: given.account.clone(),
                         message: changed,
+                        changed_by: hook.at.clone(),
                     },
                     None => Arc::unwrap_or_clone(given),
                 };

@@ -38,6 +38,7 @@ fn mail(sender: &str) -> GatewayMail {
         account: "alerts".to_owned(),
         sender: Some(sender.to_owned()),
         recipients: Vec::new(),
+        changed_by: None,
     }
 }
 
@@ -52,6 +53,7 @@ fn message(to: &str) -> GatewayMessage {
             queue: Some(Queueing::default()),
             ..SendRequest::default()
         },
+        changed_by: None,
     }
 }
 
@@ -166,6 +168,7 @@ async fn a_hook_changes_the_sender_and_the_account_and_nothing_else() {
         changed,
         GatewayMail {
             account: "printer".to_owned(),
+            changed_by: Some("script.lua:11".to_owned()),
             ..mail("ups@contoso.com")
         },
         "the second sees what the first made of it"

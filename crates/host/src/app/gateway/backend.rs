@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use jiff::Timestamp;
+use postrider_config as config;
 use postrider_gateway::{AccountSender, Arrival, Backend, Decision, Entry, Event, Refusal};
 use postrider_schedule::Clock;
 use secrecy::SecretString;
@@ -47,12 +48,16 @@ impl Host {
             account: account.unwrap_or_default(),
             sender: arrival.sender.clone().filter(|sender| !sender.is_empty()),
             recipients: arrival.recipients.clone(),
+            changed_by: None,
         };
         match app.gateway_mail(given.clone()).await {
-            Ok(wanted) if wanted == given => Ok(Decision::Continue),
+            Ok(wanted) if wanted.sender == given.sender && wanted.account == given.account => {
+                Ok(Decision::Continue)
+            }
             Ok(wanted) => Ok(Decision::Change {
                 sender: (wanted.sender != given.sender).then(|| wanted.sender.unwrap_or_default()),
                 account: (wanted.account != given.account).then_some(wanted.account),
+                by: wanted.changed_by.unwrap_or_default(),
             }),
             Err(failure) if failure.code == "hook.refused" => Ok(Decision::Refuse(failure.message)),
             Err(failure) => Err(failure),
@@ -88,11 +93,7 @@ impl Backend for Host {
     fn sender(&self, account: &str) -> Option<AccountSender> {
         let app = self.current().ok()?;
         let settings = app.settings_of(account).ok()?;
-        Some(AccountSender {
-            address: settings.sender.email.clone(),
-            display_name: settings.sender.name.clone(),
-            username: settings.username.clone(),
-        })
+        Some(account_sender(settings))
     }
 
     fn entry<'a>(
@@ -151,6 +152,15 @@ impl Backend for Host {
 
     fn tell(&self, event: Event) {
         self.book.note(&event);
+    }
+}
+
+/// As whom this account sends.
+pub(crate) fn account_sender(account: &config::Account) -> AccountSender {
+    AccountSender {
+        address: account.sender.email.clone(),
+        display_name: account.sender.name.clone(),
+        username: account.username.clone(),
     }
 }
 

@@ -153,6 +153,11 @@ impl Book {
                 sender = arrival.sender,
                 "taken, as this gateway only observes; else: {refusal}"
             ),
+            Event::RuleBroken {
+                arrival,
+                by,
+                problem,
+            } => rule_broken(arrival, by, problem),
             Event::CertificateLoaded {
                 gateway,
                 fingerprint,
@@ -330,6 +335,17 @@ impl Book {
         let mut gateways = self.gateways.lock().unwrap_or_else(PoisonError::into_inner);
         change(gateways.entry(Arc::clone(gateway)).or_default())
     }
+}
+
+/// A script wants what must not be: its mistake, and not the device's.
+pub(super) fn rule_broken(arrival: &Arrival, by: &str, problem: &str) {
+    tracing::error!(
+        target: "postrider::script",
+        gateway = &*arrival.gateway,
+        device = arrival.device,
+        at = by,
+        "a hook made of a device's mail what may not be sent: {problem}"
+    );
 }
 
 fn who(arrival: &Arrival) -> Who {

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use postrider_gateway::{Arrival, Entry, Finished, Queued, Refusal};
+use postrider_smtp::Outgoing;
 
-use super::backend::by;
-use super::book::Book;
+use super::authors::Authors;
+use super::backend::{account_sender, by};
+use super::book::{Book, rule_broken};
 use super::reply;
 use crate::app::compose::NULL_PATH;
 use crate::app::queue::Asked;
@@ -79,11 +81,13 @@ impl GatewayEntry {
             envelope,
             message_id,
             dsn,
+            policy,
         } = finished;
         let queued = match self.into {
             Into::Queue(entry) => entry.finish(envelope, message_id, dsn, ticket).await?,
             Into::Memory(octets) => {
                 let asked = Asked::new(&envelope.recipients, dsn);
+                let before = Authors::of(envelope.reverse_path.as_ref(), &octets);
                 let from = envelope.reverse_path.as_ref();
                 let recipients = envelope.recipients.iter();
                 let given = GatewayMessage {
@@ -96,12 +100,30 @@ impl GatewayEntry {
                         queue: Some(Queueing::default()),
                         ..SendRequest::default()
                     },
+                    changed_by: None,
                 };
-                let GatewayMessage {
-                    account, message, ..
-                } = self.app.gateway_message(given).await?;
                 let app = &self.app;
-                app.enqueue_with(&account, message, &ticket.origin, &asked)
+                let GatewayMessage {
+                    account,
+                    message,
+                    changed_by,
+                    ..
+                } = app.gateway_message(given).await?;
+                let sender = account_sender(app.settings_of(&account)?);
+                let check = |built: &Outgoing| {
+                    let octets = built.message().map_or(&[][..], |octets| octets);
+                    let now = Authors::of(built.envelope().reverse_path.as_ref(), octets);
+                    if now.are(&before) {
+                        return Ok(());
+                    }
+                    let checked = now.check(|address| policy.allows_author(&sender, address));
+                    checked.map_err(|problem| {
+                        let by = changed_by.as_deref().unwrap_or_default();
+                        rule_broken(&self.arrival, by, &problem);
+                        Failure::new("hook.failed", problem).retryable()
+                    })
+                };
+                Box::pin(app.enqueue_with(&account, message, &ticket.origin, &asked, &check))
                     .await?
             }
         };

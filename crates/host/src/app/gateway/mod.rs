@@ -1,5 +1,6 @@
 //! Gateways in a daemon: their settings from the configuration, and what they ask of this program.
 
+mod authors;
 mod backend;
 mod book;
 mod certificates;
@@ -12,6 +13,7 @@ mod reply;
 mod running;
 mod settings;
 
+pub(crate) use backend::account_sender;
 pub(crate) use certificates::look_after;
 pub(crate) use credential::{StoredCredential, credential, credential_name, keep_credential};
 pub(crate) use readiness::{ledger_file, readiness};

@@ -119,10 +119,9 @@ impl Entry {
                     queue: Some(ticket.queueing),
                     ..SendRequest::default()
                 };
-                return self
-                    .app
-                    .enqueue_with(&self.account, request, &ticket.origin, &asked)
-                    .await;
+                let (app, origin) = (&self.app, &ticket.origin);
+                let queued = app.enqueue_with(&self.account, request, origin, &asked, &|_| Ok(()));
+                return Box::pin(queued).await;
             }
         };
         let message = NewMessage {

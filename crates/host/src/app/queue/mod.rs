@@ -103,16 +103,18 @@ impl App {
         account.enqueue(request, origin).await
     }
 
-    /// The same, with what was `asked` for recipients that the hooks leave in.
+    /// The same, with what was `asked` for recipients that the hooks leave in, and if `check` finds
+    /// nothing against what they made of it.
     pub(crate) async fn enqueue_with(
         &self,
         account: &str,
         request: SendRequest,
         origin: &str,
         asked: &Asked,
+        check: Check<'_>,
     ) -> Result<Queued, Failure> {
         let account = self.account(account).await?;
-        account.enqueue_with(request, origin, asked).await
+        account.enqueue_with(request, origin, asked, check).await
     }
 
     /// How much is where, and what holds each account back.
@@ -195,15 +197,17 @@ impl Account {
     /// # Errors
     /// It is not queued.
     pub async fn enqueue(&self, request: SendRequest, origin: &str) -> Result<Queued, Failure> {
-        self.enqueue_with(request, origin, &Asked::default()).await
+        self.enqueue_with(request, origin, &Asked::default(), &|_| Ok(()))
+            .await
     }
 
-    /// The same, with what was asked for recipients that the hooks leave in.
+    /// The same, with what was asked for recipients that the hooks leave in, and a last look.
     async fn enqueue_with(
         &self,
         request: SendRequest,
         origin: &str,
         asked: &Asked,
+        check: Check<'_>,
     ) -> Result<Queued, Failure> {
         let _busy = self.around.activity.begin();
         let name = &self.settings().name;
@@ -221,6 +225,7 @@ impl Account {
             let Some(octets) = outgoing.message() else {
                 return Err(Failure::new("internal", "a built message is in memory"));
             };
+            check(&outgoing)?;
             let body = Body::Bytes(Arc::clone(octets));
             let message = new_message(name, &outgoing, body, ticket, asked);
             self.around.queue.accept(message).await
@@ -258,6 +263,9 @@ fn new_message(
         origin: ticket.origin,
     }
 }
+
+/// A last look at a message before it is queued.
+pub(crate) type Check<'a> = &'a (dyn Fn(&Outgoing) -> Result<(), Failure> + Send + Sync);
 
 /// The notifications asked for, by recipient.
 #[derive(Default)]
