@@ -201,7 +201,7 @@ fn floods_end_in_a_farewell() {
     let mut client = Raw::connect(port);
     client.hears("220");
     for _ in 0..64 {
-        client.writes(&[b'A'; 64 * 1024]);
+        client.writes(&vec![b'A'; 64 * 1024]);
     }
     client.says("\r\nQUIT\r\n");
     let replies = client.rest();

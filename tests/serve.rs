@@ -915,11 +915,9 @@ fn the_unit_of_a_gateway_on_a_low_port_is_right_and_hardly_less_confined() {
     let unit = fs::read_to_string(root().join("dist/systemd/postrider.service")).unwrap();
     let (_, drop_in) = unit.split_once("needs, in a drop-in,").unwrap();
     let settings = |line: &&str| line.starts_with('#') && line.contains('=');
-    let settings: Vec<&str> = drop_in.lines().filter(settings).take(3).collect();
-    let settings: String = settings
-        .iter()
-        .map(|line| format!("{}\n", line.trim_start_matches('#')))
-        .collect();
+    let lines = drop_in.lines().filter(settings).take(3);
+    let lines: Vec<&str> = lines.map(|line| line.trim_start_matches('#')).collect();
+    let settings = format!("{}\n", lines.join("\n"));
     assert!(
         settings.contains("\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n"),
         "{settings}"

@@ -94,7 +94,8 @@ pub(super) async fn run(
     let program = program(std::env::args_os().next().as_ref());
     let done = async {
         let options = Options::parse(&program, arguments.arguments)?;
-        carry_out(options, settings, alone, output).await
+        // Of the daemon's size: it may speak SMTP.
+        Box::pin(carry_out(options, settings, alone, output)).await
     };
     match done.await {
         Ok(()) => ExitCode::SUCCESS,
