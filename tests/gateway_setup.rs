@@ -331,6 +331,16 @@ fn what_is_removed_is_asked_for_and_gone() {
 }
 
 #[test]
+fn a_gateway_with_certificate_files_can_be_removed() {
+    let home = home(
+        "[gateway.office]\ncertificate = \"gateway.pem\"\nkey = \"gateway.key\"\n\
+         rewrite_from = true\nmessages_per_minute = 3\n",
+    );
+    gateway(&home, &["remove", "office", "--yes"]).expect_status(0);
+    assert_eq!(config(&home).trim_end(), ACCOUNTS.trim_end());
+}
+
+#[test]
 fn a_report_names_who_is_not_ready_and_the_next_step() {
     let home = home("[gateway.office]\n[gateway.office.device.ups]\n");
     gateway(&home, &["credential", "add", "printer-2"]).expect_status(0);

@@ -117,7 +117,12 @@ pub fn set(path: &Path, key: &str, value: Value, presets: &Presets) -> Result<()
 
 /// Takes `key` out; whether it was there.
 pub fn remove(path: &Path, key: &str, presets: &Presets) -> Result<bool, EditError> {
-    let was_there = get(path, key)?.is_some();
+    // What is taken out is not shown, so it may hold a secret, or what is called like one.
+    let was_there = match get(path, key) {
+        Ok(value) => value.is_some(),
+        Err(EditError::Secret { .. }) => true,
+        Err(error) => return Err(error),
+    };
     if was_there {
         let key = key.to_owned();
         apply(path, &[Change::Remove { key }], presets)?;

@@ -23,6 +23,16 @@ use crate::control::work::{Listed, ListedCredential};
 use crate::failure::Failure;
 use crate::when;
 
+/// What a daemon that runs says of its ledger.
+async fn trouble(settings: &AppSettings, alone: bool) -> Option<String> {
+    if alone {
+        return None;
+    }
+    let client = daemon(settings).await.ok()?;
+    let standing = client.status().await.ok()?;
+    standing.status.ledger?.trouble
+}
+
 /// So many of a list are shown in a line.
 const SHOWN: usize = 3;
 
@@ -70,6 +80,7 @@ pub(super) async fn run(
         .map(|gateway| gateway_settings(gateway, &dir))
         .collect();
     let days = arguments.days;
+    let trouble = trouble(settings, alone).await;
     let report = tokio::task::spawn_blocking(move || {
         let reader = Reader::open(&ledger_file(&dir)).map_err(|error| unreadable(&error))?;
         let facts = Facts {
@@ -78,7 +89,7 @@ pub(super) async fn run(
             gateways: &gateways,
             credentials: &devices(&app)?,
             account: &|name| accounts.get(name).cloned().unwrap_or(Account::Absent),
-            trouble: None,
+            trouble,
         };
         Report::new(reader.as_ref(), &facts).map_err(|error| unreadable(&error))
     });
@@ -212,7 +223,12 @@ fn some(values: impl ExactSizeIterator<Item = String>) -> String {
 }
 
 fn unready(device: &DeviceReport, output: &Output) {
-    let why = joined(device.obstacles.iter().map(|obstacle| &obstacle.text));
+    let why: Vec<_> = device
+        .obstacles
+        .iter()
+        .map(|obstacle| &*obstacle.text)
+        .collect();
+    let why = why.join("; ");
     output.line(format!("\n{}/{}: {why}", device.gateway, device.device));
     output.line(format!("  next: {}", device.next));
 }
