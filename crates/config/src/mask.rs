@@ -18,6 +18,9 @@ use crate::keys::looks_secret;
 /// Keys of a reference whose value is a name or a date, not a secret. (A command's arguments may be one.)
 const NAMES: [&str; 5] = ["env", "file", "credential", "vault", "expires"];
 
+/// Keys of nothing, under which somebody may write a device's password or its hash.
+const MISTAKEN: [&str; 4] = ["credential", "hash", "passwords", "secrets"];
+
 /// A key is not longer than so many tokens; whatever is, is masked.
 const KEY_TOKENS: usize = 16;
 
@@ -67,6 +70,7 @@ impl Scan<'_> {
         let mut open = 0_usize;
         let mut line_start = true;
         let mut secret_table = false;
+        let mut device_table = false;
         while let Some(token) = self.tokens.get(at) {
             let kind = token.kind();
             match kind {
@@ -75,6 +79,7 @@ impl Scan<'_> {
                     secret_table = self.tokens[at..end]
                         .iter()
                         .any(|token| self.is_secret_key(*token));
+                    device_table = self.is_of_devices(at, end);
                     at = end;
                     continue;
                 }
@@ -83,7 +88,9 @@ impl Scan<'_> {
                     open = open.saturating_sub(1);
                 }
                 TokenKind::Equals
-                    if secret_table || self.key_before(at).any(|k| self.is_secret_key(k)) =>
+                    if secret_table
+                        || self.key_before(at).any(|k| self.is_secret_key(k))
+                        || self.is_text_for_a_device(at, open > 0, device_table) =>
                 {
                     let named = secret_table && self.is_name(at);
                     at = self.value(at + 1, open > 0, named);
@@ -177,6 +184,51 @@ impl Scan<'_> {
         last.is_some_and(|key| NAMES.contains(&key))
     }
 
+    /// Whether the header from `start` to `end` is `[gateway.NAME.device]`.
+    fn is_of_devices(&self, start: usize, end: usize) -> bool {
+        let mut keys = self.tokens[start..end].iter();
+        let first = keys.find(|token| is_key(token.kind()));
+        let last = keys.rfind(|token| is_key(token.kind()));
+        let is = |token: Option<&Token>, name| token.is_some_and(|it| self.key(*it) == name);
+        is(first, "gateway") && is(last, "device")
+    }
+
+    /// Whether the `=` at `at` follows a device's name, but no table does: a password, perhaps.
+    /// `nested`: inside an inline table; else the one it stands in is one `of_devices` or not.
+    fn is_text_for_a_device(&self, at: usize, nested: bool, of_devices: bool) -> bool {
+        let mut blanks = self.tokens[at + 1..].iter();
+        let value = blanks.find(|token| token.kind() != TokenKind::Whitespace);
+        if value.is_some_and(|token| token.kind() == TokenKind::LeftCurlyBracket) {
+            return false;
+        }
+        let is_device = |token: Token| self.key(token) == "device";
+        match self.key_before(at).nth(1) {
+            Some(parent) => is_device(parent),
+            None if !nested => of_devices,
+            None => {
+                // The inline table that it stands in.
+                let mut depth = 0_usize;
+                let open = self.tokens[..at].iter().rposition(|token| {
+                    match token.kind() {
+                        TokenKind::RightCurlyBracket => depth += 1,
+                        TokenKind::LeftCurlyBracket if depth == 0 => return true,
+                        TokenKind::LeftCurlyBracket => depth -= 1,
+                        _ => {}
+                    }
+                    false
+                });
+                let named = open.and_then(|open| {
+                    let equals = self.tokens[..open]
+                        .iter()
+                        .rposition(|token| token.kind() != TokenKind::Whitespace)?;
+                    let is_equals = self.tokens[equals].kind() == TokenKind::Equals;
+                    is_equals.then(|| self.key_before(equals).next())?
+                });
+                named.is_some_and(is_device)
+            }
+        }
+    }
+
     /// Whether the next entry of an inline table comes next, or its end.
     fn key_follows(&self, at: usize) -> bool {
         let blank = |kind| {
@@ -239,7 +291,8 @@ impl Scan<'_> {
     }
 
     fn is_secret_key(&self, token: Token) -> bool {
-        is_key(token.kind()) && looks_secret(self.key(token))
+        let key = self.key(token);
+        is_key(token.kind()) && (looks_secret(key) || MISTAKEN.contains(&key))
     }
 
     /// A key's text without its quotes.
@@ -334,6 +387,36 @@ mod tests {
             ),
             "[account.x.auth.client_secret]\nvalue = …\n[account.y]\nusername = \"u\""
         );
+    }
+
+    #[test]
+    fn a_devices_password_in_the_wrong_place_is_masked() {
+        for text in [
+            "[gateway.office]\npassword = \"hunter2\"",
+            "[gateway.office]\npasword = 'hunter2'",
+            "[gateway.office]\npasswords = [\"hunter2\"]",
+            "[gateway.office]\nsecrets = { a = \"hunter2\" }",
+            "[gateway.office.credential]\nprinter-2 = \"hunter2\"",
+            "[gateway.office.device]\nprinter-2 = \"hunter2\"",
+            "[gateway.office.device]\nprinter-2 = hunter2",
+            "[gateway.office]\ndevice.printer-2 = \"hunter2\"",
+            "[gateway.office]\ndevice = { a = { account = \"x\" }, printer-2 = \"hunter2\" }",
+            "gateway.office.device.printer-2 = \"hunter2\"",
+            "[gateway.office.device.printer-2]\nhash = \"hunter2\"",
+            "[gateway.office.device.printer-2]\ncredential = \"hunter2\"",
+            "[gateway.office.device.printer-2]\npassword = \"hunter2",
+        ] {
+            let shown = masked(text);
+            assert!(!shown.contains("hunter2"), "{text:?} -> {shown:?}");
+        }
+        for text in [
+            "[gateway.office.device.printer-2]\naccount = \"scans\"",
+            "[gateway.office.device]\nprinter-2 = { account = \"scans\" }",
+            "[gateway.office]\ndevice.printer-2.account = \"scans\"",
+            "[account.device]\nusername = \"a@b\"",
+        ] {
+            assert_eq!(masked(text), text);
+        }
     }
 
     #[test]
