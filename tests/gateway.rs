@@ -516,6 +516,11 @@ fn the_status_shows_where_gateways_listen_and_what_they_took() {
     let refused = client.send("ceo@contoso.com", &[TO], &message);
     assert_eq!(refused.code, 550, "{refused:?}");
 
+    let ledger = daemon.status()["ledger"].clone();
+    assert!(
+        ledger["trouble"].is_null() && ledger["lost"] == 0,
+        "{ledger}"
+    );
     let shown = shown(&daemon, "office");
     for (key, value) in [
         ("tls", json!("starttls")),

@@ -135,6 +135,7 @@ fn show(standing: &Standing, output: &Output) {
     output.line(format!("accounts     {}", accounts(status, tokens)));
     show_queue(queue, now, output);
     gateways::show(&status.gateways, now, output);
+    gateways::show_ledger(status.ledger.as_ref(), output);
     for renewal in renewals {
         show_renewal(renewal, now, output);
     }

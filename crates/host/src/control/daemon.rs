@@ -70,6 +70,22 @@ pub struct Status {
     /// The gateways in force, in the order of their names.
     #[serde(default)]
     pub gateways: Vec<GatewayStatus>,
+    /// The ledger of all gateways; none before there is a gateway.
+    #[serde(default)]
+    pub ledger: Option<LedgerStatus>,
+}
+
+/// How the ledger of gateways stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LedgerStatus {
+    /// Why it cannot be written; mail goes on.
+    pub trouble: Option<String>,
+    /// When it was written last by this daemon.
+    pub written_at: Option<Moment>,
+    /// How many sums wait to be written.
+    pub waiting: usize,
+    /// How many observations were not counted at all since the daemon started.
+    pub lost: u64,
 }
 
 /// One gateway of the generation in force. What is counted is counted since the daemon started.

@@ -31,8 +31,8 @@ use crate::failure::Failure;
 
 pub(crate) use client::{Client, Trouble, socket_path};
 pub use daemon::{
-    AccountStatus, Daemon, FailingDevice, GatewayStatus, LastReload, Reloaded, ScheduleCounts,
-    ScriptStatus, Status,
+    AccountStatus, Daemon, FailingDevice, GatewayStatus, LastReload, LedgerStatus, Reloaded,
+    ScheduleCounts, ScriptStatus, Status,
 };
 pub use socket::ControlListener;
 pub(crate) use socket::{Purpose, SocketFile};

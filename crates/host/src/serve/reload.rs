@@ -338,6 +338,7 @@ impl Daemon for Server {
                 paused: schedules.iter().filter(|one| one.paused).count(),
             },
             gateways: self.0.gateways.status(&current.app),
+            ledger: self.0.gateways.ledger_status(),
         }
     }
 }

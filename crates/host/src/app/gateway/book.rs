@@ -15,8 +15,9 @@ use postrider_schedule::Clock;
 use serde_json::json;
 
 use super::failing::{AGAIN, Failing, Who};
+use crate::app::Moment;
 use crate::app::events::Events;
-use crate::control::FailingDevice;
+use crate::control::{FailingDevice, LedgerStatus};
 use crate::failure::Failure;
 use crate::metrics::Metrics;
 
@@ -27,6 +28,8 @@ pub(in crate::app) struct Book {
     troubles: Mutex<BTreeMap<String, Timestamp>>,
     /// Who sent what from where; there is one as soon as there is a gateway.
     ledger: OnceLock<Ledger>,
+    /// Why it could not even be opened.
+    no_ledger: Mutex<Option<String>>,
     clock: Arc<dyn Clock>,
     events: Arc<Events>,
     metrics: Metrics,
@@ -61,6 +64,7 @@ impl Book {
             gateways: Mutex::default(),
             troubles: Mutex::default(),
             ledger: OnceLock::new(),
+            no_ledger: Mutex::default(),
             clock,
             events,
             metrics,
@@ -88,8 +92,38 @@ impl Book {
         }
         match Ledger::open(path) {
             Ok(ledger) => drop(self.ledger.set(ledger)),
-            Err(error) => tracing::warn!("gateways keep no ledger: {error}"),
+            Err(error) => {
+                tracing::warn!("gateways keep no ledger: {error}");
+                let mut why = self
+                    .no_ledger
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                *why = Some(error.to_string());
+            }
         }
+    }
+
+    /// How the ledger stands; none before one was wanted.
+    pub(super) fn ledger_status(&self) -> Option<LedgerStatus> {
+        if let Some(ledger) = self.ledger.get() {
+            let health = ledger.health();
+            return Some(LedgerStatus {
+                trouble: health.trouble,
+                written_at: health.written_at.map(|at| Moment(at.into())),
+                waiting: health.waiting,
+                lost: health.lost,
+            });
+        }
+        let why = self
+            .no_ledger
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        why.clone().map(|why| LedgerStatus {
+            trouble: Some(why),
+            written_at: None,
+            waiting: 0,
+            lost: 0,
+        })
     }
 
     /// The time.

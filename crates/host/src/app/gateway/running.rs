@@ -21,7 +21,7 @@ use super::backend::Host;
 use super::book::Book;
 use super::{holder, ledger_file, settings};
 use crate::app::{App, Moment};
-use crate::control::GatewayStatus;
+use crate::control::{GatewayStatus, LedgerStatus};
 use crate::failure::Failure;
 use crate::state;
 
@@ -113,6 +113,11 @@ impl Gateways {
             Some(self.status_of(settings, &one.gateway))
         });
         known.collect()
+    }
+
+    /// How their ledger stands.
+    pub(crate) fn ledger_status(&self) -> Option<LedgerStatus> {
+        self.book.ledger_status()
     }
 
     fn status_of(&self, settings: &config::Gateway, gateway: &Gateway) -> GatewayStatus {

@@ -19,6 +19,7 @@ use crate::app::gateway::{ledger_file, readiness, settings as gateway_settings};
 use crate::app::{App, AppSettings, Moment};
 use crate::cli::host::Host;
 use crate::cli::output::Output;
+use crate::control::Client;
 use crate::control::work::{Listed, ListedCredential};
 use crate::failure::Failure;
 use crate::when;
@@ -28,7 +29,7 @@ async fn trouble(settings: &AppSettings, alone: bool) -> Option<String> {
     if alone {
         return None;
     }
-    let client = daemon(settings).await.ok()?;
+    let client = Client::look(settings).await.ok()?;
     let standing = client.status().await.ok()?;
     standing.status.ledger?.trouble
 }

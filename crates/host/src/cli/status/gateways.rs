@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::number;
 use crate::app::is_near;
 use crate::cli::output::Output;
-use crate::control::GatewayStatus;
+use crate::control::{GatewayStatus, LedgerStatus};
 use crate::when;
 
 /// So many devices that fail are named.
@@ -19,6 +19,19 @@ pub(super) fn show(gateways: &[GatewayStatus], now: SystemTime, output: &Output)
         for (label, line) in labels.zip(lines(gateway, now, output)) {
             output.line(format!("{label:<12} {line}"));
         }
+    }
+}
+
+/// The ledger, where something is wrong with it.
+pub(super) fn show_ledger(ledger: Option<&LedgerStatus>, output: &Output) {
+    let Some(ledger) = ledger else { return };
+    if let Some(trouble) = &ledger.trouble {
+        let bad = output.bad("cannot be written");
+        output.line(format!("ledger       {bad}: {trouble}; mail goes on"));
+    }
+    if ledger.lost > 0 {
+        let lost = output.bad(&number_of(ledger.lost, "observation"));
+        output.line(format!("ledger       {lost} lost since the daemon started"));
     }
 }
 
