@@ -619,7 +619,7 @@ assertion ends its case, and the next one runs.",
             },
             doc: "Has a device submit a message, and waits until all is at rest: it passes the hooks `gateway.auth`, `gateway.mail` and `gateway.message` of the scripts that are loaded, goes into the queue, and from there to `t.outbox`. Its password is right. Of the gateway's settings, those about networks, the envelope's sender and the recipients' domains count; limits, quirks, rehearsals and what the header says do not.",
             since: SINCE,
-            example: "pr.test.case(\"a scan for somebody outside\", function(t)\n  t.fs:write(\"own.lua\", [[require \"postrider\".on(\"gateway.message\", function(m)\n    if not m.to[1]:find \"@contoso%.com$\" then return false, \"scans stay here\" end\n  end)]])\n  t:load(t.fs.dir .. \"/own.lua\")\n  local answer = t.gateway:submit { device = \"scanner\", recipients = \"a@example.org\", subject = \"Scan\", text = \"x\" }\n  t.eq(answer.code, 550)\n  t.match(answer.text, \"scans stay here\")\nend)",
+            example: "local pr = require \"postrider\"\npr.test.case(\"a scan for somebody outside\", function(t)\n  t.fs:write(\"own.lua\", [[require \"postrider\".on(\"gateway.message\", function(m)\n    if not m.to[1]:find \"@contoso%.com$\" then return false, \"scans stay here\" end\n  end)]])\n  t:load(t.fs.dir .. \"/own.lua\")\n  local answer = t.gateway:submit { device = \"scanner\", recipients = \"a@example.org\", subject = \"Scan\", text = \"x\" }\n  t.eq(answer.code, 550)\n  t.match(answer.text, \"scans stay here\")\nend)",
         },
         Item {
             name: "t.fs",
