@@ -96,6 +96,8 @@ pub(crate) fn sources(
     left: &mut Vec<NotCarried>,
 ) -> Vec<(String, Zeroizing<String>)> {
     let mut found = Vec::new();
+    // These hold what others have in files: a password, perhaps.
+    let holds = ["static:", "inline:"].iter().any(|it| value.contains(it));
     for item in list(value) {
         let (kind, path) = item.split_once(':').unwrap_or(("hash", item));
         let why = if TEXT.contains(&kind) {
@@ -109,8 +111,13 @@ pub(crate) fn sources(
         } else {
             "tables of this type are not read".to_owned()
         };
+        let item = if holds {
+            "\u{2026}".to_owned()
+        } else {
+            shown(item)
+        };
         left.push(
-            NotCarried::new(place.clone(), &format!("{name} {}", shown(item)), why)
+            NotCarried::new(place.clone(), &format!("{name} {item}"), why)
                 .instead("add what it says by hand: postrider setup"),
         );
     }

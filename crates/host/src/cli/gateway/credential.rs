@@ -3,6 +3,7 @@
 //! A password is shown once, when it is made; what is kept is a hash in the vault. A daemon looks
 //! it up at each sign-in, so that what is done here counts at once.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -90,6 +91,9 @@ pub(in crate::cli) struct AddArguments {
     /// Though it has one, which does not work any more from then on
     #[arg(long)]
     replace: bool,
+    /// Refused: it is here to say so without repeating it.
+    #[arg(hide = true, num_args = 0..)]
+    password: Vec<OsString>,
 }
 
 pub(super) fn run(
@@ -122,6 +126,17 @@ fn add(
     let device = arguments.device.as_str();
     check_device_name(device)
         .map_err(|why| Failure::new("usage.device", format!("{device:?}: {why}")))?;
+    if !arguments.password.is_empty() {
+        return Err(Failure::new(
+            "usage.secret_in_arguments",
+            "a password is not taken from the command line: other users see it in the list of \
+             processes, and the shell keeps it in its history",
+        )
+        .with_remedy(
+            "--password-stdin asks for it, or reads it from standard input; if this one was \
+             real, clear it from the history",
+        ));
+    }
     let app = App::open(settings)?;
     let gateway = chosen(&app, arguments.gateway.as_deref())?;
     let name = gateway.name.clone();
