@@ -17,7 +17,7 @@ use super::quirks::Quirks;
 pub enum Command {
     /// `EHLO`, with the name the client gives itself.
     Ehlo(String),
-    /// `HELO`.
+    /// `HELO`. The name is empty where [`Quirks::helo_only`] lets that pass.
     Helo(String),
     /// `STARTTLS`, RFC 3207.
     Starttls,
@@ -195,6 +195,7 @@ impl Command {
         };
         match verb {
             Verb::Ehlo => Ok(Self::Ehlo(word()?)),
+            Verb::Helo if quirks.helo_only && rest.is_none() => Ok(Self::Helo(String::new())),
             Verb::Helo => Ok(Self::Helo(word()?)),
             Verb::Starttls => bare(Self::Starttls),
             Verb::Auth => auth(rest.unwrap_or_default()).ok_or(malformed),
@@ -589,6 +590,25 @@ mod tests {
                 "{line}"
             );
         }
+    }
+
+    #[test]
+    fn a_name_may_be_missing_behind_helo_by_its_quirk_alone() {
+        let quirk = Quirks {
+            helo_only: true,
+            ..Quirks::default()
+        };
+        for line in ["HELO", "helo "] {
+            let named = Command::parse_with(line.as_bytes(), quirk);
+            assert!(matches!(named, Ok(Command::Helo(name)) if name.is_empty()));
+            assert_eq!(
+                parse(line).unwrap_err(),
+                BadCommand::Arguments(Verb::Helo),
+                "{line}"
+            );
+        }
+        assert!(Command::parse_with(b"EHLO", quirk).is_err());
+        assert!(Command::parse_with(b"HELO a b", quirk).is_err());
     }
 
     #[test]

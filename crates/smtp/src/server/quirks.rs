@@ -21,6 +21,6 @@ pub struct Quirks {
     pub mail_from_space: bool,
     /// The answers of `AUTH LOGIN` end in NUL, which is dropped.
     pub login_nul: bool,
-    /// `AUTH` after `HELO`, where RFC 4954 §4 wants `EHLO`.
+    /// `AUTH` after `HELO`, where RFC 4954 §4 wants `EHLO`; and `HELO` without a name.
     pub helo_only: bool,
 }
