@@ -545,6 +545,7 @@ mod tests {
             accounts: Vec::new(),
             schedules: ScheduleCounts::default(),
             gateways: vec![gateway],
+            ledger: None,
         };
         metrics.queued("a", "delivered");
         let waits = Account {

@@ -251,6 +251,7 @@ mod tests {
                 accounts: Vec::new(),
                 schedules: ScheduleCounts::default(),
                 gateways: Vec::new(),
+                ledger: None,
             }
         }
     }
