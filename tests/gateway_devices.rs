@@ -208,7 +208,7 @@ const DIALOGUES: &[Dialogue] = &[
             (TIMELESS, "250"),
             ("QUIT", "221"),
         ],
-        refusal: "550 5.6.0",
+        refusal: "554 5.6.0",
         because: "missing_headers",
     },
 ];

@@ -158,6 +158,8 @@ fn a_device_is_observed_rehearsed_and_moved() {
         refusal,
         "5.7.30 Basic authentication is not supported for Client Submission."
     );
+    let status = site.daemon.status();
+    assert_eq!(status["gateways"][0]["rehearses"], true, "{status}");
     site.send("printer-2", TO, "not chosen")
         .unwrap()
         .expect(250);

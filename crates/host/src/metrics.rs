@@ -519,6 +519,7 @@ mod tests {
             listen: Vec::new(),
             tls: "starttls".into(),
             mode: "submit".into(),
+            rehearses: false,
             account: "a".to_owned(),
             certificate_expires_at: None,
             certificate_is_self_made: true,

@@ -99,6 +99,9 @@ pub struct GatewayStatus {
     pub tls: Cow<'static, str>,
     /// `submit`, or `observe`.
     pub mode: Cow<'static, str>,
+    /// Whether a rehearsal is on: it refuses devices as Exchange Online will.
+    #[serde(default)]
+    pub rehearses: bool,
     /// The account that mail goes through, where a device has none of its own.
     pub account: String,
     /// When its certificate ends.

@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use postrider_config as config;
@@ -107,10 +107,11 @@ impl Gateways {
     /// How each stands.
     pub(crate) fn status(&self, app: &App) -> Vec<GatewayStatus> {
         let gateways = &app.config().gateways;
+        let now = SystemTime::from(app.clock().now());
         let open = self.lock();
         let known = open.iter().filter_map(|(name, one)| {
             let settings = gateways.get(name)?;
-            Some(self.status_of(settings, &one.gateway))
+            Some(self.status_of(settings, &one.gateway, now))
         });
         known.collect()
     }
@@ -120,10 +121,18 @@ impl Gateways {
         self.book.ledger_status()
     }
 
-    fn status_of(&self, settings: &config::Gateway, gateway: &Gateway) -> GatewayStatus {
+    fn status_of(
+        &self,
+        settings: &config::Gateway,
+        gateway: &Gateway,
+        now: SystemTime,
+    ) -> GatewayStatus {
         let counted = self.book.counted(&settings.name);
         let certificate = gateway.certificate();
         let expires_at = certificate.as_ref().map(|facts| facts.expires_at);
+        let rehearses = settings.rehearse.as_ref().is_some_and(|rehearse| {
+            now >= rehearse.from && rehearse.until.is_none_or(|until| now < until)
+        });
         GatewayStatus {
             name: settings.name.clone(),
             listen: gateway.addresses(),
@@ -132,6 +141,7 @@ impl Gateways {
                 Some(_) => "observe".into(),
                 None => "submit".into(),
             },
+            rehearses,
             account: settings.defaults.account.clone(),
             certificate_expires_at: expires_at.map(|at| Moment(at.into())),
             certificate_is_self_made: certificate.is_some_and(|facts| facts.self_made),

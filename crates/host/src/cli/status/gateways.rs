@@ -41,8 +41,9 @@ fn lines(gateway: &GatewayStatus, now: SystemTime, output: &Output) -> Vec<Strin
         "observe" => ", observes",
         _ => "",
     };
+    let rehearses = if gateway.rehearses { ", rehearses" } else { "" };
     let mut lines = vec![format!(
-        "{}: {} ({}{observes}), {}, {} taken, {} refused",
+        "{}: {} ({}{observes}{rehearses}), {}, {} taken, {} refused",
         gateway.name,
         listen.join(", "),
         in_words(&gateway.tls),
