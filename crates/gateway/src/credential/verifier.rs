@@ -9,7 +9,7 @@ use argon2::{Argon2, PasswordVerifier as _};
 use ring::hmac;
 use ring::rand::SystemRandom;
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::cache::Cache;
@@ -99,23 +99,24 @@ impl Verifier {
         }
         let shared = Arc::clone(&self.0);
         let against = stored.unwrap_or(&self.0.dummy).clone();
-        let computed = on_a_thread(move || {
+        let compute = move || {
             // They are held by what is computed: its caller may be gone.
             let _bounds = (admitted, turn);
             let hash = parse(against.expose_secret())?;
             shared.computed.fetch_add(1, Ordering::Relaxed);
             let argon2 = Argon2::default();
             Some(argon2.verify_password(password.as_bytes(), &hash).is_ok())
-        });
-        match (computed.await, digest) {
-            (Ok(Some(true)), Some(digest)) => {
+        };
+        let computed = tokio::task::spawn_blocking(|| on_a_thread(compute)).await;
+        match (computed.ok().flatten(), digest) {
+            (Some(Some(true)), Some(digest)) => {
                 self.cache().insert(digest, Instant::now());
                 Verdict::Right
             }
-            (Ok(Some(_)), _) => Verdict::Wrong,
-            (Ok(None), _) => Verdict::Unusable,
-            // There was no thread to be had.
-            (Err(_), _) => Verdict::Busy,
+            (Some(Some(_)), _) => Verdict::Wrong,
+            (Some(None), _) => Verdict::Unusable,
+            // There was no thread to be had, or the runtime ends.
+            (None, _) => Verdict::Busy,
         }
     }
 
@@ -129,19 +130,12 @@ impl Verifier {
     }
 }
 
-/// Computes on a thread that ends with it. The runtime's threads keep what was allocated on them:
-/// as each of them came to compute a hash, each would hold its memory for good.
-fn on_a_thread<T: Send + 'static>(
-    compute: impl FnOnce() -> T + Send + 'static,
-) -> oneshot::Receiver<T> {
-    let (tell, told) = oneshot::channel();
+/// Computes on a thread that ends with it; `None` where there is none to be had. The runtime's
+/// threads keep what was allocated on them: as each of them came to compute a hash, each would hold
+/// its memory for good.
+fn on_a_thread<T: Send + 'static>(compute: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let thread = thread::Builder::new().name("password".to_owned());
-    // Without a thread, `tell` is dropped, and whoever waits hears that.
-    let _ = thread.spawn(move || {
-        // Nobody may be waiting any more.
-        let _ = tell.send(compute());
-    });
-    told
+    thread.spawn(compute).ok()?.join().ok()
 }
 
 impl fmt::Debug for Verifier {
