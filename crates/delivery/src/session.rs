@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
@@ -44,11 +45,21 @@ pub(crate) enum End {
 pub(crate) async fn run(shared: &Arc<Shared>, account: &Arc<Account>, route: &dyn Route) -> End {
     let _open = account.open();
     let mut work = Work::new(shared, account, route.limits());
+    let has_begun = Arc::clone(&work.has_begun);
     let result = tokio::select! {
         result = route.run(&mut work) => Some(result),
-        () = shared.reached(RunStage::Abort) => None,
+        () = cut_off(shared, &has_begun) => None,
     };
     work.close(result).await
+}
+
+/// Resolves when the session may go on no longer. One that has asked for no message yet, because
+/// its server does not even greet, has nothing to end.
+async fn cut_off(shared: &Shared, has_begun: &AtomicBool) {
+    shared.reached(RunStage::Drain).await;
+    if has_begun.load(Ordering::Relaxed) {
+        shared.reached(RunStage::Abort).await;
+    }
 }
 
 /// The messages of one session.
@@ -56,6 +67,8 @@ struct Work {
     shared: Arc<Shared>,
     account: Arc<Account>,
     limits: Limits,
+    /// The session has asked for messages.
+    has_begun: Arc<AtomicBool>,
     /// A request under way, which outlives whoever dropped the future that made it.
     asked: Option<BoxFuture<'static, Result<Began, postrider_spool::SpoolError>>>,
     /// Begun, and not given to the session yet.
@@ -86,6 +99,7 @@ impl Work {
             shared: Arc::clone(shared),
             account: Arc::clone(account),
             limits,
+            has_begun: Arc::default(),
             asked: None,
             ready: VecDeque::new(),
             given: HashMap::new(),
@@ -198,6 +212,7 @@ impl Work {
 
 impl Source for Work {
     fn next(&mut self, room: usize) -> BoxFuture<'_, Vec<Outgoing>> {
+        self.has_begun.store(true, Ordering::Relaxed);
         async move {
             if !self.ready.is_empty() && !self.may_begin() {
                 self.give_back();

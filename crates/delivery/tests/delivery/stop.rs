@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postrider_spool::StateKind;
 
-use crate::support::World;
+use crate::support::{Closed, World};
 
 #[tokio::test]
 async fn what_is_in_flight_ends_and_nothing_new_begins() {
@@ -44,6 +44,32 @@ async fn what_takes_too_long_to_end_is_cut_off_and_unknown() {
     let took = world.now().duration_since(before).as_secs();
     assert_eq!(took, 20);
     assert_eq!(world.states().await[&StateKind::Unknown], 1);
+}
+
+#[tokio::test]
+async fn a_session_that_has_no_message_yet_is_not_waited_for() {
+    let mut world = World::new();
+    let silent = world.server("silent");
+    silent.close(Closed::Away);
+    let server = world.server("alerts");
+    server.takes(Duration::from_secs(15));
+    world.queue("silent", "waits").await;
+    let sent = world.queue("alerts", "slow").await;
+    world.run();
+    world.pass(Duration::from_secs(10)).await;
+    assert_eq!((silent.sessions(), server.sessions()), (1, 1));
+    let before = world.now();
+
+    world.running().stop();
+    world.pass(Duration::ZERO).await;
+    assert_eq!((silent.sessions(), server.sessions()), (0, 1));
+
+    world.stop().await;
+    let took = world.now().duration_since(before).as_secs();
+    assert_eq!(took, 5, "what is in flight has its time");
+    assert_eq!(world.ends(sent).await[0].0, StateKind::Delivered);
+    assert_eq!(world.states().await[&StateKind::Queued], 1);
+    assert_eq!(world.heard.notes(), Vec::<String>::new());
 }
 
 #[tokio::test]

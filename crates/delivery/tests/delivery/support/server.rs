@@ -177,6 +177,11 @@ impl Server {
         self.book().connections
     }
 
+    /// Connections that are open now.
+    pub(crate) fn sessions(&self) -> usize {
+        self.book().open
+    }
+
     pub(crate) fn most_open(&self) -> usize {
         self.book().most_open
     }
