@@ -14,7 +14,7 @@ cargo xtask CHORE
   check-header   the C header against the Rust side of the plugin ABI
   docs           write the generated reference pages under docs/
   bench [--json] round trips, messages per second and CPU against other senders; then the queue
-  bench queue [--json|--markdown] [--rounds N] [--quick] [PART…]
+  bench queue [--json|--markdown] [--rounds N] [--at-once N] [--quick] [PART…]
                  the queue against Postfix and this machine's disk: accept deliver relay gateway
                  sendmail one-shot large
   bench keeper   what 100,000 grants cost; another number if it follows

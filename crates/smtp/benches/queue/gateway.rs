@@ -54,7 +54,7 @@ pub(crate) fn compare(options: &Options) -> Value {
         disks.push(("tmpfs", Some(memory)));
     }
     for (disk, path) in disks {
-        for sessions in SESSIONS {
+        for sessions in options.at_once(&SESSIONS) {
             let mut runs: [Vec<Run>; 3] = Default::default();
             for _ in 0..options.rounds {
                 if postfix::missing().is_none() {

@@ -5,8 +5,8 @@
 //! their own, and hand over to one server that answers after an adjustable delay. Figures are
 //! medians; what they are to be compared with was measured in the same minutes.
 //!
-//! `cargo xtask bench queue [--json|--markdown] [--rounds N] [--quick] [PART…]`; Postfix wants
-//! root, and what is not installed is left out. `TMPDIR` says which disk is measured. `--quick` has a
+//! `cargo xtask bench queue [--json|--markdown] [--rounds N] [--at-once N] [--quick] [PART…]`;
+//! Postfix wants root, and what is not installed is left out. `TMPDIR` says which disk is measured. `--quick` has a
 //! twentieth of the messages: it shows that everything runs, and its figures mean nothing.
 
 mod accept;
@@ -46,6 +46,8 @@ struct Options {
     markdown: bool,
     quick: bool,
     rounds: usize,
+    /// Only so many at once, where several numbers are compared.
+    at_once: Option<usize>,
     postrider: PathBuf,
     parts: Vec<String>,
 }
@@ -62,6 +64,12 @@ impl Options {
         } else {
             println!("{line}");
         }
+    }
+
+    /// Of these numbers of submitters or sessions, those that are asked for.
+    fn at_once(&self, all: &[usize]) -> Vec<usize> {
+        let is_asked = |number: &usize| self.at_once.is_none_or(|only| only == *number);
+        all.iter().copied().filter(is_asked).collect()
     }
 
     /// So many messages, or far fewer.
@@ -109,6 +117,7 @@ fn options() -> Options {
         markdown: false,
         quick: false,
         rounds: 3,
+        at_once: None,
         postrider: postrider
             .expect("POSTRIDER_BINARY says where `postrider` is (cargo xtask bench queue does)"),
         parts: Vec::new(),
@@ -122,6 +131,10 @@ fn options() -> Options {
             "--rounds" => {
                 let number = arguments.next().and_then(|text| text.parse().ok());
                 options.rounds = number.filter(|n| *n > 0).expect("--rounds takes a number");
+            }
+            "--at-once" => {
+                let number = arguments.next().and_then(|text| text.parse().ok());
+                options.at_once = Some(number.expect("--at-once takes a number"));
             }
             // cargo's own
             "--bench" => {}

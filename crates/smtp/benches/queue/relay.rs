@@ -64,7 +64,7 @@ pub(crate) fn compare(options: &Options) -> Value {
         disks.push(("tmpfs", Some(memory)));
     }
     for (disk, path) in disks {
-        for submitters in SUBMITTERS {
+        for submitters in options.at_once(&SUBMITTERS) {
             let mut runs: [Vec<Run>; 3] = Default::default();
             for _ in 0..options.rounds {
                 if postfix::missing().is_none() {
