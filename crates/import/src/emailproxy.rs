@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::account::{ImportedAccount, ImportedTokens};
 use crate::error::{ImportError, ImportErrorKind};
-use crate::fernet::{Key, MAX_ITERATIONS};
+use crate::fernet::Key;
 use crate::files::{self, Files};
 use crate::gateway::{ImportedDevice, ImportedGateway};
 use crate::hosts::{Server, Tls};
@@ -24,11 +24,15 @@ use crate::ini::{Entry, Ini, Section, truth};
 use crate::left::{NotCarried, Place, shown};
 use crate::names::Names;
 use crate::oauth::{self, Client, Flow};
-use crate::{Imported, Options};
+use crate::{Imported, MAX_ACCOUNTS, Options};
 
 /// Rounds of releases that wrote no number into the file (before October 2023), and of those
 /// since 2025.
 const ITERATIONS: [u32; 2] = [100_000, 1_200_000];
+/// Rounds of a whole file, a minute or two: it must not keep a machine busy for an hour.
+const MAX_ITERATIONS: u32 = 200_000_000;
+/// The most listeners of a file.
+const MAX_SERVERS: usize = 100;
 
 /// Keys that hold what the proxy encrypted.
 const ENCRYPTED: [&str; 3] = ["refresh_token", "access_token", "client_secret_encrypted"];
@@ -97,12 +101,18 @@ pub fn emailproxy(
         password,
         names: Names::new(&options.prefix),
         servers: Vec::new(),
+        rounds: MAX_ITERATIONS,
         opened: 0,
         shut: 0,
         imported: Imported::default(),
     };
     import.find_servers()?;
-    for section in ini.sections.iter().filter(|section| is_mailbox(section)) {
+    let mailboxes: Vec<_> = ini.sections.iter().filter(|it| is_mailbox(it)).collect();
+    if mailboxes.len() > MAX_ACCOUNTS || import.servers.len() > MAX_SERVERS {
+        let message = format!("has more than {MAX_ACCOUNTS} mailboxes or {MAX_SERVERS} servers");
+        return Err(ImportError::malformed(Place::file(path), message));
+    }
+    for section in mailboxes {
         import.mailbox(section);
     }
     import.gateways(options);
@@ -120,7 +130,7 @@ pub fn emailproxy(
             "has neither an SMTP server such as [SMTP-1587] nor a mailbox such as [you@example.org]",
         ));
     }
-    Ok(import.imported)
+    Ok(import.imported.bounded())
 }
 
 fn is_mailbox(section: &Section) -> bool {
@@ -144,6 +154,8 @@ struct Import<'a> {
     password: Option<&'a SecretString>,
     names: Names,
     servers: Vec<LocalServer<'a>>,
+    /// How many rounds may still be made.
+    rounds: u32,
     /// How many mailboxes the password was the right one for, and how many not.
     opened: usize,
     shut: usize,
@@ -401,29 +413,32 @@ impl<'a> Import<'a> {
             .option(section, "token_iterations")
             .and_then(|entry| entry.value.parse().ok())
             .into_iter()
-            .filter(|rounds| *rounds <= MAX_ITERATIONS)
             .collect();
         for usual in ITERATIONS {
             if !rounds.contains(&usual) {
                 rounds.push(usual);
             }
         }
+        let mut tried_all = true;
         let key = rounds
             .into_iter()
-            .filter_map(|rounds| Key::derive(password, &salt, rounds))
+            .filter_map(|rounds| {
+                let rest = self.rounds.checked_sub(rounds);
+                tried_all &= rest.is_some();
+                self.rounds = rest?;
+                Key::derive(password, &salt, rounds)
+            })
             .find(|key| key.open(&first.value).is_some());
         let Some(key) = key else {
             self.shut += 1;
-            left.push(
-                NotCarried::new(
-                    place,
-                    "the tokens",
-                    format!("the password is not the one of {}", shown(&section.name)),
-                )
-                .instead(format!(
-                    "import it on its own with its password, or {again}"
-                )),
-            );
+            let why = if tried_all {
+                format!("the password is not the one of {}", shown(&section.name))
+            } else {
+                "opening them takes longer than one import may".to_owned()
+            };
+            left.push(NotCarried::new(place, "the tokens", why).instead(format!(
+                "import it on its own with its password, or {again}"
+            )));
             return Opened::default();
         };
         self.opened += 1;
@@ -582,8 +597,9 @@ impl<'a> Import<'a> {
         };
         for entry in &section.entries {
             let known = OPTIONS.iter().find(|(key, _)| *key == entry.key);
-            let why = known.map_or("Postrider has no such option", |(_, why)| *why);
-            let left = NotCarried::new(self.at(entry.line), &entry.key, why);
+            // An unknown one is not repeated: it may be the next line of a broken token.
+            let (what, why) = known.unwrap_or(&("an option", "Postrider has no such option"));
+            let left = NotCarried::new(self.at(entry.line), what, *why);
             self.imported.not_carried.push(left);
         }
     }

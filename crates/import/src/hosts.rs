@@ -61,7 +61,7 @@ const fn microsoft(host: &'static str, for_person: bool, for_application: bool) 
     }
 }
 
-const SERVICES: [Service; 10] = [
+static SERVICES: [Service; 10] = [
     Service {
         provider: "microsoft365",
         hosts: &[
@@ -152,6 +152,14 @@ const SERVICES: [Service; 10] = [
 ];
 
 impl Service {
+    /// The provider whose server `host` is.
+    pub(crate) fn of(host: &str) -> Option<&'static Self> {
+        let host = host.trim_end_matches('.');
+        let is_host = |known: &str| known.eq_ignore_ascii_case(host);
+        let mut services = SERVICES.iter();
+        services.find(|service| service.hosts.iter().any(|known| is_host(known)))
+    }
+
     /// Whether it is Microsoft's, of any cloud.
     pub(crate) fn is_microsoft(&self) -> bool {
         matches!(self.sign_in, SignIn::Microsoft { .. })
@@ -177,13 +185,7 @@ impl Service {
 impl Server {
     /// The provider whose server it is.
     pub(crate) fn service(&self) -> Option<&'static Service> {
-        let host = self.host.trim_end_matches('.');
-        SERVICES.iter().find(|service| {
-            service
-                .hosts
-                .iter()
-                .any(|known| known.eq_ignore_ascii_case(host))
-        })
+        Service::of(&self.host)
     }
 
     fn is_here(&self) -> bool {

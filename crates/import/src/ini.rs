@@ -83,7 +83,8 @@ impl Ini {
             };
             let key = key.trim_end().to_lowercase();
             if !keys.insert(key.clone()) {
-                return Err(failed(format!("{} comes twice", shown(&key))));
+                // Not which: it may be the next line of a broken token.
+                return Err(failed("its key comes twice".to_owned()));
             }
             section.entries.push(Entry {
                 key,

@@ -32,6 +32,11 @@ pub use msmtp::msmtp;
 pub use postfix::postfix;
 pub use xoauth2::sasl_xoauth2;
 
+/// The most accounts of a file.
+pub(crate) const MAX_ACCOUNTS: usize = 1000;
+/// The most that is said of what was not carried over.
+const MAX_NOT_CARRIED: usize = 1000;
+
 /// How to import.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -40,6 +45,8 @@ pub struct Options {
     /// Who may reach a gateway whose listener is not of this machine alone; empty: it is
     /// imported on the loopback interface.
     pub clients: Vec<String>,
+    /// Whom an account sends as where its user is no mail address and the file names nobody.
+    pub sender: Option<String>,
 }
 
 /// What a configuration came to.
@@ -51,4 +58,19 @@ pub struct Imported {
     pub gateways: Vec<ImportedGateway>,
     /// What none of these has.
     pub not_carried: Vec<NotCarried>,
+}
+
+impl Imported {
+    /// With no longer a list than anybody reads.
+    pub(crate) fn bounded(mut self) -> Self {
+        let more = self.not_carried.len().saturating_sub(MAX_NOT_CARRIED);
+        if more > 0 {
+            let place = self.not_carried[MAX_NOT_CARRIED].place.clone();
+            self.not_carried.truncate(MAX_NOT_CARRIED);
+            let why = "mend what stands above, and import again";
+            let what = format!("{more} more");
+            self.not_carried.push(NotCarried::new(place, &what, why));
+        }
+        self
+    }
 }

@@ -7,6 +7,7 @@
 mod commands;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -18,7 +19,7 @@ use crate::files::{self, Files};
 use crate::hosts::{Server, Tls, warn_of_password};
 use crate::left::{NotCarried, Place, shown};
 use crate::names::Names;
-use crate::{Imported, Options};
+use crate::{Imported, MAX_ACCOUNTS, Options};
 use commands::{CARRIED, NOT_CARRIED, TOKEN_PROGRAMS};
 
 /// What characters mean something to a shell.
@@ -36,6 +37,7 @@ pub fn msmtp(path: &str, files: &dyn Files, options: &Options) -> Result<Importe
     let accounts = parse(path, &text)?;
     let mut import = Import {
         path,
+        sender: options.sender.as_deref(),
         names: Names::new(&options.prefix),
         imported: Imported::default(),
         told: BTreeSet::new(),
@@ -50,11 +52,13 @@ pub fn msmtp(path: &str, files: &dyn Files, options: &Options) -> Result<Importe
             "has no account; is it a configuration of msmtp?",
         ));
     }
-    Ok(import.imported)
+    Ok(import.imported.bounded())
 }
 
+#[derive(Clone)]
 struct Argument {
-    text: Zeroizing<String>,
+    /// Shared by all who inherit it.
+    text: Rc<Zeroizing<String>>,
     line: usize,
 }
 
@@ -85,19 +89,8 @@ impl Section {
     }
 }
 
-fn copy(settings: &BTreeMap<&'static str, Argument>) -> BTreeMap<&'static str, Argument> {
-    let copies = settings.iter().map(|(command, argument)| {
-        let argument = Argument {
-            text: argument.text.clone(),
-            line: argument.line,
-        };
-        (*command, argument)
-    });
-    copies.collect()
-}
-
-/// The most accounts of a file: each repeats what it inherits.
-const MAX_ACCOUNTS: usize = 1000;
+/// The longest line, as in msmtp.
+const MAX_LINE_OCTETS: usize = 500;
 
 fn parse(path: &str, text: &str) -> Result<Vec<Section>, ImportError> {
     let mut defaults = BTreeMap::new();
@@ -106,6 +99,9 @@ fn parse(path: &str, text: &str) -> Result<Vec<Section>, ImportError> {
     for (index, raw) in text.lines().enumerate() {
         let line = index + 1;
         let failed = |message: &str| ImportError::malformed(Place::line(path, line), message);
+        if raw.len() > MAX_LINE_OCTETS {
+            return Err(failed("is longer than 500 octets, and no line for msmtp"));
+        }
         let trimmed = raw.trim();
         if trimmed.is_empty() || trimmed.starts_with('#') {
             continue;
@@ -117,6 +113,12 @@ fn parse(path: &str, text: &str) -> Result<Vec<Section>, ImportError> {
             .strip_prefix('"')
             .and_then(|rest| rest.strip_suffix('"'))
             .unwrap_or(argument);
+        let (command, argument) = match command {
+            "tls_nostarttls" => ("tls_starttls", "off"),
+            "tls_nocertcheck" => ("tls_certcheck", "off"),
+            "connect_timeout" => ("timeout", argument),
+            _ => (command, argument),
+        };
         match command {
             "defaults" => in_defaults = true,
             "account" => {
@@ -137,7 +139,7 @@ fn parse(path: &str, text: &str) -> Result<Vec<Section>, ImportError> {
                     line,
                     parents: Vec::new(),
                     own: false,
-                    settings: copy(&defaults),
+                    settings: defaults.clone(),
                 };
                 for parent in parents
                     .split(',')
@@ -147,7 +149,7 @@ fn parse(path: &str, text: &str) -> Result<Vec<Section>, ImportError> {
                     let Some(other) = accounts.iter().find(|other| other.name == parent) else {
                         return Err(failed("inherits from an account that is not defined above"));
                     };
-                    account.settings.extend(copy(&other.settings));
+                    account.settings.extend(other.settings.clone());
                     account.parents.push(parent.to_owned());
                 }
                 accounts.push(account);
@@ -161,7 +163,7 @@ fn parse(path: &str, text: &str) -> Result<Vec<Section>, ImportError> {
                 let known =
                     known.ok_or_else(|| failed("does not begin with a command of msmtp"))?;
                 let argument = Argument {
-                    text: Zeroizing::new(argument.to_owned()),
+                    text: Rc::new(Zeroizing::new(argument.to_owned())),
                     line,
                 };
                 if in_defaults {
@@ -178,6 +180,8 @@ fn parse(path: &str, text: &str) -> Result<Vec<Section>, ImportError> {
 
 struct Import<'a> {
     path: &'a str,
+    /// Whose an account's mail is where the file does not say it.
+    sender: Option<&'a str>,
     names: Names,
     imported: Imported,
     /// Lines without a counterpart that were told of.
@@ -248,10 +252,11 @@ impl Import<'_> {
             }
             _ => {}
         }
+        let from = from.or_else(|| self.sender.filter(|_| !user.contains('@')));
         if from.is_none() && !user.contains('@') {
             return none(
                 "it has neither a from with one address, nor a user that is one",
-                "add from to the account of msmtp, and import again",
+                "import with --sender ADDRESS",
             );
         }
         let name = self.names.of(&section.name);
@@ -266,9 +271,10 @@ impl Import<'_> {
             "login" => account.set_auth("mechanisms", json!(["LOGIN"])),
             "cram-md5" => account.set_auth("mechanisms", json!(["CRAM-MD5"])),
             "on" | "" => {}
-            other => left.push(NotCarried::new(
-                place.clone(),
-                &format!("auth {}", shown(other)),
+            // The method is not repeated: it may be a password in the wrong place.
+            _ => left.push(NotCarried::new(
+                self.line_of(section, "auth"),
+                "auth",
                 "Postrider signs in by PLAIN or LOGIN, inside TLS",
             )),
         }
@@ -502,6 +508,9 @@ pub(crate) fn is_system_trust(file: &str) -> bool {
         || file.starts_with("/etc/ssl/certs/")
         || file.starts_with("/etc/pki/")
         || file.starts_with("/usr/share/ca-certificates")
+        || file.starts_with("/nix/store/") && file.contains("-cacert-")
+        || file.contains("/etc/ca-certificates/")
+        || file.contains("/etc/openssl")
         || matches!(
             file,
             "/etc/ssl/cert.pem" | "/etc/ssl/ca-bundle.pem" | "/usr/local/etc/ssl/cert.pem"

@@ -1,6 +1,6 @@
 //! Names for accounts and gateways.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// What a name may have (the configuration's grammar).
 const NAME_OCTETS: usize = 64;
@@ -9,14 +9,15 @@ const NAME_OCTETS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Names {
     prefix: String,
-    used: BTreeSet<String>,
+    /// With the number that comes next behind each.
+    used: BTreeMap<String, usize>,
 }
 
 impl Names {
     pub(crate) fn new(prefix: &str) -> Self {
         Self {
             prefix: plain(prefix),
-            used: BTreeSet::new(),
+            used: BTreeMap::new(),
         }
     }
 
@@ -24,10 +25,10 @@ impl Names {
     pub(crate) fn of_mailbox(&mut self, address: &str) -> String {
         let local = address.split('@').next().unwrap_or_default();
         let short = self.fit(local);
-        if self.used.contains(&short) {
+        if self.used.contains_key(&short) {
             return self.of(address);
         }
-        self.used.insert(short.clone());
+        self.used.insert(short.clone(), 2);
         short
     }
 
@@ -35,13 +36,15 @@ impl Names {
     pub(crate) fn of(&mut self, wanted: &str) -> String {
         let base = self.fit(wanted);
         let mut name = base.clone();
-        let mut number = 2_usize;
-        while !self.used.insert(name.clone()) {
+        let mut number = self.used.get(&base).copied().unwrap_or(2);
+        while self.used.contains_key(&name) {
             let suffix = format!("-{number}");
             let room = NAME_OCTETS.saturating_sub(suffix.len());
             name = base.chars().take(room).chain(suffix.chars()).collect();
             number += 1;
         }
+        self.used.insert(base, number);
+        self.used.entry(name.clone()).or_insert(2);
         name
     }
 

@@ -16,8 +16,8 @@ use crate::left::{NotCarried, Place, shown};
 use crate::msmtp::is_system_trust;
 use crate::names::Names;
 use crate::oauth::{Client, Flow};
-use crate::postfix::{Credential, Next, credentials};
-use crate::{Imported, Options};
+use crate::postfix::{Credential, Next, credentials, rows};
+use crate::{Imported, MAX_ACCOUNTS, Options};
 
 /// Where the configuration is.
 pub(crate) const CONFIG: &str = "/etc/sasl-xoauth2.conf";
@@ -55,9 +55,16 @@ pub fn sasl_xoauth2(
     plugin.say_what_is_left(&mut imported.not_carried);
     let text = files::required(files, passwords)?;
     let mut names = Names::new(&options.prefix);
-    for credential in credentials(passwords, &text) {
-        let mut account =
-            ImportedAccount::new(names.of_mailbox(&credential.user), credential.place.clone());
+    let mut found = credentials(rows(passwords, &text), &mut imported.not_carried);
+    if found.len() > MAX_ACCOUNTS {
+        found.truncate(MAX_ACCOUNTS);
+        imported.not_carried.push(NotCarried::new(
+            Place::file(passwords),
+            "the other rows",
+            format!("only the first {MAX_ACCOUNTS} were read"),
+        ));
+    }
+    for credential in found {
         if !credential.secret.starts_with('/') {
             imported.not_carried.push(
                 NotCarried::new(
@@ -70,13 +77,18 @@ pub fn sasl_xoauth2(
             continue;
         }
         let Some(server) = credential.next.server() else {
-            imported.not_carried.push(NotCarried::new(
-                credential.place,
-                &shown(&credential.user),
-                "it is for a domain or a sender, not for a server",
-            ));
+            imported.not_carried.push(
+                NotCarried::new(
+                    credential.place,
+                    &shown(&credential.user),
+                    "it is for a sender, and which server that has stands in main.cf",
+                )
+                .instead("postrider import postfix /etc/postfix/main.cf"),
+            );
             continue;
         };
+        let mut account =
+            ImportedAccount::new(names.of_mailbox(&credential.user), credential.place.clone());
         if plugin.account(
             &mut account,
             &credential,
@@ -87,7 +99,7 @@ pub fn sasl_xoauth2(
             imported.accounts.push(account);
         }
     }
-    Ok(imported)
+    Ok(imported.bounded())
 }
 
 /// The plugin's configuration.
@@ -271,7 +283,7 @@ impl Next {
                     crate::hosts::Tls::Start
                 },
             }),
-            Self::Sender(_) => None,
+            Self::Sender(_) | Self::Any => None,
         }
     }
 }

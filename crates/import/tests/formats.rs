@@ -187,6 +187,7 @@ fn a_proxys_listener_for_a_network_wants_to_know_which() {
     let options = Options {
         prefix: "old-".to_owned(),
         clients: vec!["192.168.1.0/24".to_owned()],
+        sender: None,
     };
     let text = proxy();
     let files = files([("f", text.as_str())]);

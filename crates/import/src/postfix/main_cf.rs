@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::error::ImportError;
-use crate::left::{Place, shown};
+use crate::left::Place;
 
-/// How deep parameters may name each other, and how long a value may become.
+/// How deep parameters may name each other.
 const DEPTH: usize = 20;
-const VALUE_OCTETS: usize = 64 << 10;
-/// How many parameters one value may name, with those that these name.
-const NAMED: usize = 1000;
+/// What one value may take of others, with what these take, in octets: one for a name and those
+/// of its value.
+const TAKEN_OCTETS: usize = 64 << 10;
 
 /// A logical line: its text in one piece, and where it begins.
 pub(crate) struct Line {
@@ -59,10 +59,11 @@ impl MainCf {
             };
             let name = name.trim();
             let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+            // What is no name is not repeated: it may be a part of a secret.
             if name.is_empty() || !name.chars().all(fits) {
                 return Err(ImportError::malformed(
                     place,
-                    format!("`{}` is not a parameter's name", shown(name)),
+                    "does not begin with a parameter's name",
                 ));
             }
             let value = Line {
@@ -78,11 +79,11 @@ impl MainCf {
         })
     }
 
-    /// Names with the lines they stand in, in the order of the names.
-    pub(crate) fn names(&self) -> impl Iterator<Item = (&str, Place)> {
-        self.parameters
-            .iter()
-            .map(|(name, line)| (name.as_str(), Place::line(&self.file, line.line)))
+    /// The names of parameters that are not empty, with the lines they stand in, in the order of
+    /// the names.
+    pub(crate) fn filled(&self) -> impl Iterator<Item = (&str, Place)> {
+        let filled = self.parameters.iter().filter(|(_, it)| !it.text.is_empty());
+        filled.map(|(name, line)| (name.as_str(), Place::line(&self.file, line.line)))
     }
 
     pub(crate) fn place(&self, name: &str) -> Place {
@@ -107,7 +108,7 @@ impl MainCf {
     /// `text` with `$name`, `${name}`, `$(name)`, `${name?text}` and `${name:text}` filled in.
     /// Empty where that has no end.
     pub(crate) fn expand(&self, text: &str) -> String {
-        let mut left = NAMED;
+        let mut left = TAKEN_OCTETS;
         let expanded = self.expand_to(text, DEPTH, &mut left);
         if left == 0 { String::new() } else { expanded }
     }
@@ -115,14 +116,18 @@ impl MainCf {
     fn expand_to(&self, text: &str, depth: usize, left: &mut usize) -> String {
         let mut out = String::new();
         let mut rest = text;
-        while let Some(at) = rest.find('$') {
+        while let Some(at) = rest.find('$').filter(|_| *left > 0) {
             let (before, after) = rest.split_at(at);
             out.push_str(before);
             let after = &after[1..];
             if let Some(tail) = after.strip_prefix('$') {
                 out.push('$');
                 rest = tail;
-            } else if let Some((inner, tail)) = braced(after) {
+            } else if after.starts_with(['{', '(']) {
+                // Without its end, Postfix would not start.
+                let Some((inner, tail)) = braced(after) else {
+                    break;
+                };
                 self.fill(inner, depth, left, &mut out);
                 rest = tail;
             } else {
@@ -132,26 +137,20 @@ impl MainCf {
                 self.fill(name, depth, left, &mut out);
                 rest = tail;
             }
-            if out.len() > VALUE_OCTETS {
-                return String::new();
-            }
         }
         out.push_str(rest);
-        if out.len() > VALUE_OCTETS {
-            return String::new();
-        }
         out
     }
 
     /// What stands between the braces, or a name alone.
     fn fill(&self, inner: &str, depth: usize, left: &mut usize, out: &mut String) {
-        *left = left.saturating_sub(1);
-        let Some(below) = depth.checked_sub(1).filter(|_| *left > 0) else {
+        let Some(below) = depth.checked_sub(1) else {
             return;
         };
         let end = inner.find(['?', ':']).unwrap_or(inner.len());
         let (name, rest) = inner.split_at(end);
         let value = self.value(name.trim(), below, left);
+        *left = left.saturating_sub(1 + value.len());
         let Some(kind) = rest.chars().next() else {
             out.push_str(&value);
             return;
@@ -287,17 +286,15 @@ loop = $loop x
             writeln!(text, "a{n} = $a{below} $a{below} $a{below} $a{below}").unwrap();
         }
         let main = MainCf::parse("f", &text).unwrap();
-        assert!(
-            main.get("a18")
-                .is_none_or(|value| value.len() <= VALUE_OCTETS)
-        );
+        assert_eq!(main.get("a18"), None);
+        assert_eq!(main.get("a0").unwrap().len(), 16);
     }
 
     proptest! {
         #[test]
         fn any_text_is_a_file_or_an_error(text in "[a-z$?:{}()= \n#\t]{0,200}") {
             if let Ok(main) = MainCf::parse("f", &text) {
-                for (name, _) in main.names() {
+                for (name, _) in main.filled() {
                     let _ = main.get(name).map(|value| list(&value).len());
                 }
             }

@@ -2,6 +2,9 @@
 
 mod listeners;
 mod main_cf;
+mod parameters;
+mod pattern;
+mod rewrite;
 mod table;
 
 use secrecy::SecretString;
@@ -9,150 +12,17 @@ use secrecy::SecretString;
 use crate::account::ImportedAccount;
 use crate::error::ImportError;
 use crate::files::{self, Files};
-use crate::hosts::{Server, Tls, warn_of_password};
+use crate::hosts::{Server, Service, Tls, warn_of_password};
 use crate::left::{NotCarried, Place, shown};
 use crate::msmtp::{is_system_trust, write_names};
 use crate::names::Names;
 use crate::xoauth2::Plugin;
-use crate::{Imported, Options};
+use crate::{Imported, MAX_ACCOUNTS, Options};
 
 use main_cf::{MainCf, list};
-pub(crate) use table::{Credential, Next, credentials};
-use table::{Row, rows, sources};
-
-/// Parameters that are read here.
-const READ: [&str; 39] = [
-    "relayhost",
-    "smtp_sasl_auth_enable",
-    "smtp_sasl_password_maps",
-    "smtp_sasl_mechanism_filter",
-    "smtp_sasl_security_options",
-    "smtp_sasl_tls_security_options",
-    "smtp_sasl_type",
-    "smtp_sender_dependent_authentication",
-    "sender_dependent_relayhost_maps",
-    "smtp_tls_security_level",
-    "smtp_use_tls",
-    "smtp_enforce_tls",
-    "smtp_tls_wrappermode",
-    "smtp_tls_CAfile",
-    "smtp_tls_CApath",
-    "smtp_tls_note_starttls_offer",
-    "smtp_tls_session_cache_database",
-    "smtp_tls_loglevel",
-    "smtp_helo_name",
-    "inet_interfaces",
-    "inet_protocols",
-    "mynetworks",
-    "message_size_limit",
-    "myhostname",
-    "mydomain",
-    "smtpd_tls_cert_file",
-    "smtpd_tls_key_file",
-    "smtpd_tls_chain_files",
-    "smtpd_tls_security_level",
-    "smtpd_use_tls",
-    "smtpd_tls_wrappermode",
-    "smtpd_tls_auth_only",
-    "smtpd_sasl_auth_enable",
-    "smtpd_relay_restrictions",
-    "smtpd_recipient_restrictions",
-    "smtpd_client_restrictions",
-    "default_database_type",
-    "compatibility_level",
-    "config_directory",
-];
-
-/// Parameters without a counterpart, why, and what to do.
-const NOT_CARRIED: [(&str, &str, &str); 27] = [
-    (
-        "mydestination",
-        LOCAL,
-        "set sendmail.local_to for mail to users of this machine",
-    ),
-    (
-        "alias_maps",
-        LOCAL,
-        "set sendmail.local_to for mail to users of this machine",
-    ),
-    ("virtual_alias_maps", LOCAL, ""),
-    ("virtual_alias_domains", LOCAL, ""),
-    ("virtual_mailbox_domains", LOCAL, ""),
-    ("home_mailbox", LOCAL, ""),
-    ("relay_domains", LOCAL, ""),
-    (
-        "transport_maps",
-        "an account has one server",
-        "choose the account by the sender",
-    ),
-    ("default_transport", "an account has one server", ""),
-    (
-        "smtp_generic_maps",
-        REWRITE,
-        "sendmail.rewrite_from; a gateway's rewrite_from",
-    ),
-    (
-        "canonical_maps",
-        REWRITE,
-        "sendmail.rewrite_from; a gateway's rewrite_from",
-    ),
-    (
-        "sender_canonical_maps",
-        REWRITE,
-        "sendmail.rewrite_from; a gateway's rewrite_from",
-    ),
-    ("recipient_canonical_maps", REWRITE, ""),
-    ("masquerade_domains", REWRITE, ""),
-    (
-        "header_checks",
-        HOOK,
-        "a script's gateway.message or message.before_send",
-    ),
-    (
-        "smtp_header_checks",
-        HOOK,
-        "a script's gateway.message or message.before_send",
-    ),
-    (
-        "body_checks",
-        HOOK,
-        "a script's gateway.message or message.before_send",
-    ),
-    ("content_filter", HOOK, "a script's gateway.message"),
-    ("smtpd_milters", HOOK, "a script's gateway.message"),
-    ("non_smtpd_milters", HOOK, "a script's message.before_send"),
-    ("always_bcc", HOOK, "a script's message.before_send"),
-    (
-        "smtpd_sender_login_maps",
-        "senders are a setting",
-        "set senders of the gateway or device",
-    ),
-    (
-        "smtpd_client_message_rate_limit",
-        "limits are a setting",
-        "set messages_per_minute of the gateway or device",
-    ),
-    (
-        "smtpd_client_connection_count_limit",
-        "limits are a setting",
-        "set connections_per_client of the gateway",
-    ),
-    (
-        "default_destination_rate_delay",
-        "an account's limits pace it",
-        "set messages_per_minute of the account",
-    ),
-    (
-        "maximal_queue_lifetime",
-        "the queue has its own setting",
-        "set queue.max_age",
-    ),
-    ("smtp_bind_address", "the system chooses the address", ""),
-];
-
-const LOCAL: &str = "Postrider delivers nothing on this machine: it sends through accounts";
-const REWRITE: &str = "addresses are rewritten to the account's sender or not at all";
-const HOOK: &str = "messages are changed by scripts";
+use rewrite::{Rewrite, rewrite};
+pub(crate) use table::{Credential, Next, credentials, rows};
+use table::{Row, tables};
 
 /// What the `main.cf` at `path` comes to.
 ///
@@ -167,16 +37,24 @@ pub fn postfix(path: &str, files: &dyn Files, options: &Options) -> Result<Impor
         names: Names::new(&options.prefix),
         imported: Imported::default(),
         plugin: None,
+        rewrite: rewrite(&main, files),
+        sender: options.sender.as_deref(),
     };
     import.accounts();
     let Import {
         mut names,
         mut imported,
+        rewrite,
         ..
     } = import;
     listeners::listeners(path, &main, files, &mut names, options, &mut imported);
-    rest(path, &main, &mut imported.not_carried);
-    Ok(imported)
+    if rewrite.sender.is_some() {
+        for gateway in &mut imported.gateways {
+            gateway.set("rewrite_from", true);
+        }
+    }
+    parameters::rest(path, &main, &rewrite.carried, &mut imported.not_carried);
+    Ok(imported.bounded())
 }
 
 /// A port by number or by name.
@@ -196,6 +74,17 @@ struct Import<'a> {
     imported: Imported,
     /// sasl-xoauth2, once a line of `sasl_passwd` needs it.
     plugin: Option<Result<Plugin, String>>,
+    rewrite: Rewrite,
+    /// Whose an account's mail is where the files do not say it.
+    sender: Option<&'a str>,
+}
+
+/// A row of `sender_dependent_relayhost_maps`.
+struct Relay {
+    /// An address or `@domain`; none: everybody.
+    sender: Option<String>,
+    next: Next,
+    place: Place,
 }
 
 impl Import<'_> {
@@ -209,33 +98,61 @@ impl Import<'_> {
         };
         let place = self.main.place(name);
         let left = &mut self.imported.not_carried;
-        let texts = sources(self.files, (name, &value), &place, left);
-        texts
-            .iter()
-            .flat_map(|(path, text)| rows(path, text))
+        tables(self.files, (name, &value), &place, left)
+    }
+
+    fn relays(&mut self) -> Vec<Relay> {
+        let rows = self.rows_of("sender_dependent_relayhost_maps").into_iter();
+        // `DUNNO` is the relayhost.
+        rows.filter(|row| !row.value.eq_ignore_ascii_case("DUNNO"))
+            .map(|row| Relay {
+                next: Next::parse(&row.value),
+                sender: row.key,
+                place: row.place,
+            })
             .collect()
     }
 
-    fn accounts(&mut self) {
-        let relay = self.main.get("relayhost").map(|text| text.replace(' ', ""));
-        let relays = self.rows_of("sender_dependent_relayhost_maps");
-        let mut found = Vec::new();
-        if let Some(value) = self.main.get("smtp_sasl_password_maps") {
-            let place = self.main.place("smtp_sasl_password_maps");
-            let left = &mut self.imported.not_carried;
-            for (path, text) in sources(
-                self.files,
-                ("smtp_sasl_password_maps", &value),
-                &place,
-                left,
-            ) {
-                found.extend(credentials(&path, &text));
-            }
+    /// The server of `relayhost`.
+    fn relayhost(&mut self) -> Option<Next> {
+        let value = self.main.get("relayhost")?;
+        let place = self.main.place("relayhost");
+        let mut items = list(&value).into_iter();
+        let first = items.next()?;
+        let next = Next::parse(first);
+        for other in items {
+            self.leave(NotCarried::new(
+                place.clone(),
+                &format!("relayhost {}", shown(other)),
+                "an account has one server: the first",
+            ));
         }
+        if let Next::Server { host, .. } = &next
+            && !first.starts_with('[')
+            && Service::of(host).is_none()
+        {
+            self.leave(
+                NotCarried::new(
+                    place,
+                    &format!("relayhost {}", shown(first)),
+                    "without brackets Postfix connects to the MX of this name; an account connects \
+                     to the name itself",
+                )
+                .instead("if it has an MX, set server.host of the account to that"),
+            );
+        }
+        Some(next)
+    }
+
+    fn accounts(&mut self) {
+        let default = self.relayhost();
+        let relays = self.relays();
+        let rows = self.rows_of("smtp_sasl_password_maps");
+        let mut found = credentials(rows, &mut self.imported.not_carried);
         if found.is_empty() || !self.main.is_on("smtp_sasl_auth_enable") {
-            let what = relay.as_deref().map_or_else(
+            let what = self.main.get("relayhost").map_or_else(
                 || "no relayhost".to_owned(),
-                |relay| format!("relayhost {}", shown(relay)),
+                |relay| format!("relayhost {}", shown(&relay)),
             );
             self.leave(
                 NotCarried::new(
@@ -248,34 +165,98 @@ impl Import<'_> {
             );
             return;
         }
+        if found.len() > MAX_ACCOUNTS {
+            found.truncate(MAX_ACCOUNTS);
+            self.leave(NotCarried::new(
+                self.main.place("smtp_sasl_password_maps"),
+                "smtp_sasl_password_maps",
+                format!("only its first {MAX_ACCOUNTS} rows were read"),
+            ));
+        }
         // What everything goes through comes first: it is the gateways' account.
-        let default = relay.as_deref().map(Next::parse);
-        found.sort_by_key(|credential| Some(&credential.next) != default.as_ref());
+        let is_default = |it: &Credential| default.as_ref().is_some_and(|to| it.next.is_for(to));
+        found.sort_by_key(|credential| !is_default(credential));
         for credential in &found {
             self.account(credential, default.as_ref(), &relays);
         }
+        self.without_password(&found, default.as_ref(), &relays);
     }
 
-    fn account(&mut self, credential: &Credential, default: Option<&Next>, relays: &[Row]) {
-        let relay_of = |sender: &str| {
-            let domain = sender.rsplit('@').next().map(|domain| format!("@{domain}"));
-            let row = relays
-                .iter()
-                .find(|row| row.key == sender)
-                .or_else(|| relays.iter().find(|row| Some(&row.key) == domain.as_ref()));
-            row.map(|row| Next::parse(&row.value))
+    /// Says which servers no password is for: Postfix sends there without signing in.
+    fn without_password(&mut self, found: &[Credential], default: Option<&Next>, relays: &[Relay]) {
+        const WHY: &str = "no password goes with it: Postfix sends there without signing in, and \
+                           Postrider always signs in";
+        let has_own = |sender: &str| {
+            let own = Next::Sender(sender.to_owned());
+            found.iter().any(|it| it.next == own)
         };
-        let title = shown(&credential.user);
+        let is_known = |next: &Next| found.iter().any(|it| it.next.is_for(next));
+        let senders_only = found.iter().all(|it| matches!(it.next, Next::Sender(_)));
+        if let Some(next) = default
+            && !is_known(next)
+            && !senders_only
+        {
+            self.imported.not_carried.push(
+                NotCarried::new(self.main.place("relayhost"), "relayhost", WHY).instead(
+                    "postrider setup makes an account; name it as account of the gateways",
+                ),
+            );
+        }
+        for relay in relays {
+            let sender = relay.sender.as_deref().unwrap_or("of everything");
+            if !is_known(&relay.next) && !has_own(sender) {
+                self.imported.not_carried.push(
+                    NotCarried::new(
+                        relay.place.clone(),
+                        &format!("the relay of {}", shown(sender)),
+                        WHY,
+                    )
+                    .instead("postrider setup makes an account"),
+                );
+            }
+        }
+    }
+
+    /// The server and the sender that a row of passwords is for; none where Postfix has no server
+    /// for that sender.
+    fn target(
+        &mut self,
+        credential: &Credential,
+        default: Option<&Next>,
+        relays: &[Relay],
+    ) -> Option<(Server, Option<String>)> {
+        let relay_of = |sender: &str| {
+            let domain = sender
+                .rsplit_once('@')
+                .map(|(_, domain)| format!("@{domain}"));
+            let is_domain = |relay: &&Relay| relay.sender.is_some() && relay.sender == domain;
+            let mut of = relays.iter();
+            let row = of.find(|relay| relay.sender.as_deref() == Some(sender));
+            let row = row.or_else(|| relays.iter().find(is_domain));
+            let row = row.or_else(|| relays.iter().find(|relay| relay.sender.is_none()));
+            row.map(|relay| &relay.next)
+        };
         let (next, sender) = match &credential.next {
-            Next::Sender(sender) => (
-                relay_of(sender).or_else(|| default.cloned()),
-                Some(sender.clone()),
-            ),
+            Next::Sender(sender) => (relay_of(sender).or(default), Some(sender.clone())),
+            Next::Any => {
+                for relay in relays.iter().filter(|relay| Some(&relay.next) != default) {
+                    let sender = relay.sender.as_deref().unwrap_or("of everything");
+                    self.imported.not_carried.push(
+                        NotCarried::new(
+                            relay.place.clone(),
+                            &format!("the relay of {}", shown(sender)),
+                            "the password is for it, too, but an account has one server",
+                        )
+                        .instead("postrider setup makes an account for it"),
+                    );
+                }
+                (default, None)
+            }
             server @ Next::Server { .. } => {
                 let mut senders = relays
                     .iter()
-                    .filter(|row| Next::parse(&row.value) == *server)
-                    .map(|row| row.key.clone());
+                    .filter(|relay| server.is_for(&relay.next))
+                    .filter_map(|relay| relay.sender.clone());
                 let first = senders.next();
                 for other in senders {
                     self.imported.not_carried.push(
@@ -287,67 +268,120 @@ impl Import<'_> {
                         .instead("let messages say it (From), with an account for each, or a gateway's senders"),
                     );
                 }
-                (Some(server.clone()), first)
+                // A key that is a host alone is for the port that Postfix connects to.
+                let connected = default.into_iter().chain(relays.iter().map(|it| &it.next));
+                let mut connected = connected.filter(|to| server.is_for(to));
+                (Some(connected.next().unwrap_or(server)), first)
             }
         };
         let Some(Next::Server { host, port }) = next else {
+            return None;
+        };
+        let sender = sender.filter(|sender| !sender.starts_with('@'));
+        Some((self.server(host, *port), sender))
+    }
+
+    fn account(&mut self, credential: &Credential, default: Option<&Next>, relays: &[Relay]) {
+        let title = shown(&credential.user);
+        let place = credential.place.clone();
+        let Some((server, sender)) = self.target(credential, default, relays) else {
             self.leave(NotCarried::new(
-                credential.place.clone(),
+                place,
                 &title,
-                "no relayhost goes with this sender",
+                "no relayhost goes with this row",
             ));
             return;
         };
-        let sender = sender.filter(|sender| !sender.starts_with('@'));
+        let mechanisms = self.main.get("smtp_sasl_mechanism_filter");
+        let mechanisms = mechanisms.map(|filter| filter.to_ascii_lowercase());
+        let mechanisms = mechanisms.as_deref().map(list).unwrap_or_default();
+        let is_oauth = |it: &&str| matches!(*it, "xoauth2" | "oauthbearer");
+        let is_other = |it: &&str| matches!(*it, "gssapi" | "external" | "ntlm");
+        if !mechanisms.is_empty() && mechanisms.iter().all(is_other) {
+            self.leave(NotCarried::new(
+                place,
+                &title,
+                "it signs in by a mechanism (smtp_sasl_mechanism_filter) that Postrider does not \
+                 speak",
+            ));
+            return;
+        }
+        let sender = sender.or_else(|| self.rewrite.sender.clone());
+        let sender = sender.or_else(|| {
+            let given = self.sender.filter(|_| !credential.user.contains('@'));
+            given.map(str::to_owned)
+        });
         let mailbox = if credential.user.contains('@') {
             credential.user.as_str()
         } else if let Some(sender) = &sender {
             sender.as_str()
         } else {
-            // A user that is no mailbox needs a sender, and the file names none.
             self.leave(
                 NotCarried::new(
-                    credential.place.clone(),
+                    place,
                     &title,
                     "the user is no mail address, and no sender goes with it",
                 )
-                .instead("postrider setup, with --username and --sender"),
+                .instead("import with --sender ADDRESS"),
             );
             return;
         };
-        let server = self.server(host, port);
-        let place = credential.place.clone();
-        let mut account = ImportedAccount::new(self.names.of_mailbox(mailbox), place.clone());
-        let xoauth2 = self
-            .main
-            .get("smtp_sasl_mechanism_filter")
-            .is_some_and(|filter| {
-                let mut mechanisms = list(&filter).into_iter();
-                mechanisms
-                    .any(|it| matches!(it.to_ascii_lowercase().as_str(), "xoauth2" | "oauthbearer"))
-            });
-        if xoauth2 && credential.secret.starts_with('/') {
-            self.oauth(account, credential, &server);
-            return;
+        let account = ImportedAccount::new(self.names.of_mailbox(mailbox), place.clone());
+        if mechanisms.iter().any(is_oauth) {
+            if credential.secret.starts_with('/') {
+                self.oauth(account, credential, &server, sender);
+                return;
+            }
+            if mechanisms.iter().all(is_oauth) {
+                self.leave(
+                    NotCarried::new(
+                        place,
+                        &title,
+                        "it signs in by OAuth, so what stands there is an access token and no \
+                         password; Postrider fetches its own",
+                    )
+                    .instead(format!("postrider setup --username {title}")),
+                );
+                return;
+            }
         }
-        let mut left = Vec::new();
-        let service = server.write(&mut account, &place, &mut left);
-        write_names(&mut account, &credential.user, sender.as_deref());
-        self.transport(&mut account);
+        self.password(account, credential, &server, sender.as_deref());
+    }
+
+    fn password(
+        &mut self,
+        mut account: ImportedAccount,
+        credential: &Credential,
+        server: &Server,
+        sender: Option<&str>,
+    ) {
+        let place = &credential.place;
+        let left = &mut self.imported.not_carried;
+        let service = server.write(&mut account, place, left);
+        write_names(&mut account, &credential.user, sender);
         account.set_auth("plugin", "basic");
         account.keep("password", SecretString::from(credential.secret.as_str()));
-        warn_of_password(&account, service, &place, &mut left);
-        self.imported.not_carried.append(&mut left);
+        warn_of_password(&account, service, place, left);
+        self.transport(&mut account);
         self.imported.accounts.push(account);
     }
 
-    fn oauth(&mut self, mut account: ImportedAccount, credential: &Credential, server: &Server) {
+    fn oauth(
+        &mut self,
+        mut account: ImportedAccount,
+        credential: &Credential,
+        server: &Server,
+        sender: Option<String>,
+    ) {
         let files = self.files;
         let plugin = self.plugin.get_or_insert_with(|| Plugin::of_machine(files));
         let left = &mut self.imported.not_carried;
         match plugin {
             Ok(plugin) => {
                 if plugin.account(&mut account, credential, server, files, left) {
+                    if let Some(sender) = sender.filter(|it| it != account.username()) {
+                        account.set("sender", sender);
+                    }
                     self.transport(&mut account);
                     self.imported.accounts.push(account);
                 }
@@ -363,7 +397,7 @@ impl Import<'_> {
         }
     }
 
-    fn server(&mut self, host: String, port: Option<u16>) -> Server {
+    fn server(&self, host: &str, port: Option<u16>) -> Server {
         let level = self.main.get("smtp_tls_security_level");
         let level = level.as_deref().unwrap_or_else(|| {
             let on = |name: &str| self.main.is_on(name);
@@ -373,10 +407,9 @@ impl Import<'_> {
                 (false, false) => "none",
             }
         });
-        let port = port.unwrap_or(25);
         let mut server = Server {
-            host,
-            port,
+            host: host.to_owned(),
+            port: port.unwrap_or(25),
             tls: if self.main.is_on("smtp_tls_wrappermode") {
                 Tls::Implicit
             } else if matches!(level, "none" | "may") {
@@ -405,33 +438,5 @@ impl Import<'_> {
         {
             account.set("ehlo_name", name);
         }
-    }
-}
-
-/// What nobody asked for until here.
-fn rest(path: &str, main: &MainCf, left: &mut Vec<NotCarried>) {
-    let mut others = Vec::new();
-    for (name, place) in main.names() {
-        if READ.contains(&name) || main.get(name).is_none() {
-            continue;
-        }
-        match NOT_CARRIED.iter().find(|(known, ..)| *known == name) {
-            Some((_, why, instead)) => {
-                let mut one = NotCarried::new(place, name, *why);
-                if !instead.is_empty() {
-                    one = one.instead(*instead);
-                }
-                left.push(one);
-            }
-            None => others.push(shown(name)),
-        }
-    }
-    if !others.is_empty() {
-        others.truncate(100);
-        left.push(NotCarried::new(
-            Place::file(path),
-            "the other parameters",
-            format!("they concern Postfix alone: {}", others.join(", ")),
-        ));
     }
 }

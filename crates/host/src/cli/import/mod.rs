@@ -79,6 +79,8 @@ some providers take a refresh token once.")]
 Examples:
   sudo postrider import postfix /etc/postfix/main.cf --dry-run
   sudo postrider import postfix /etc/postfix/main.cf --client 192.168.1.0/24
+  sudo postrider import postfix /etc/postfix/main.cf --sender noreply@contoso.com
+      where the relay's user is no mailbox, such as apikey
 
 The text of its tables is read (sasl_passwd, not sasl_passwd.db), and the master.cf beside it.")]
     Postfix {
@@ -98,6 +100,9 @@ pub(super) struct Common {
     /// A network whose devices may reach imported listeners; may be given several times
     #[arg(long = "client", value_name = "NETWORK")]
     clients: Vec<String>,
+    /// Whom accounts send as whose user is no mail address, where the file does not say it
+    #[arg(long, value_name = "ADDRESS")]
+    sender: Option<String>,
     /// Show what would be written, change nothing
     #[arg(long)]
     dry_run: bool,
@@ -111,6 +116,7 @@ impl Common {
         Options {
             prefix: self.account_prefix.clone(),
             clients: self.clients.clone(),
+            sender: self.sender.clone(),
         }
     }
 }
