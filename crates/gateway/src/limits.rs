@@ -167,6 +167,22 @@ impl Full {
     pub fn refusal(&self) -> Refusal {
         Refusal::new(450, "4.7.1", self.to_string())
     }
+
+    /// What a device heard once, as far as its words say it.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let rest = text.strip_prefix("this device may send ")?;
+        let (limit, rest) = rest.split_once(" messages ")?;
+        let span = match rest.split_once(',')?.0 {
+            "a minute" => Span::Minute,
+            "a day" => Span::Day,
+            _ => return None,
+        };
+        Some(Self {
+            span,
+            limit: limit.parse().ok()?,
+            again_at: None,
+        })
+    }
 }
 
 impl fmt::Display for Full {
@@ -305,6 +321,8 @@ mod tests {
         send(&limits, quota(2, 100), at(30)).unwrap();
         let full = send(&limits, quota(2, 100), at(59)).unwrap_err();
         assert_eq!((full.span, full.again_at), (Span::Minute, Some(at(61))));
+        let read = Full::read(&full.to_string()).unwrap();
+        assert_eq!((read.span, read.limit), (Span::Minute, 2));
         assert!(send(&limits, quota(2, 100), at(60)).is_err());
         send(&limits, quota(2, 100), at(61)).unwrap();
         assert!(send(&limits, quota(2, 100), at(62)).is_err());

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::ledger::{LedgerError, OTHER, Reader};
 use crate::{AccountSender, Mode, Settings};
-use tally::{Tallies, Tally};
+use tally::{Seen, Tallies, Tally};
 
 pub use ready::{Obstacle, ObstacleCode};
 pub use tally::{AuthUsed, Counted, RecipientDomain, Said, Volume, Volumes};
@@ -186,7 +186,7 @@ pub struct Rehearsed {
     pub times: u64,
     /// The last time.
     pub last_at: Timestamp,
-    /// By what mail of the same client came afterwards: `GATEWAY/DEVICE`.
+    /// Under what other name its mail seems to have come afterwards: `GATEWAY/DEVICE`.
     pub came_back_as: Option<String>,
 }
 
@@ -360,25 +360,29 @@ fn rehearsal(gateway: String, tallies: &ByDevice, facts: &Facts<'_>) -> Rehearsa
     }
 }
 
-/// Under which other name mail of a refused client was accepted after the refusal.
+/// Under which other name a refused device's mail seems to have been accepted after the last refusal.
+///
+/// An address alone says little, for several devices may share one, and so does a name, for each
+/// gateway may have a `printer`: it takes both, or one of them that sent nothing from there before
+/// the first refusal.
 fn another_way(gateway: &str, device: &str, tally: &Tally, tallies: &ByDevice) -> Option<String> {
-    let others = tallies.iter().filter(|((other_gateway, other), _)| {
-        !other.is_empty() && (other_gateway.as_str(), other.as_str()) != (gateway, device)
-    });
-    let came = |other: &Tally| {
-        tally
-            .rehearsed
-            .iter()
-            .filter(|(client, _)| *client != OTHER)
-            .any(|(client, refused)| {
-                let accepted = other.accepted_from.get(client);
-                accepted.is_some_and(|last_at| *last_at > refused.last_at)
-            })
+    let refused = tally.rehearsed.values();
+    let first_at = refused.clone().map(|one| one.first_at).min()?;
+    let last_at = refused.map(|one| one.last_at).max()?;
+    let came = |other: &str, accepted: (&String, &Seen)| {
+        let (client, seen) = accepted;
+        let is_client = client != OTHER && tally.rehearsed.contains_key(client);
+        let is_name = other == device;
+        let is_new = seen.first_at > first_at;
+        seen.last_at > last_at && ((is_client && is_name) || (is_client || is_name) && is_new)
     };
-    others
-        .filter(|(_, other)| came(other))
-        .map(|((gateway, device), _)| format!("{gateway}/{device}"))
-        .next()
+    let mut others = tallies.iter().filter(|((other_gateway, other), tally)| {
+        let is_other = (other_gateway.as_str(), other.as_str()) != (gateway, device);
+        let mut accepted = tally.accepted_from.iter();
+        !other.is_empty() && is_other && accepted.any(|accepted| came(other, accepted))
+    });
+    let ((gateway, device), _) = others.next()?;
+    Some(format!("{gateway}/{device}"))
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 use super::Account;
-use super::tally::Tally;
-use crate::ledger::{OTHER, Outcome};
+use super::tally::{Refused, Tally};
+use crate::ledger::OTHER;
+use crate::limits::{Full, Span};
 use crate::transaction::may_send_as;
 use crate::{AccountSender, Mode, Policy, Settings};
 
@@ -103,8 +104,8 @@ impl Standing<'_> {
             let text = format!("some of its mail would be refused: {doubt}");
             add(ObstacleCode::WouldRefuse, text);
         }
-        if let Some(said) = self.last_refusal() {
-            let text = format!("what it tried last was refused: {said}");
+        if let Some(Refused { reply, text, .. }) = self.last_refusal() {
+            let text = format!("what it tried last was refused: {reply} {text}");
             add(ObstacleCode::Refused, text);
         }
         obstacles
@@ -126,13 +127,19 @@ impl Standing<'_> {
             format!("[gateway.{gateway}]")
         };
         let Some(first) = obstacles.first() else {
-            return match settings.mode {
-                Mode::Submit => "nothing: its mail goes out with OAuth".to_owned(),
-                Mode::Observe { .. } => format!(
-                    "set mode = \"submit\" in [gateway.{gateway}]: its mail goes through {account} \
-                     then"
-                ),
+            let Mode::Observe { .. } = settings.mode else {
+                return "nothing: its mail goes out with OAuth".to_owned();
             };
+            let submit = format!(
+                "set mode = \"submit\" in [gateway.{gateway}]: its mail goes through {account} then"
+            );
+            let Some(limit) = self.limit_met(policy) else {
+                return submit;
+            };
+            return format!(
+                "{submit}. It sent more than messages_per_minute = {limit}: raise that in {table}, \
+                 unless the device comes again when it is told to"
+            );
         };
         match first.code {
             ObstacleCode::GatewayGone => format!("postrider gateway add {gateway}"),
@@ -168,12 +175,27 @@ impl Standing<'_> {
             ObstacleCode::WouldRefuse => {
                 format!("change the device, or the limit or quirk that it meets in {table}")
             }
-            ObstacleCode::Refused if self.has_wrong_password() => format!(
+            ObstacleCode::Refused => self.after_refusal(&table),
+        }
+    }
+
+    /// The next step of one that what it tried last was refused.
+    fn after_refusal(&self, table: &str) -> String {
+        let refused = self.last_refusal();
+        if refused.is_some_and(|refused| refused.is_sign_in) {
+            return format!(
                 "enter the device's password again; a new one: postrider gateway credential add \
-                 {} --gateway {gateway} --replace",
-                word(device)
+                 {} --gateway {} --replace",
+                word(self.device),
+                self.gateway
+            );
+        }
+        match refused.and_then(|refused| Full::read(&refused.text)) {
+            Some(full) => format!(
+                "wait for the device to come again, or raise {} in {table}",
+                limit_key(full.span)
             ),
-            ObstacleCode::Refused => {
+            None => {
                 "postrider explain, with that reply; then change the device or its settings here"
                     .to_owned()
             }
@@ -216,10 +238,14 @@ impl Standing<'_> {
             .collect()
     }
 
-    /// What else would be refused. Senders and domains are judged by the settings of now, which may
-    /// be others than those it was refused under.
+    /// What else would be refused. Senders, domains and limits are judged by the settings of now,
+    /// which may be others than those it was refused under. A minute's limit is no obstacle: what it
+    /// puts off may come a minute later.
     fn doubt(&self, policy: &Policy) -> Option<String> {
         let is_settled = |text: &str| {
+            if let Some(full) = Full::read(text) {
+                return full.span == Span::Minute || !is_in_force(full, policy);
+            }
             let address = text.strip_prefix("you may not send as ");
             let address = address.and_then(|rest| rest.split(", but ").next());
             let is_own = |address| {
@@ -236,17 +262,40 @@ impl Standing<'_> {
             .map(|((reply, text), _)| format!("{reply} {text}"))
     }
 
-    /// The refusal that nothing accepted followed.
-    fn last_refusal(&self) -> Option<&str> {
-        let (at, _, said) = self.tally.refused.as_ref()?;
-        let is_last = self.tally.accepted_at.is_none_or(|accepted| accepted < *at);
-        is_last.then_some(said.as_str())
+    /// The limit of a minute that is in force, and that it met within the last week.
+    fn limit_met(&self, policy: &Policy) -> Option<u32> {
+        let mut met = self
+            .tally
+            .doubts
+            .keys()
+            .filter_map(|(_, text)| Full::read(text));
+        let is_met = met.any(|full| full.span == Span::Minute && is_in_force(full, policy));
+        policy.messages_per_minute.filter(|_| is_met)
     }
 
-    fn has_wrong_password(&self) -> bool {
+    /// The refusal that nothing accepted followed.
+    fn last_refusal(&self) -> Option<&Refused> {
         let refused = self.tally.refused.as_ref();
-        refused.is_some_and(|(_, outcome, _)| *outcome == Outcome::SignInFailed)
+        let accepted_at = self.tally.accepted_at;
+        refused.filter(|refused| accepted_at.is_none_or(|accepted| accepted < refused.at))
     }
+}
+
+/// The setting of a limit.
+fn limit_key(span: Span) -> &'static str {
+    match span {
+        Span::Minute => "messages_per_minute",
+        Span::Day => "messages_per_day",
+    }
+}
+
+/// Whether so many messages are still too many.
+fn is_in_force(full: Full, policy: &Policy) -> bool {
+    let limit = match full.span {
+        Span::Minute => policy.messages_per_minute,
+        Span::Day => policy.messages_per_day,
+    };
+    limit.is_some_and(|limit| limit <= full.limit)
 }
 
 /// The first three.

@@ -80,12 +80,23 @@ pub struct Said {
     pub last_at: Timestamp,
 }
 
-/// How often, and when last.
+/// How often, and when.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) count: u64,
+    pub(super) first_at: Timestamp,
     pub(super) last_at: Timestamp,
     /// What was said the last time.
+    pub(super) text: String,
+}
+
+/// A refusal.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) at: Timestamp,
+    /// It was one of a sign-in.
+    pub(super) is_sign_in: bool,
+    pub(super) reply: String,
     pub(super) text: String,
 }
 
@@ -96,8 +107,8 @@ pub(super) struct Tally {
     pub(super) last_at: Option<Timestamp>,
     /// The last accepted message.
     pub(super) accepted_at: Option<Timestamp>,
-    /// The last refusal that is no rehearsal's: its reply and text.
-    pub(super) refused: Option<(Timestamp, Outcome, String)>,
+    /// The last refusal that is no rehearsal's.
+    pub(super) refused: Option<Refused>,
     pub(super) volume: Volumes,
     pub(super) clients: BTreeMap<String, Seen>,
     pub(super) senders: BTreeMap<String, Seen>,
@@ -110,8 +121,8 @@ pub(super) struct Tally {
     pub(super) doubts: BTreeMap<(String, String), Timestamp>,
     /// By client.
     pub(super) rehearsed: BTreeMap<String, Seen>,
-    /// When a message was accepted last, by client.
-    pub(super) accepted_from: BTreeMap<String, Timestamp>,
+    /// Messages that were ever accepted, by client.
+    pub(super) accepted_from: BTreeMap<String, Seen>,
     pub(super) sign_in_failed: u64,
     pub(super) turned_away: u64,
 }
@@ -150,18 +161,20 @@ impl Tallies {
             Outcome::Accepted => {
                 tally.accepted_at = tally.accepted_at.max(last_at);
                 tally.volume.add(age, &sums);
-                let last = tally.accepted_from.entry(row.client.clone());
-                let last = last.or_insert(sums.last_at);
-                *last = (*last).max(sums.last_at);
+                note(&mut tally.accepted_from, row.client.clone(), &sums, "");
             }
             Outcome::Refused | Outcome::SignInFailed
                 if tally
                     .refused
                     .as_ref()
-                    .is_none_or(|known| known.0 < sums.last_at) =>
+                    .is_none_or(|known| known.at < sums.last_at) =>
             {
-                let said = format!("{} {}", row.reply, row.text);
-                tally.refused = Some((sums.last_at, row.outcome, said));
+                tally.refused = Some(Refused {
+                    at: sums.last_at,
+                    is_sign_in: row.outcome == Outcome::SignInFailed,
+                    reply: row.reply.clone(),
+                    text: row.text.clone(),
+                });
             }
             _ => {}
         }
@@ -300,10 +313,12 @@ pub(super) fn said(seen: &BTreeMap<String, Seen>) -> Vec<Said> {
 fn note(seen: &mut BTreeMap<String, Seen>, what: String, sums: &Sums, text: &str) {
     let seen = seen.entry(what).or_insert_with(|| Seen {
         count: 0,
+        first_at: sums.first_at,
         last_at: sums.last_at,
         text: text.to_owned(),
     });
     seen.count += sums.count;
+    seen.first_at = seen.first_at.min(sums.first_at);
     if seen.last_at <= sums.last_at {
         seen.last_at = sums.last_at;
         text.clone_into(&mut seen.text);

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::ledger::{Ledger, Observation, Outcome};
+use crate::limits::{Full, Span};
 use crate::{Certificate, Policy, Quirks, Refusal, Rehearse, Sender, TlsMode};
 
 const DAY: i64 = 24 * 3600;
@@ -363,6 +364,52 @@ fn a_refusal_is_an_obstacle_until_something_is_accepted() {
 }
 
 #[test]
+fn a_limit_of_a_minute_is_no_obstacle_once_it_passed_and_one_of_a_day_is_until_it_is_raised() {
+    let full = |span, limit| {
+        let again_at = Some(before(0));
+        Full {
+            span,
+            limit,
+            again_at,
+        }
+    };
+    let met = |outcome, full: Full| {
+        Story::new(&[
+            said("printer", before(600), outcome, full.refusal()),
+            sent("printer", before(540)),
+        ])
+    };
+    // Told to come again, and it came.
+    let mut story = met(Outcome::Refused, full(Span::Minute, 5));
+    story.gateways[0].mode = Mode::Submit;
+    assert!(story.report().devices[0].ready);
+    // Nobody knows yet whether it would.
+    let mut story = met(Outcome::WouldRefuse, full(Span::Minute, 5));
+    story.gateways[0].policy.messages_per_minute = Some(5);
+    let printer = &story.report().devices[0];
+    assert!(printer.ready, "{:?}", printer.obstacles);
+    assert!(printer.next.starts_with("set mode = \"submit\""));
+    let advice = "more than messages_per_minute = 5: raise that in [gateway.office]";
+    assert!(printer.next.contains(advice), "{}", printer.next);
+    story.gateways[0].policy.messages_per_minute = Some(20);
+    let next = &story.report().devices[0].next;
+    assert!(!next.contains("messages_per_minute"), "{next}");
+
+    let mut story = met(Outcome::WouldRefuse, full(Span::Day, 100));
+    story.gateways[0].policy.messages_per_day = Some(100);
+    assert_eq!(story.obstacle().0, ObstacleCode::WouldRefuse);
+    story.gateways[0].policy.messages_per_day = Some(500);
+    assert!(story.report().devices[0].ready);
+
+    let full = full(Span::Day, 100).refusal();
+    let mut story = Story::new(&[said("printer", before(60), Outcome::Refused, full)]);
+    story.gateways[0].mode = Mode::Submit;
+    let (code, next) = story.obstacle();
+    assert_eq!(code, ObstacleCode::Refused);
+    assert!(next.contains("raise messages_per_day in"), "{next}");
+}
+
+#[test]
 fn what_came_without_a_name_is_told_apart() {
     let stranger = |outcome| Observation {
         mechanism: String::new(),
@@ -441,6 +488,55 @@ fn a_rehearsal_lists_who_would_break_and_who_came_another_way() {
     assert_eq!(story.report().rehearsals[0].state, RehearsalState::Coming);
     story.gateways[0].rehearse = None;
     assert_eq!(story.report().rehearsals[0].state, RehearsalState::Gone);
+}
+
+#[test]
+fn neighbours_are_no_other_way_of_a_device_that_was_refused() {
+    let from = |client: u8, seen: Observation| Observation {
+        client: IpAddr::V4(Ipv4Addr::new(192, 0, 2, client)),
+        ..seen
+    };
+    let through = |gateway: &str, device: &str, client, at| Observation {
+        gateway: gateway.to_owned(),
+        ..from(client, sent(device, at))
+    };
+    let refused = |device: &str, client| {
+        let refusal = crate::rehearsal::refusal();
+        from(
+            client,
+            said(device, before(300), Outcome::Rehearsed, refusal),
+        )
+    };
+    let story = Story::new(&[
+        // Behind one router, and it sends all day long.
+        refused("printer", 1),
+        through("office", "fax", 1, before(DAY)),
+        through("office", "fax", 1, before(100)),
+        // The other site has one of that name, too.
+        refused("scanner", 2),
+        through("annex", "scanner", 9, before(DAY)),
+        through("annex", "scanner", 9, before(100)),
+        // Its second entry, under a name that nobody had.
+        refused("ups", 3),
+        through("office", "ups-new", 3, before(100)),
+        // Its own name elsewhere, from an address that it got since.
+        refused("camera", 4),
+        through("modern", "camera", 5, before(100)),
+    ]);
+    let report = story.report();
+    let came = report.rehearsals[0].refused.iter().map(|one| {
+        let came = one.came_back_as.as_deref().unwrap_or_default();
+        (one.device.as_str(), came)
+    });
+    assert_eq!(
+        came.collect::<Vec<_>>(),
+        [
+            ("camera", "modern/camera"),
+            ("printer", ""),
+            ("scanner", ""),
+            ("ups", "office/ups-new"),
+        ]
+    );
 }
 
 #[test]
