@@ -29,6 +29,8 @@ pub(crate) fn run(data: &[u8]) {
         mail_from_space: switch(1),
         login_nul: switch(2),
         helo_only: switch(3),
+        no_brackets: switch(5),
+        any_sender: switch(6),
     };
     let desk = Desk {
         offers_binary: switch(4),

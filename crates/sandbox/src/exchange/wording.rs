@@ -182,9 +182,11 @@ impl Names {
                 500,
                 &format!("5.3.3 Unrecognized command '{word}' {}", self.trailer(now)),
             ),
-            Problem::Arguments(_) | Problem::Parameter(..) | Problem::SpaceBehindColon(_) => {
-                text(501, "5.5.4 Invalid arguments")
-            }
+            Problem::Arguments(_)
+            | Problem::Parameter(..)
+            | Problem::SpaceBehindColon(_)
+            | Problem::NoBrackets(_)
+            | Problem::Address(..) => text(501, "5.5.4 Invalid arguments"),
             Problem::HelloFirst => text(503, "5.5.2 Send hello first"),
             Problem::MailFirst => text(503, "5.5.2 Need mail command"),
             Problem::RcptFirst => text(503, "5.5.2 Need rcpt command"),

@@ -149,6 +149,11 @@ pub enum BadCommand {
     /// Spaces stand behind the colon of `MAIL FROM:` or `RCPT TO:`; otherwise its path is
     /// well-formed.
     SpaceBehindColon(Verb),
+    /// The mailbox of `MAIL FROM:` or `RCPT TO:` stands there without angle brackets.
+    NoBrackets(Verb),
+    /// This, printable and bounded, stands between the brackets of `MAIL FROM:` or `RCPT TO:`,
+    /// and is no mailbox.
+    Address(Verb, String),
 }
 
 impl Command {
@@ -174,7 +179,7 @@ impl Command {
             Some(space) => (&line[..space], Some(&line[space + 1..])),
             None => (line, None),
         };
-        let verb = Verb::parse(word).ok_or_else(|| BadCommand::Unrecognized(shown(word)))?;
+        let verb = Verb::parse(word).ok_or_else(|| BadCommand::Unrecognized(shown(word, 32)))?;
         let malformed = BadCommand::Arguments(verb);
         let rest = match rest.map(std::str::from_utf8) {
             None => None,
@@ -188,15 +193,15 @@ impl Command {
                 Err(malformed.clone())
             }
         };
-        let word = || {
-            rest.filter(|text| is_word(text))
-                .map(str::to_owned)
+        // Whatever a client calls itself: some have blanks in their names.
+        let name = || {
+            rest.map(|text| text.trim_start_matches(' ').to_owned())
                 .ok_or(malformed.clone())
         };
         match verb {
-            Verb::Ehlo => Ok(Self::Ehlo(word()?)),
+            Verb::Ehlo => Ok(Self::Ehlo(name()?)),
             Verb::Helo if quirks.helo_only && rest.is_none() => Ok(Self::Helo(String::new())),
-            Verb::Helo => Ok(Self::Helo(word()?)),
+            Verb::Helo => Ok(Self::Helo(name()?)),
             Verb::Starttls => bare(Self::Starttls),
             Verb::Auth => auth(rest.unwrap_or_default()).ok_or(malformed),
             Verb::Mail => MailCommand::parse(rest.unwrap_or_default(), quirks).map(Self::Mail),
@@ -294,6 +299,8 @@ impl fmt::Display for BadCommand {
             Self::Unrecognized(word) => write!(f, "unrecognized command '{word}'"),
             Self::Arguments(verb) => write!(f, "malformed arguments of {verb}"),
             Self::SpaceBehindColon(verb) => write!(f, "a space behind the colon of {verb}"),
+            Self::NoBrackets(verb) => write!(f, "no angle brackets around the address of {verb}"),
+            Self::Address(verb, text) => write!(f, "<{text}> of {verb} is no address"),
             Self::Parameter(verb, keyword) => {
                 write!(f, "unsupported parameter {keyword} of {verb}")
             }
@@ -307,11 +314,7 @@ impl MailCommand {
     fn parse(arguments: &str, quirks: Quirks) -> Result<Self, BadCommand> {
         let malformed = || BadCommand::Arguments(Verb::Mail);
         let path = after_keyword(arguments, "FROM:").ok_or_else(malformed)?;
-        let (reverse_path, rest) =
-            path::bracketed(path.trim_start_matches(' ')).ok_or_else(malformed)?;
-        if path.starts_with(' ') && !quirks.mail_from_space {
-            return Err(BadCommand::SpaceBehindColon(Verb::Mail));
-        }
+        let (reverse_path, rest) = path_argument(Verb::Mail, path, quirks)?;
         let mut mail = Self {
             reverse_path: reverse_path.to_owned(),
             ..Self::default()
@@ -361,14 +364,7 @@ impl RcptCommand {
     fn parse(arguments: &str, quirks: Quirks) -> Result<Self, BadCommand> {
         let malformed = || BadCommand::Arguments(Verb::Rcpt);
         let path = after_keyword(arguments, "TO:").ok_or_else(malformed)?;
-        let bracketed = path.trim_start_matches(' ');
-        let (forward_path, rest) = path::bracketed(bracketed)
-            .or_else(|| postmaster(bracketed))
-            .filter(|(path, _)| !path.is_empty())
-            .ok_or_else(malformed)?;
-        if path.starts_with(' ') && !quirks.mail_from_space {
-            return Err(BadCommand::SpaceBehindColon(Verb::Rcpt));
-        }
+        let (forward_path, rest) = path_argument(Verb::Rcpt, path, quirks)?;
         let mut rcpt = Self {
             forward_path: forward_path.to_owned(),
             ..Self::default()
@@ -447,6 +443,34 @@ fn bdat(arguments: &str) -> Option<Command> {
     })
 }
 
+/// The path behind the colon of `MAIL FROM:` or `RCPT TO:`, and what follows it.
+fn path_argument(verb: Verb, text: &str, quirks: Quirks) -> Result<(&str, &str), BadCommand> {
+    let is_reverse = verb == Verb::Mail;
+    let written = text.trim_start_matches(' ');
+    let wellformed = path::bracketed(written).filter(|(path, _)| is_reverse || !path.is_empty());
+    let found = if let Some(found) = wellformed {
+        found
+    } else if let Some(found) = postmaster(written).filter(|_| !is_reverse) {
+        found
+    } else if let Some(found) = path::bare(written) {
+        if !quirks.no_brackets {
+            return Err(BadCommand::NoBrackets(verb));
+        }
+        found
+    } else if let Some(found) = path::any(written) {
+        if !(is_reverse && quirks.any_sender) {
+            return Err(BadCommand::Address(verb, shown(found.0.as_bytes(), 100)));
+        }
+        found
+    } else {
+        return Err(BadCommand::Arguments(verb));
+    };
+    if written.len() < text.len() && !quirks.mail_from_space {
+        return Err(BadCommand::SpaceBehindColon(verb));
+    }
+    Ok(found)
+}
+
 /// RFC 5321 §4.1.1.3: `<Postmaster>` needs no domain.
 fn postmaster(text: &str) -> Option<(&str, &str)> {
     let (name, rest) = text.strip_prefix('<')?.split_once('>')?;
@@ -459,10 +483,10 @@ fn is_word(text: &str) -> bool {
 }
 
 /// The word of an unknown command, fit to be repeated: 32 characters, no controls.
-fn shown(word: &[u8]) -> String {
-    String::from_utf8_lossy(&word[..word.len().min(128)])
+fn shown(word: &[u8], characters: usize) -> String {
+    String::from_utf8_lossy(&word[..word.len().min(4 * characters)])
         .chars()
-        .take(32)
+        .take(characters)
         .map(|c| if c.is_control() { '?' } else { c })
         .collect()
 }
@@ -545,13 +569,12 @@ mod tests {
     fn malformed_arguments_are_refused_by_command() {
         let table = [
             ("EHLO", Verb::Ehlo),
-            ("EHLO a b", Verb::Ehlo),
             ("MAIL", Verb::Mail),
             ("MAIL FROM:", Verb::Mail),
-            ("MAIL FROM: a@b", Verb::Mail),
+            ("MAIL FROM:a", Verb::Mail),
+            ("MAIL FROM:<a@b", Verb::Mail),
             ("MAIL FROM:\t<a@b>", Verb::Mail),
             ("MAIL FROM :<a@b>", Verb::Mail),
-            ("MAIL FROM:a@b", Verb::Mail),
             ("MAIL FROM:<a@b>SIZE=1", Verb::Mail),
             ("MAIL FROM:<a@b>  SIZE=1", Verb::Mail),
             ("MAIL FROM:<a@b> SIZE=", Verb::Mail),
@@ -564,7 +587,6 @@ mod tests {
             ("MAIL FROM:<a@b> ENVID=a+0D+0Ab", Verb::Mail),
             ("MAIL FROM:<a@b> ENVID=a+2", Verb::Mail),
             ("MAIL FROM:<a@b> AUTH=c", Verb::Mail),
-            ("RCPT TO:<>", Verb::Rcpt),
             ("RCPT FROM:<a@b>", Verb::Rcpt),
             ("RCPT TO:<a@b> NOTIFY=NEVER,DELAY", Verb::Rcpt),
             ("RCPT TO:<a@b> NOTIFY=DELAY,DELAY", Verb::Rcpt),
@@ -608,7 +630,82 @@ mod tests {
             );
         }
         assert!(Command::parse_with(b"EHLO", quirk).is_err());
-        assert!(Command::parse_with(b"HELO a b", quirk).is_err());
+    }
+
+    #[test]
+    fn a_client_may_call_itself_anything() {
+        for (line, wanted) in [
+            ("EHLO FE80::1", "FE80::1"),
+            ("EHLO Front desk 2", "Front desk 2"),
+            ("HELO  a b ", "a b"),
+        ] {
+            let Ok(Command::Ehlo(name) | Command::Helo(name)) = parse(line) else {
+                panic!("{line}");
+            };
+            assert_eq!(name, wanted);
+        }
+    }
+
+    #[test]
+    fn an_address_without_brackets_passes_by_its_quirk_alone() {
+        let quirk = Quirks {
+            no_brackets: true,
+            ..Quirks::default()
+        };
+        for line in ["MAIL FROM:a@b SIZE=1", "RCPT TO:a@b NOTIFY=NEVER"] {
+            let verb = if line.starts_with('M') {
+                Verb::Mail
+            } else {
+                Verb::Rcpt
+            };
+            assert_eq!(parse(line).unwrap_err(), BadCommand::NoBrackets(verb));
+            match Command::parse_with(line.as_bytes(), quirk) {
+                Ok(Command::Mail(mail)) => {
+                    assert_eq!((&*mail.reverse_path, mail.size), ("a@b", Some(1)));
+                }
+                Ok(Command::Rcpt(rcpt)) => assert_eq!(rcpt.forward_path, "a@b"),
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+        // A space is another quirk's.
+        let both = Command::parse_with(b"MAIL FROM: a@b", quirk);
+        assert_eq!(both.unwrap_err(), BadCommand::SpaceBehindColon(Verb::Mail));
+    }
+
+    #[test]
+    fn what_is_no_address_is_named_and_passed_on_as_a_sender_by_switch_only() {
+        let any = Quirks {
+            any_sender: true,
+            ..Quirks::default()
+        };
+        for path in [
+            "local.@example.com",
+            "root",
+            "scanner 1@example.com",
+            "a@b,c@d",
+        ] {
+            let line = format!("MAIL FROM:<{path}> SIZE=1");
+            let refused = BadCommand::Address(Verb::Mail, path.to_owned());
+            assert_eq!(parse(&line).unwrap_err(), refused);
+            match Command::parse_with(line.as_bytes(), any) {
+                Ok(Command::Mail(mail)) => {
+                    assert_eq!((&*mail.reverse_path, mail.size), (path, Some(1)));
+                }
+                other => panic!("{line}: {other:?}"),
+            }
+            let line = format!("RCPT TO:<{path}>");
+            let refused = BadCommand::Address(Verb::Rcpt, path.to_owned());
+            let parsed = Command::parse_with(line.as_bytes(), any);
+            assert_eq!(parsed.unwrap_err(), refused, "{line}");
+        }
+        let nobody = BadCommand::Address(Verb::Rcpt, String::new());
+        assert_eq!(parse("RCPT TO:<>").unwrap_err(), nobody);
+        let BadCommand::Address(_, shown) =
+            parse(&format!("RCPT TO:<{}>", "a".repeat(500))).unwrap_err()
+        else {
+            panic!("an address");
+        };
+        assert_eq!(shown, "a".repeat(100));
     }
 
     #[test]

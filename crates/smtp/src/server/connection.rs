@@ -23,6 +23,8 @@ const COMMAND_OCTETS: usize = 4 * 1024;
 pub(super) const BODY_OCTETS: usize = 32 * 1024;
 /// Unsent replies beyond this are written even while input is waiting.
 const OUT_OCTETS: usize = 16 * 1024;
+/// What a TLS handshake begins with (RFC 8446 §5.1), and no command does.
+const TLS_HANDSHAKE: u8 = 22;
 /// How long a closed connection is still listened to, so that the last reply is not
 /// destroyed by a reset.
 const LINGER: Duration = Duration::from_secs(2);
@@ -64,6 +66,8 @@ pub(super) enum Line {
     BareLineFeed,
     /// A line that did not end as the first; it is gone.
     Mixed,
+    /// No line, but the beginning of a TLS handshake.
+    Tls,
 }
 
 /// How long a body has kept us waiting, and for how much.
@@ -129,6 +133,9 @@ impl<'l, S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'l, S> {
         if !self.has_input() {
             let deadline = self.deadline(self.limits.idle_time);
             self.fill(deadline, COMMAND_OCTETS).await?;
+        }
+        if self.input[self.used..].first() == Some(&TLS_HANDSHAKE) {
+            return Ok(Line::Tls);
         }
         let deadline = self.deadline(self.limits.command_time);
         let mut scanned = 0;

@@ -28,6 +28,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Ask for Dialogue<'_, '_, S> {
                 Line::TooLong => Err(Problem::LineTooLong),
                 Line::BareLineFeed => Err(Problem::BareLineFeed),
                 Line::Mixed => Err(Problem::MixedLineEnds),
+                Line::Tls => Err(Problem::TlsUnasked),
                 Line::Complete(line) if line == b"*" => Err(Problem::AuthCancelled),
                 Line::Complete(line) => STANDARD
                     .decode(line)

@@ -190,6 +190,10 @@ pub enum Problem {
     Parameter(Verb, String),
     /// Spaces behind the colon of `MAIL FROM:` or `RCPT TO:`.
     SpaceBehindColon(Verb),
+    /// No angle brackets around the address of `MAIL FROM:` or `RCPT TO:`.
+    NoBrackets(Verb),
+    /// This, printable and bounded, is no address for `MAIL FROM:` or `RCPT TO:`.
+    Address(Verb, String),
     /// `EHLO` has to come first.
     HelloFirst,
     /// `AUTH` after `HELO` (RFC 4954 §4 is an extension, so `EHLO`).
@@ -218,6 +222,8 @@ pub enum Problem {
     TlsUnavailable,
     /// Octets followed `STARTTLS` before TLS. Closes.
     ClearAfterStarttls,
+    /// The client begins a TLS handshake where a command is expected. Closes.
+    TlsUnasked,
     /// `BODY=BINARYMIME` wants `BDAT` (RFC 3030 §3).
     BinaryNeedsBdat,
     /// `DATA` or `RCPT` between the chunks of a `BDAT` message (RFC 3030 §2).
@@ -259,6 +265,12 @@ impl Problem {
         let (code, text) = match self {
             Self::Unrecognized(_) => (500, "5.5.2 Command not recognized"),
             Self::NotImplemented(_) => (502, "5.5.1 Command not implemented"),
+            Self::Arguments(verb @ (Verb::Ehlo | Verb::Helo)) => {
+                return ServerReply::new(
+                    501,
+                    format!("5.5.4 {verb} needs a name of printable characters"),
+                );
+            }
             Self::Arguments(verb) => {
                 return ServerReply::new(
                     501,
@@ -271,6 +283,18 @@ impl Problem {
             Self::SpaceBehindColon(verb) => {
                 let text = format!("5.5.4 No space may stand behind the colon of {verb}");
                 return ServerReply::new(501, text);
+            }
+            Self::NoBrackets(verb) => {
+                let text = format!("5.5.4 The address of {verb} has to stand in angle brackets");
+                return ServerReply::new(501, text);
+            }
+            Self::Address(verb, address) => {
+                let status = if *verb == Verb::Mail {
+                    "5.1.7"
+                } else {
+                    "5.1.3"
+                };
+                return ServerReply::new(501, format!("{status} <{address}> is no address"));
             }
             Self::HelloFirst => (503, "5.5.1 Send EHLO first"),
             Self::EhloFirst => (503, "5.5.1 AUTH needs EHLO, not HELO: send EHLO"),
@@ -286,6 +310,7 @@ impl Problem {
             Self::TlsAgain => (503, "5.5.1 TLS already active"),
             Self::TlsUnavailable => (502, "5.5.1 TLS not available"),
             Self::ClearAfterStarttls => (503, "5.5.1 Nothing may follow STARTTLS in clear"),
+            Self::TlsUnasked => (500, "5.5.2 TLS does not begin here before STARTTLS"),
             Self::BinaryNeedsBdat => (503, "5.5.1 BODY=BINARYMIME requires BDAT"),
             Self::ChunksOpen => (503, "5.5.1 BDAT LAST expected"),
             Self::NeedsSmtputf8 => (553, "5.6.7 Address requires SMTPUTF8"),
@@ -319,6 +344,7 @@ impl Problem {
             // The octets of a chunk whose size nobody knows would be read as commands.
             Self::Arguments(Verb::Bdat)
                 | Self::ClearAfterStarttls
+                | Self::TlsUnasked
                 | Self::BareLineFeed
                 | Self::MixedLineEnds
                 | Self::TooManyCommands

@@ -26,6 +26,17 @@ pub(super) fn bracketed(text: &str) -> Option<(&str, &str)> {
     (path.is_empty() || is_mailbox(path)).then_some((path, rest))
 }
 
+/// Splits `mailbox rest`: a path that lacks its brackets.
+pub(super) fn bare(text: &str) -> Option<(&str, &str)> {
+    let (path, rest) = text.split_at(text.find(' ').unwrap_or(text.len()));
+    is_mailbox(path).then_some((path, rest))
+}
+
+/// Splits `<anything>rest`, whatever stands between the brackets.
+pub(super) fn any(text: &str) -> Option<(&str, &str)> {
+    text.strip_prefix('<')?.split_once('>')
+}
+
 /// Whether `text` is `local-part@domain`.
 pub(super) fn is_mailbox(text: &str) -> bool {
     let Some((local, domain)) = text.rsplit_once('@') else {

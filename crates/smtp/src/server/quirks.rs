@@ -19,6 +19,11 @@ pub struct Quirks {
     pub bare_lf: bool,
     /// `MAIL FROM: <a@b>` and `RCPT TO: <a@b>`, with spaces behind the colon.
     pub mail_from_space: bool,
+    /// `MAIL FROM:a@b` and `RCPT TO:a@b`, without angle brackets.
+    pub no_brackets: bool,
+    /// What stands between the brackets of `MAIL FROM` need not be a mailbox: a handler gets it
+    /// as it is, and refuses it or puts another in its place.
+    pub any_sender: bool,
     /// The answers of `AUTH LOGIN` end in NUL, which is dropped.
     pub login_nul: bool,
     /// `AUTH` after `HELO`, where RFC 4954 §4 wants `EHLO`; and `HELO` without a name.

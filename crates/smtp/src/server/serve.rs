@@ -235,6 +235,7 @@ where
             Line::TooLong => return Ok(self.refuse(&Problem::LineTooLong)),
             Line::BareLineFeed => return Ok(self.refuse(&Problem::BareLineFeed)),
             Line::Mixed => return Ok(self.refuse(&Problem::MixedLineEnds)),
+            Line::Tls => return Ok(self.refuse(&Problem::TlsUnasked)),
         };
         match Command::parse_with(&line, self.quirks) {
             Ok(command) => self.carry_out(command).await,
@@ -477,6 +478,8 @@ impl From<BadCommand> for Problem {
             BadCommand::Arguments(verb) => Self::Arguments(verb),
             BadCommand::Parameter(verb, keyword) => Self::Parameter(verb, keyword),
             BadCommand::SpaceBehindColon(verb) => Self::SpaceBehindColon(verb),
+            BadCommand::NoBrackets(verb) => Self::NoBrackets(verb),
+            BadCommand::Address(verb, text) => Self::Address(verb, text),
         }
     }
 }

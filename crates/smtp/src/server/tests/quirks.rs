@@ -37,6 +37,56 @@ async fn a_space_behind_the_colon_passes_by_switch_only() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_wrong_with_an_address_is_said_and_passes_by_switch_only() {
+    let input = "EHLO a b\r\nMAIL FROM:a@b\r\nMAIL FROM:<local.@b>\r\nMAIL FROM:<a@b>\r\n\
+                 RCPT TO:c@d\r\nRCPT TO:<c@d,e@f>\r\n";
+    let (said, _) = play(Limits::default(), Quirks::default(), [input]).await;
+    let replies: Vec<&str> = said.lines().skip(4).collect();
+    assert_eq!(
+        replies,
+        [
+            "501 5.5.4 The address of MAIL has to stand in angle brackets",
+            "501 5.1.7 <local.@b> is no address",
+            "250 2.1.0 sender",
+            "501 5.5.4 The address of RCPT has to stand in angle brackets",
+            "501 5.1.3 <c@d,e@f> is no address",
+        ]
+    );
+    let loose = quirks(|q| (q.no_brackets, q.any_sender) = (true, true));
+    let input = "EHLO a\r\nMAIL FROM:<local.@b> SIZE=1\r\nRCPT TO:c@d\r\nBDAT 0 LAST\r\n";
+    let (said, messages) = play(Limits::default(), loose, [input]).await;
+    assert_eq!(codes(&said), [220, 250, 250, 250, 250]);
+    assert_eq!(messages[0].mail.reverse_path, "local.@b");
+    assert_eq!(messages[0].recipients[0].forward_path, "c@d");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_where_none_begins_is_answered_at_once() {
+    // The head of a TLS record, and no line end.
+    let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+    let (mut client, server) = duplex(1 << 20);
+    let began = tokio::time::Instant::now();
+    let serving = tokio::spawn(serve(
+        server,
+        None,
+        TlsPolicy::DangerPlaintext,
+        Recorder::default(),
+        Limits::default(),
+        Quirks::default(),
+    ));
+    client.write_all(hello).await.unwrap();
+    let mut said = String::new();
+    client.read_to_string(&mut said).await.unwrap();
+    drop(client);
+    serving.await.unwrap().unwrap();
+    assert!(
+        said.ends_with("500 5.5.2 TLS does not begin here before STARTTLS\r\n"),
+        "{said}"
+    );
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_nul_behind_a_login_answer_passes_by_switch_only() {
     // "user\0" and "secret\0"; "a\0b" and "a\0\0".
     let asked = "EHLO a\r\nAUTH LOGIN\r\ndXNlcgA=\r\nNOOP\r\n";

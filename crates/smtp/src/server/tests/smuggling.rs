@@ -340,7 +340,7 @@ async fn no_envelope_carries_a_control_character() {
 
 #[tokio::test(start_paused = true)]
 async fn a_name_cannot_become_a_line_of_its_own() {
-    for name in ["a\rb", "a\0b", "a b", "a\tb", "\u{85}"] {
+    for name in ["a\rb", "a\0b", "a\tb", "\u{85}"] {
         let input = format!("EHLO {name}\r\n");
         let (said, _) = play(Limits::default(), Quirks::default(), [input]).await;
         assert_eq!(codes(&said), [220, 501], "{name:?}");
