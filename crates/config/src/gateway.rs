@@ -124,6 +124,8 @@ pub enum Quirk {
     BareLf,
     /// A space follows the colon of `MAIL FROM:` and `RCPT TO:`.
     MailFromSpace,
+    /// No angle brackets stand around the addresses of `MAIL FROM:` and `RCPT TO:`.
+    NoBrackets,
     /// The answers of `AUTH LOGIN` end in NUL.
     LoginNul,
     /// `HELO` where `AUTH` needs `EHLO`.
@@ -192,9 +194,10 @@ impl fmt::Display for GatewayTls {
 
 impl Quirk {
     /// All there are.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::BareLf,
         Self::MailFromSpace,
+        Self::NoBrackets,
         Self::LoginNul,
         Self::HeloOnly,
         Self::MissingHeaders,
@@ -205,6 +208,7 @@ impl Quirk {
         match self {
             Self::BareLf => "bare_lf",
             Self::MailFromSpace => "mail_from_space",
+            Self::NoBrackets => "no_brackets",
             Self::LoginNul => "login_nul",
             Self::HeloOnly => "helo_only",
             Self::MissingHeaders => "missing_headers",

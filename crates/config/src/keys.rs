@@ -714,6 +714,12 @@ const SECRET_ENDINGS: [&str; 11] = [
     "credentials",
 ];
 
+/// Whether a gateway, one of its devices or a rehearsal has a key of this name.
+pub(crate) fn is_of_gateway(key: &str) -> bool {
+    let mut fields = [GATEWAY, POLICY, REHEARSE].into_iter().flatten();
+    fields.any(|field| field.name == key)
+}
+
 /// Whether the last word of `NAME_OF_VARIABLE` says that it holds a secret.
 pub(crate) fn names_secret(variable: &str) -> bool {
     let name = format!("_{}", variable.to_ascii_lowercase());

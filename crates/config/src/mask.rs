@@ -2,9 +2,10 @@
 //!
 //! Worked out from tokens, not from the parsed tree: a file that does not parse is shown in
 //! an error too, and a password with a missing quote is a password. What follows a key that
-//! looks like a secret's ([`looks_secret`]) is masked up to where its value ends, and so is
-//! what stands before the `@` of a URL; only the
-//! names inside a reference (`{ env = "NAME" }`) stay readable. In doubt it masks.
+//! looks like a secret's ([`looks_secret`]) is masked up to where its value ends, and so are
+//! what stands before the `@` of a URL, and what a gateway has under keys that it does not know:
+//! its devices' passwords, perhaps, as other servers keep them. Only the names inside a reference
+//! (`{ env = "NAME" }`) stay readable. In doubt it masks.
 
 use std::ops::Range;
 
@@ -13,13 +14,16 @@ use toml_parser::{
     lexer::{Token, TokenKind},
 };
 
-use crate::keys::looks_secret;
+use crate::keys::{is_of_gateway, looks_secret};
 
 /// Keys of a reference whose value is a name or a date, not a secret. (A command's arguments may be one.)
 const NAMES: [&str; 5] = ["env", "file", "credential", "vault", "expires"];
 
 /// Keys of nothing, under which somebody may write a device's password or its hash.
 const MISTAKEN: [&str; 4] = ["credential", "hash", "passwords", "secrets"];
+
+/// Tables of devices: `users` is none here, and elsewhere one of names and passwords.
+const DEVICES: [&str; 2] = ["gateway", "users"];
 
 /// A key is not longer than so many tokens; whatever is, is masked.
 const KEY_TOKENS: usize = 16;
@@ -70,16 +74,16 @@ impl Scan<'_> {
         let mut open = 0_usize;
         let mut line_start = true;
         let mut secret_table = false;
-        let mut device_table = false;
+        let mut header = None;
+        let mut of_devices = false;
         while let Some(token) = self.tokens.get(at) {
             let kind = token.kind();
             match kind {
                 TokenKind::LeftSquareBracket if line_start && open == 0 => {
                     let end = self.line_end(at);
-                    secret_table = self.tokens[at..end]
-                        .iter()
-                        .any(|token| self.is_secret_key(*token));
-                    device_table = self.is_of_devices(at, end);
+                    let mut keys = self.tokens[at..end].iter().filter(|it| is_key(it.kind()));
+                    secret_table = keys.clone().any(|it| self.is_secret_key(*it));
+                    header = Some(keys.next().is_some_and(|it| self.is_devices(*it)));
                     at = end;
                     continue;
                 }
@@ -87,15 +91,21 @@ impl Scan<'_> {
                 TokenKind::RightSquareBracket | TokenKind::RightCurlyBracket => {
                     open = open.saturating_sub(1);
                 }
-                TokenKind::Equals
+                TokenKind::Equals => {
+                    if open == 0 {
+                        let own = || self.key_before(at).last();
+                        of_devices =
+                            header.unwrap_or_else(|| own().is_some_and(|it| self.is_devices(it)));
+                    }
                     if secret_table
                         || self.key_before(at).any(|k| self.is_secret_key(k))
-                        || self.is_text_for_a_device(at, open > 0, device_table) =>
-                {
-                    let named = secret_table && self.is_name(at);
-                    at = self.value(at + 1, open > 0, named);
-                    line_start = false;
-                    continue;
+                        || of_devices && self.is_unknown_text(at)
+                    {
+                        let named = secret_table && self.is_name(at);
+                        at = self.value(at + 1, open > 0, named);
+                        line_start = false;
+                        continue;
+                    }
                 }
                 _ => {}
             }
@@ -184,49 +194,24 @@ impl Scan<'_> {
         last.is_some_and(|key| NAMES.contains(&key))
     }
 
-    /// Whether the header from `start` to `end` is `[gateway.NAME.device]`.
-    fn is_of_devices(&self, start: usize, end: usize) -> bool {
-        let mut keys = self.tokens[start..end].iter();
-        let first = keys.find(|token| is_key(token.kind()));
-        let last = keys.rfind(|token| is_key(token.kind()));
-        let is = |token: Option<&Token>, name| token.is_some_and(|it| self.key(*it) == name);
-        is(first, "gateway") && is(last, "device")
+    /// Whether the first key of a header or a dotted key leads to devices.
+    fn is_devices(&self, first: Token) -> bool {
+        DEVICES.contains(&self.key(first))
     }
 
-    /// Whether the `=` at `at` follows a device's name, but no table does: a password, perhaps.
-    /// `nested`: inside an inline table; else the one it stands in is one `of_devices` or not.
-    fn is_text_for_a_device(&self, at: usize, nested: bool, of_devices: bool) -> bool {
-        let mut blanks = self.tokens[at + 1..].iter();
-        let value = blanks.find(|token| token.kind() != TokenKind::Whitespace);
-        if value.is_some_and(|token| token.kind() == TokenKind::LeftCurlyBracket) {
-            return false;
-        }
-        let is_device = |token: Token| self.key(token) == "device";
-        match self.key_before(at).nth(1) {
-            Some(parent) => is_device(parent),
-            None if !nested => of_devices,
-            None => {
-                // The inline table that it stands in.
-                let mut depth = 0_usize;
-                let open = self.tokens[..at].iter().rposition(|token| {
-                    match token.kind() {
-                        TokenKind::RightCurlyBracket => depth += 1,
-                        TokenKind::LeftCurlyBracket if depth == 0 => return true,
-                        TokenKind::LeftCurlyBracket => depth -= 1,
-                        _ => {}
-                    }
-                    false
-                });
-                let named = open.and_then(|open| {
-                    let equals = self.tokens[..open]
-                        .iter()
-                        .rposition(|token| token.kind() != TokenKind::Whitespace)?;
-                    let is_equals = self.tokens[equals].kind() == TokenKind::Equals;
-                    is_equals.then(|| self.key_before(equals).next())?
-                });
-                named.is_some_and(is_device)
-            }
-        }
+    /// Whether the `=` at `at` follows a key that no gateway has, and no table does: a table's own
+    /// keys are looked at one by one.
+    fn is_unknown_text(&self, at: usize) -> bool {
+        let mut rest = self.tokens[at + 1..].iter();
+        let value = rest.find(|token| token.kind() != TokenKind::Whitespace);
+        let is_table = value.is_some_and(|token| token.kind() == TokenKind::LeftCurlyBracket);
+        let mut parts = self.key_before(at);
+        let key = parts.next().map(|token| self.key(token));
+        // Whatever a device is called, what follows its name is no setting.
+        let is_device = parts
+            .next()
+            .is_some_and(|token| self.key(token) == "device");
+        !is_table && (is_device || !key.is_some_and(is_of_gateway))
     }
 
     /// Whether the next entry of an inline table comes next, or its end.
@@ -405,6 +390,16 @@ mod tests {
             "[gateway.office.device.printer-2]\nhash = \"hunter2\"",
             "[gateway.office.device.printer-2]\ncredential = \"hunter2\"",
             "[gateway.office.device.printer-2]\npassword = \"hunter2",
+            "[gateway.office.device.printer-2]\nauth = \"hunter2\"",
+            "[gateway.office]\nusers = { printer-2 = \"hunter2\" }",
+            "[gateway.office]\nusers = [\"printer-2:hunter2\"]",
+            "[gateway.office]\nauth = { printer-2 = { pin = 'hunter2' } }",
+            "[gateway.office]\nlogin.printer-2 = \"hunter2\"",
+            "[gateway.office.users]\nprinter-2 = \"hunter2\"",
+            "gateway.office.users.printer-2 = \"hunter2\"",
+            "gateway = { office = { users = { printer-2 = \"hunter2\" } } }",
+            "users = { printer-2 = \"hunter2\" }",
+            "[users]\nprinter-2 = hunter2",
         ] {
             let shown = masked(text);
             assert!(!shown.contains("hunter2"), "{text:?} -> {shown:?}");
@@ -414,6 +409,10 @@ mod tests {
             "[gateway.office.device]\nprinter-2 = { account = \"scans\" }",
             "[gateway.office]\ndevice.printer-2.account = \"scans\"",
             "[account.device]\nusername = \"a@b\"",
+            "[gateway.office]\nlisten = \"127.0.0.1:25\"\nrehearse = { devices = [\"x\"] }",
+            "[gateway.office]\nquirks = []\n[account.x]\nnote = \"y\"",
+            "gateway.office.account = \"x\"\nx = 1",
+            "[sendmail]\nusers = [\"www-data\"]",
         ] {
             assert_eq!(masked(text), text);
         }

@@ -25,15 +25,15 @@ pub(crate) struct Catalogue {
 }
 
 impl Catalogue {
-    /// What a code of Postrider's own means: the last entry that has it, which is the most
-    /// general one.
-    pub(crate) fn by_code(&self, code: &str) -> Option<&Meaning> {
+    /// What a code of Postrider's own may mean: every entry that has it, the most general one,
+    /// which is the last, first.
+    pub(crate) fn by_code(&self, code: &str) -> impl Iterator<Item = &Meaning> {
         let smtp = self.smtp.iter().map(|entry| &entry.meaning);
         let oauth = self.oauth.iter().map(|entry| &entry.meaning);
         let graph = self.graph.iter().map(|entry| &entry.meaning);
         let network = self.network.iter().map(|entry| &entry.meaning);
-        let mut all = smtp.chain(oauth).chain(graph).chain(network);
-        all.rfind(|meaning| meaning.code == code)
+        let all = smtp.chain(oauth).chain(graph).chain(network);
+        all.rev().filter(move |meaning| meaning.code == code)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What may be pasted: replies, codes, bodies, log lines, bounces, and anything else.
 
+use std::collections::BTreeSet;
+
 use postrider_diagnose::{Explained, Kind, Subject, Verdict, Who, explain};
 use proptest::prelude::*;
 
@@ -151,12 +153,25 @@ fn postriders_own_words_are_explained_too() {
         );
     }
     let log = "2026-11-23T16:00:00Z  WARN cannot be set up account=\"alerts\" code=\"auth.mfa\"";
-    let found = one(log);
-    assert_eq!(
-        (found.kind, found.diagnosis.code.as_str()),
-        (Kind::Postrider, "auth.mfa")
-    );
+    let found = explain(log, SUBJECT);
+    assert!(found.iter().all(|one| one.kind == Kind::Postrider));
+    // Two refusals have it.
+    assert_eq!(codes(log), ["auth.mfa", "auth.mfa"]);
     assert_eq!(codes("tls.unknown_authority"), ["tls.unknown_authority"]);
+}
+
+#[test]
+fn a_code_that_several_refusals_have_is_explained_for_each() {
+    let found = explain("auth.mechanism", SUBJECT);
+    let causes: BTreeSet<&str> = found
+        .iter()
+        .map(|one| one.diagnosis.cause.as_str())
+        .collect();
+    assert!(found.len() > 1 && causes.len() == found.len(), "{found:#?}");
+    assert!(found.iter().all(|one| one.diagnosis.code == "auth.mechanism"));
+    // Where the refusal itself is there, it says which of them it is.
+    let refused = "504 5.7.4 Unrecognized authentication type code=\"auth.mechanism\"";
+    assert_eq!(codes(refused), ["auth.mechanism"]);
 }
 
 #[test]

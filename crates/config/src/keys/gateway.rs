@@ -166,6 +166,7 @@ pub(crate) static MODES: &[&str] = &["submit", "observe"];
 pub(crate) static QUIRKS: &[&str] = &[
     "bare_lf",
     "mail_from_space",
+    "no_brackets",
     "login_nul",
     "helo_only",
     "missing_headers",

@@ -95,7 +95,7 @@ fn coded(error: &Map<String, Value>, subject: Subject<'_>) -> Option<(Kind, Diag
         let diagnosis = smtp(number, enhanced, said.unwrap_or_default(), subject);
         return Some((Kind::Smtp, diagnosis));
     }
-    if let Some(meaning) = CATALOGUE.by_code(code) {
+    if let Some(meaning) = CATALOGUE.by_code(code).next() {
         return Some((Kind::Postrider, meaning.diagnosis(subject)));
     }
     let message = text("message")?;

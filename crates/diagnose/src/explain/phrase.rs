@@ -178,15 +178,15 @@ pub(super) fn network(text: &Text, subject: Subject<'_>, found: &mut Vec<Finding
     }
 }
 
-/// Finds Postrider's own codes: `code="auth.mfa"`, or one alone.
+/// Finds Postrider's own codes, with all that each may mean: `code="auth.mfa"`, or one alone.
 pub(super) fn codes(text: &Text, subject: Subject<'_>, found: &mut Vec<Finding>) {
     for (span, word) in words(&text.left, &['.']).take(MAX_TEXT_WORDS) {
-        if let Some(meaning) = CATALOGUE.by_code(word.trim_end_matches('.'))
-            && !told(found, meaning)
-        {
+        let meanings = CATALOGUE.by_code(word.trim_end_matches('.'));
+        let meanings: Vec<_> = meanings.filter(|meaning| !told(found, meaning)).collect();
+        found.extend(meanings.into_iter().map(|meaning| {
             let diagnosis = meaning.diagnosis(subject);
-            found.push(Finding::new(Kind::Postrider, text, span, diagnosis));
-        }
+            Finding::new(Kind::Postrider, text, span.clone(), diagnosis)
+        }));
     }
 }
 
