@@ -12,6 +12,8 @@ use std::fmt;
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Params, PasswordHasher as _, Version};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
@@ -41,6 +43,9 @@ const MEMORY: u32 = 19 * 1024;
 
 /// How often it fills them.
 const PASSES: u32 = 2;
+
+/// Octets of a hash's salt: RFC 9106 §3.1 recommends 16.
+const SALT: usize = 16;
 
 /// The most KiB and passes that a stored hash may ask for: what another program put there must not
 /// take this one's memory.
@@ -146,16 +151,28 @@ pub fn check_chosen(password: &SecretString) -> Result<(), CredentialError> {
 /// # Errors
 /// It cannot be computed, or the system gives no salt.
 pub fn hash(password: &SecretString) -> Result<SecretString, CredentialError> {
-    let mut salt = [0; 16];
-    SystemRandom::new()
-        .fill(&mut salt)
-        .map_err(|_| CredentialError::Random)?;
+    let salt: [u8; SALT] = random()?;
     let hash = Params::new(MEMORY, PASSES, 1, None)
         .map(|params| Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
         .map_err(|_| CredentialError::Hash)?
         .hash_password_with_salt(canonical(password).as_bytes(), &salt)
         .map_err(|_| CredentialError::Hash)?;
     Ok(SecretString::from(hash.to_string()))
+}
+
+/// What looks like a hash of [`hash`] and costs as much to verify, and is nobody's password's: its
+/// octets were drawn, not computed.
+fn nobodys_hash() -> Result<SecretString, CredentialError> {
+    let salt = STANDARD_NO_PAD.encode(random::<SALT>()?);
+    let output = STANDARD_NO_PAD.encode(random::<{ Params::DEFAULT_OUTPUT_LEN }>()?);
+    let hash = format!("$argon2id$v=19$m={MEMORY},t={PASSES},p=1${salt}${output}");
+    Ok(SecretString::from(hash))
+}
+
+fn random<const N: usize>() -> Result<[u8; N], CredentialError> {
+    let mut octets = [0; N];
+    let filled = SystemRandom::new().fill(&mut octets);
+    filled.map(|()| octets).map_err(|_| CredentialError::Random)
 }
 
 /// The hash, if it is one that may be computed here.
@@ -274,6 +291,21 @@ mod tests {
         let (one, other) = (one.expose_secret(), other.expose_secret());
         assert!(one.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{one}");
         assert_ne!(one, other);
+    }
+
+    #[test]
+    fn nobodys_hash_is_like_any_other_and_never_the_same() {
+        let (one, other) = (nobodys_hash().unwrap(), nobodys_hash().unwrap());
+        assert_ne!(one.expose_secret(), other.expose_secret());
+        let real = hash(&secret("a password")).unwrap();
+        let shape = |hash: &SecretString| {
+            let parsed = parse(hash.expose_secret()).unwrap();
+            let (salt, output) = (parsed.salt.unwrap(), parsed.hash.unwrap());
+            let params = Params::try_from(&parsed).unwrap();
+            let cost = (params.m_cost(), params.t_cost(), params.p_cost());
+            (parsed.version, cost, salt.len(), output.len())
+        };
+        assert_eq!(shape(&one), shape(&real));
     }
 
     #[test]

@@ -29,8 +29,6 @@ pub enum GatewayError {
         /// What is wrong, on one line.
         problem: String,
     },
-    /// The system gives no random numbers.
-    Random,
 }
 
 impl fmt::Display for GatewayError {
@@ -38,7 +36,6 @@ impl fmt::Display for GatewayError {
         match self {
             Self::Listen { address, .. } => write!(f, "cannot listen on {address}"),
             Self::File { path, .. } => write!(f, "cannot use {}", path.display()),
-            Self::Random => f.write_str("the system gives no random numbers"),
             Self::Certificate { path, problem } => write!(f, "{}: {problem}", path.display()),
         }
     }
@@ -48,7 +45,7 @@ impl std::error::Error for GatewayError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Listen { source, .. } | Self::File { source, .. } => Some(source),
-            Self::Certificate { .. } | Self::Random => None,
+            Self::Certificate { .. } => None,
         }
     }
 }

@@ -57,11 +57,14 @@ impl Gateway {
     ///
     /// # Errors
     /// An address is taken, a certificate is not to be used.
-    pub fn bind(settings: Settings, backend: Arc<dyn Backend>) -> Result<Self, GatewayError> {
+    pub fn bind(
+        settings: Settings,
+        backend: Arc<dyn Backend>,
+        verifier: Verifier,
+    ) -> Result<Self, GatewayError> {
         let name: Arc<str> = settings.name.as_str().into();
         let current = Arc::new(Current::new(settings, &name, &backend)?);
         let listeners = listener::bind_all(&current.settings.listen)?;
-        let verifier = Verifier::new().map_err(|_| GatewayError::Random)?;
         let house = Arc::new(House {
             name,
             backend,

@@ -13,12 +13,15 @@ const LIFETIME: Duration = Duration::from_mins(10);
 /// The most of them; the oldest goes first.
 const ENTRIES: usize = 4096;
 
+/// What stands for one password of one device with one hash.
+pub(super) type Digest = [u8; 32];
+
 /// Successes. The key is the process's own, so that the digests are worth nothing elsewhere.
 pub(super) struct Cache {
     key: hmac::Key,
-    until: HashMap<[u8; 32], Instant>,
+    until: HashMap<Digest, Instant>,
     /// In the order in which they end; one that was seen again stands here twice.
-    order: VecDeque<([u8; 32], Instant)>,
+    order: VecDeque<(Digest, Instant)>,
 }
 
 impl Cache {
@@ -30,15 +33,15 @@ impl Cache {
         }
     }
 
-    /// What stands for this password of this device as long as it has this hash: with another hash,
-    /// it is another digest.
+    /// That of this password of this device as long as it has this hash: with another hash, it is
+    /// another digest.
     pub(super) fn digest(
         &self,
         gateway: &str,
         device: &str,
         stored: &SecretString,
         password: &str,
-    ) -> [u8; 32] {
+    ) -> Digest {
         let mut context = hmac::Context::with_key(&self.key);
         for part in [gateway, device, stored.expose_secret(), password] {
             context.update(&(part.len() as u64).to_be_bytes());
@@ -49,11 +52,11 @@ impl Cache {
         digest
     }
 
-    pub(super) fn holds(&self, digest: &[u8; 32], now: Instant) -> bool {
+    pub(super) fn holds(&self, digest: &Digest, now: Instant) -> bool {
         self.until.get(digest).is_some_and(|until| now < *until)
     }
 
-    pub(super) fn insert(&mut self, digest: [u8; 32], now: Instant) {
+    pub(super) fn insert(&mut self, digest: Digest, now: Instant) {
         while let Some((oldest, until)) = self.order.front()
             && (*until <= now || self.order.len() >= ENTRIES)
         {

@@ -1,19 +1,21 @@
 //! Says whether a password is a device's, at a cost that many guesses cannot raise.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 
 use argon2::{Argon2, PasswordVerifier as _};
 use ring::hmac;
 use ring::rand::SystemRandom;
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
-use super::cache::Cache;
-use super::{CredentialError, canonical, hash, new_password, parse};
+use super::cache::{Cache, Digest};
+use super::{CredentialError, canonical, nobodys_hash, parse};
 
 /// How many hashes are computed at a time: 19 MiB and one core each.
 const AT_ONCE: usize = 2;
@@ -35,13 +37,15 @@ pub enum Verdict {
     Unusable,
 }
 
-/// Verifies passwords. Clones are the same.
+/// Verifies passwords. Clones are the same: its bounds are a process's if all gateways have one.
 #[derive(Clone)]
 pub struct Verifier(Arc<Shared>);
 
 struct Shared {
     cache: Mutex<Cache>,
-    /// The hash of a password that nobody has, for devices that do not exist.
+    /// What is being verified. Whoever asks the same meanwhile has the same answer.
+    asked: Mutex<HashMap<Digest, Weak<OnceCell<Verdict>>>>,
+    /// The hash of no password, for devices that do not exist.
     dummy: SecretString,
     /// Those who wait, and those whose turn it is.
     admitted: Arc<Semaphore>,
@@ -50,7 +54,7 @@ struct Shared {
 }
 
 impl Verifier {
-    /// One with nothing in its cache. It computes a hash.
+    /// One with nothing in its cache.
     ///
     /// # Errors
     /// The system gives no random numbers.
@@ -59,7 +63,8 @@ impl Verifier {
             .map_err(|_| CredentialError::Random)?;
         Ok(Self(Arc::new(Shared {
             cache: Mutex::new(Cache::new(key)),
-            dummy: hash(&new_password()?)?,
+            asked: Mutex::default(),
+            dummy: nobodys_hash()?,
             admitted: Arc::new(Semaphore::new(AT_ONCE + WAITING)),
             computing: Arc::new(Semaphore::new(AT_ONCE)),
             computed: AtomicU64::new(0),
@@ -70,7 +75,8 @@ impl Verifier {
     /// device, which costs as much as a wrong password and is answered alike.
     ///
     /// A password that was right within the last ten minutes costs no hash, unless the stored one
-    /// changed. Dropped half-way, what is being computed is computed to its end, within the bounds.
+    /// changed, and many who ask the same at once cost one. Dropped half-way, what is being computed
+    /// is computed to its end, within the bounds.
     pub async fn verify(
         &self,
         gateway: &str,
@@ -79,50 +85,64 @@ impl Verifier {
         stored: Option<&SecretString>,
     ) -> Verdict {
         let password = canonical(password);
-        let digest = stored.map(|stored| self.cache().digest(gateway, device, stored, &password));
-        if let Some(digest) = &digest
-            && self.cache().holds(digest, Instant::now())
-        {
-            return Verdict::Right;
-        }
+        let against = stored.unwrap_or(&self.0.dummy);
+        let digest = self.cache().digest(gateway, device, against, &password);
+        let answer = self.answer(digest);
+        // If whoever computes goes away, the next begins anew.
+        let verdict = answer.get_or_init(|| async {
+            if self.cache().holds(&digest, Instant::now()) {
+                return Verdict::Right;
+            }
+            let verdict = self.compute(password, against.clone()).await;
+            if verdict == Verdict::Right {
+                self.cache().insert(digest, Instant::now());
+            }
+            verdict
+        });
+        *verdict.await
+    }
+
+    /// How many hashes were computed for [`verify`](Self::verify) so far.
+    pub fn computed(&self) -> u64 {
+        self.0.computed.load(Ordering::Relaxed)
+    }
+
+    async fn compute(&self, password: Zeroizing<String>, against: SecretString) -> Verdict {
         let Ok(admitted) = Arc::clone(&self.0.admitted).try_acquire_owned() else {
             return Verdict::Busy;
         };
         let Ok(turn) = Arc::clone(&self.0.computing).acquire_owned().await else {
             return Verdict::Busy;
         };
-        // Many connections of one device wait for the same answer.
-        if let Some(digest) = &digest
-            && self.cache().holds(digest, Instant::now())
-        {
-            return Verdict::Right;
-        }
         let shared = Arc::clone(&self.0);
-        let against = stored.unwrap_or(&self.0.dummy).clone();
         let compute = move || {
             // They are held by what is computed: its caller may be gone.
             let _bounds = (admitted, turn);
-            let hash = parse(against.expose_secret())?;
+            let Some(hash) = parse(against.expose_secret()) else {
+                return Verdict::Unusable;
+            };
             shared.computed.fetch_add(1, Ordering::Relaxed);
-            let argon2 = Argon2::default();
-            Some(argon2.verify_password(password.as_bytes(), &hash).is_ok())
+            match Argon2::default().verify_password(password.as_bytes(), &hash) {
+                Ok(()) => Verdict::Right,
+                Err(_) => Verdict::Wrong,
+            }
         };
         let computed = tokio::task::spawn_blocking(|| on_a_thread(compute)).await;
-        match (computed.ok().flatten(), digest) {
-            (Some(Some(true)), Some(digest)) => {
-                self.cache().insert(digest, Instant::now());
-                Verdict::Right
-            }
-            (Some(Some(_)), _) => Verdict::Wrong,
-            (Some(None), _) => Verdict::Unusable,
-            // There was no thread to be had, or the runtime ends.
-            (None, _) => Verdict::Busy,
-        }
+        // There was no thread to be had, or the runtime ends.
+        computed.ok().flatten().unwrap_or(Verdict::Busy)
     }
 
-    /// How many hashes were computed for [`verify`](Self::verify) so far.
-    pub fn computed(&self) -> u64 {
-        self.0.computed.load(Ordering::Relaxed)
+    /// Where the answer to this will be, for all who ask now.
+    fn answer(&self, digest: Digest) -> Arc<OnceCell<Verdict>> {
+        let asked = self.0.asked.lock();
+        let mut asked = asked.unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer) = asked.get(&digest).and_then(Weak::upgrade) {
+            return answer;
+        }
+        asked.retain(|_, answer| answer.strong_count() > 0);
+        let answer = Arc::default();
+        asked.insert(digest, Arc::downgrade(&answer));
+        answer
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {
@@ -153,6 +173,7 @@ mod tests {
     use futures_util::FutureExt as _;
     use futures_util::future::join_all;
 
+    use super::super::hash;
     use super::*;
 
     fn secret(text: &str) -> SecretString {
@@ -180,12 +201,43 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_connections_of_one_device_are_answered_by_the_first_hashes() {
+    async fn many_who_ask_the_same_are_answered_by_one_hash() {
         let verifier = Verifier::new().unwrap();
         let stored = hash(&secret("a password")).unwrap();
-        let answers = join_all((0..50).map(|_| ask(&verifier, "a password", Some(&stored)))).await;
-        assert!(answers.iter().all(|one| *one == Verdict::Right));
-        assert!(verifier.computed() <= 2 * AT_ONCE as u64);
+        for (password, stored, verdict) in [
+            ("a password", Some(&stored), Verdict::Right),
+            ("wrong", Some(&stored), Verdict::Wrong),
+            // An unknown device is not told by how long many take, either.
+            ("wrong", None, Verdict::Wrong),
+        ] {
+            let before = verifier.computed();
+            let answers = join_all((0..50).map(|_| ask(&verifier, password, stored))).await;
+            assert!(answers.iter().all(|one| *one == verdict));
+            assert_eq!(verifier.computed() - before, 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_one_that_goes_away_is_answered() {
+        let verifier = Verifier::new().unwrap();
+        let stored = hash(&secret("a password")).unwrap();
+        let mut first = Box::pin(ask(&verifier, "a password", Some(&stored)));
+        assert!(first.as_mut().now_or_never().is_none());
+        let mut second = Box::pin(ask(&verifier, "a password", Some(&stored)));
+        assert!(second.as_mut().now_or_never().is_none());
+        drop(first);
+        assert_eq!(second.await, Verdict::Right);
+    }
+
+    #[tokio::test]
+    async fn what_is_answered_is_not_kept_but_for_what_was_right() {
+        let verifier = Verifier::new().unwrap();
+        for password in ["one", "other"] {
+            assert_eq!(ask(&verifier, password, None).await, Verdict::Wrong);
+        }
+        let asked = verifier.0.asked.lock().unwrap();
+        assert_eq!(asked.len(), 1);
+        assert!(asked.values().all(|answer| answer.strong_count() == 0));
     }
 
     #[tokio::test]
@@ -198,9 +250,6 @@ mod tests {
             assert_eq!(ask(&verifier, "wrong", None).await, Verdict::Wrong);
             assert_eq!(verifier.computed(), 2 * asked);
         }
-        let dummy = verifier.0.dummy.expose_secret();
-        let cost = |hash: &str| hash.split('$').take(4).collect::<Vec<_>>().join("$");
-        assert_eq!(cost(dummy), cost(stored.expose_secret()));
     }
 
     #[tokio::test]
@@ -281,8 +330,8 @@ mod tests {
         let places = Arc::clone(&verifier.0.admitted);
         let taken = u32::try_from(WAITING - 20).unwrap();
         let _taken = places.try_acquire_many(taken).unwrap();
-        let flood = (0..AT_ONCE + 20 + 10).map(|_| ask(&verifier, "wrong", None));
-        let answers = join_all(flood).await;
+        let guesses: Vec<String> = (0..AT_ONCE + 20 + 10).map(|n| n.to_string()).collect();
+        let answers = join_all(guesses.iter().map(|guess| ask(&verifier, guess, None))).await;
         let busy = answers.iter().filter(|one| **one == Verdict::Busy).count();
         assert_eq!(busy, 10);
         assert_eq!(verifier.computed(), (AT_ONCE + 20) as u64);

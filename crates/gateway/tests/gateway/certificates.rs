@@ -5,12 +5,14 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use postrider_gateway::credential::Verifier;
 use postrider_gateway::{Certificate, Event, Gateway, GatewayError, Settings, TlsMode};
 
 use crate::support::{Client, Desk, Host, MESSAGE, PASSWORD, settings};
 
 fn bind(settings: Settings, desk: &Arc<Desk>) -> Result<Gateway, GatewayError> {
-    Gateway::bind(settings, Arc::new(Host(Arc::clone(desk))))
+    let backend = Arc::new(Host(Arc::clone(desk)));
+    Gateway::bind(settings, backend, Verifier::new().unwrap())
 }
 
 #[tokio::test]

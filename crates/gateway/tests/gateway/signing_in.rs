@@ -3,7 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use postrider_gateway::{Decision, Event, Network, Refusal, Rehearse, TlsMode};
+use postrider_gateway::credential::Verifier;
+use postrider_gateway::{Decision, Event, Gateway, Network, Refusal, Rehearse, TlsMode};
 use tokio::time::Instant;
 
 use crate::support::{Client, Desk, MESSAGE, PASSWORD, plain, policy};
@@ -219,7 +220,7 @@ async fn signing_in_is_offered_only_where_it_is_allowed() {
         settings.tls = tls;
         let desk = Desk::new();
         let backend = std::sync::Arc::new(crate::support::Host(desk));
-        let gateway = postrider_gateway::Gateway::bind(settings, backend).unwrap();
+        let gateway = Gateway::bind(settings, backend, Verifier::new().unwrap()).unwrap();
         let mut client = Client::connect(&gateway).await;
         let reply = client.say("EHLO mfp.lan").await;
         assert_eq!(

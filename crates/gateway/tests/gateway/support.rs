@@ -11,9 +11,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use jiff::Timestamp;
+use postrider_gateway::credential::{self, Verifier};
 use postrider_gateway::{
     AccountSender, Arrival, Backend, Certificate, Decision, Entry, Event, Finished, Gateway, Mode,
-    Network, Policy, Queued, Quirks, Refusal, Settings, TlsMode, credential,
+    Network, Policy, Queued, Quirks, Refusal, Settings, TlsMode,
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -265,7 +266,8 @@ pub(crate) fn plain(desk: &Arc<Desk>, change: impl FnOnce(&mut Settings)) -> Gat
     let mut settings = settings(dir.path());
     settings.tls = TlsMode::DangerPlaintext;
     change(&mut settings);
-    Gateway::bind(settings, Arc::new(Host(Arc::clone(desk)))).unwrap()
+    let backend = Arc::new(Host(Arc::clone(desk)));
+    Gateway::bind(settings, backend, Verifier::new().unwrap()).unwrap()
 }
 
 trait Octets: AsyncRead + AsyncWrite + Unpin + Send {}

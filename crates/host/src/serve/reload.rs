@@ -84,7 +84,7 @@ impl Server {
         let (prepared, watched) =
             generation::prepare(Origin::First(app), &Watched::default()).await;
         let prepared = prepared.map_err(|refused| refused.failure)?;
-        let gateways = Gateways::of(app);
+        let gateways = Gateways::of(app)?;
         let change = gateways.change(app).await?;
         let first = prepared.take_effect(1, None);
         // There were none that could be gone.

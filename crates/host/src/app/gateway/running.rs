@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use postrider_config as config;
+use postrider_gateway::credential::Verifier;
 use postrider_gateway::ledger::{LedgerError, Reader};
 use postrider_gateway::{Backend, Gateway, GatewayError, Settings};
 use tokio::task::spawn_blocking;
@@ -29,6 +30,8 @@ use crate::state;
 pub(crate) struct Gateways {
     open: Mutex<BTreeMap<String, Open>>,
     backend: Arc<dyn Backend>,
+    /// One for all: what it computes is bounded for the process.
+    verifier: Verifier,
     book: Arc<Book>,
 }
 
@@ -57,7 +60,10 @@ struct Steps {
 
 impl Gateways {
     /// None yet.
-    pub(crate) fn of(app: &App) -> Self {
+    ///
+    /// # Errors
+    /// The system gives no random numbers.
+    pub(crate) fn of(app: &App) -> Result<Self, Failure> {
         let lasting = &app.0.lasting;
         let book = Arc::new(Book::new(
             Arc::clone(app.clock()),
@@ -69,11 +75,13 @@ impl Gateways {
             clock: Arc::clone(app.clock()),
             book: Arc::clone(&book),
         };
-        Self {
+        let verifier = Verifier::new();
+        Ok(Self {
             open: Mutex::default(),
             backend: Arc::new(host),
             book,
-        }
+            verifier: verifier.map_err(|error| Failure::new("internal", error.to_string()))?,
+        })
     }
 
     /// Listens as the configuration of `app` wants, too.
@@ -228,7 +236,7 @@ impl Steps {
                 one.gateway.look_at_certificate();
                 one.gateway.clone()
             } else {
-                let gateway = self.add(settings.clone(), &gateways.backend)?;
+                let gateway = self.add(settings.clone(), gateways)?;
                 gateways.restore_limits(&gateway, ledger).await;
                 gateway
             };
@@ -255,9 +263,10 @@ impl Steps {
         Ok(())
     }
 
-    fn add(&mut self, settings: Settings, backend: &Arc<dyn Backend>) -> Result<Gateway, Failure> {
+    fn add(&mut self, settings: Settings, gateways: &Gateways) -> Result<Gateway, Failure> {
         let name = settings.name.clone();
-        let gateway = Gateway::bind(settings.clone(), Arc::clone(backend));
+        let (backend, verifier) = (Arc::clone(&gateways.backend), gateways.verifier.clone());
+        let gateway = Gateway::bind(settings.clone(), backend, verifier);
         let gateway = gateway.map_err(|error| failure(&name, &error))?;
         for address in gateway.addresses() {
             tracing::info!(gateway = name, %address, "listens");
