@@ -32,6 +32,15 @@ pub enum Event {
         /// Why.
         why: TurnedAway,
     },
+    /// A client and the gateway did not agree on encryption; what it heard of that, it cannot read.
+    NotEncrypted {
+        /// The gateway.
+        gateway: Arc<str>,
+        /// The client.
+        client: IpAddr,
+        /// Why, and what helps.
+        problem: String,
+    },
     /// A device signed in.
     SignedIn {
         /// Who and how.

@@ -210,6 +210,16 @@ impl House {
         self.backend.tell(event);
     }
 
+    /// Tells of a client that cannot read what it did wrong.
+    pub(crate) fn not_encrypted(&self, client: IpAddr, problem: String) {
+        let gateway = Arc::clone(&self.name);
+        self.tell(Event::NotEncrypted {
+            gateway,
+            client,
+            problem,
+        });
+    }
+
     /// Lets a client in, or sends it away.
     pub(crate) fn receive(self: &Arc<Self>, stream: TcpStream, client: IpAddr) {
         let client = client.to_canonical();

@@ -15,6 +15,7 @@ mod doors;
 mod error;
 mod event;
 mod gateway;
+mod handshake;
 pub mod ledger;
 pub mod limits;
 mod listener;

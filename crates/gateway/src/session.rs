@@ -9,7 +9,7 @@ use std::time::Duration;
 use postrider_smtp::message;
 use postrider_smtp::server::{
     self, BodySink, BodyType, Command, EnvelopeSoFar, Exchange, ExchangeEnd, Handler, Limits,
-    MailCommand, Problem, RcptCommand, ServerReply, Submission, TlsPolicy,
+    MailCommand, Problem, RcptCommand, ServerReply, Submission, TlsPolicy, Verb,
 };
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -21,6 +21,7 @@ use crate::credential::Verdict;
 use crate::event::{Accepted, Event};
 use crate::gateway::{Current, House};
 use crate::limits::{Quota, Reservation};
+use crate::handshake;
 use crate::rehearsal;
 use crate::settings::{Mode, Policy, Quirks, Settings, TlsMode};
 use crate::sign_in::{self, Attempt, NoAttempt};
@@ -45,6 +46,7 @@ pub(crate) async fn serve(
     let quirks = quirks(settings.quirks);
     let acceptor = current.acceptor.clone();
     let session = Session {
+    let door = Arc::clone(&house);
         arrival: Arrival {
             gateway: Arc::clone(&house.name),
             device: None,
@@ -65,10 +67,13 @@ pub(crate) async fn serve(
         transaction: None,
         place: None,
     };
-    // What the network does to one client is its own matter.
     if let Err(error) = server::serve(stream, acceptor, tls, session, limits, quirks).await {
         tracing::debug!(%client, %error, "a connection was lost");
+        // What the network does to one client is its own matter.
     }
+        if let Some(problem) = handshake::explain(&error, tls == TlsPolicy::Implicit) {
+            door.not_encrypted(client, problem);
+        }
 }
 
 fn limits(settings: &Settings) -> Limits {
@@ -92,6 +97,9 @@ fn quirks(quirks: Quirks) -> server::Quirks {
         bare_lf: quirks.bare_lf,
         mail_from_space: quirks.mail_from_space,
         login_nul: quirks.login_nul,
+        no_brackets: quirks.no_brackets,
+        // One that is no address is refused where it is not replaced.
+        any_sender: true,
         helo_only: quirks.helo_only,
     }
 }
@@ -281,7 +289,16 @@ impl Handler for Session {
     }
 
     fn refuse(&mut self, problem: &Problem) -> ServerReply {
-        let reply = problem.reply();
+        let mut reply = problem.reply();
+        if let Some(quirk) = mended_by(problem) {
+            let text = reply.text().concat();
+            let text = format!("{text}; the quirk {quirk} lets it pass");
+            reply = ServerReply::new(reply.code(), text);
+        }
+        if *problem == Problem::TlsUnasked {
+            let problem = handshake::UNASKED.to_owned();
+            self.house.not_encrypted(self.arrival.client, problem);
+        }
         // What a device that is known fails at is worth knowing.
         if self.policy.is_some() {
             let text = reply.text().first().map_or("", String::as_str);
@@ -300,6 +317,18 @@ pub(crate) fn broken_rule(
     problem: String,
 ) -> Refusal {
     house.tell(Event::RuleBroken {
+/// The quirk that takes what the server half refuses.
+fn mended_by(problem: &Problem) -> Option<&'static str> {
+    Some(match problem {
+        Problem::BareLineFeed | Problem::BodyBareLineFeed => "bare_lf",
+        Problem::SpaceBehindColon(_) => "mail_from_space",
+        Problem::NoBrackets(_) => "no_brackets",
+        Problem::AuthNul => "login_nul",
+        Problem::EhloFirst | Problem::Arguments(Verb::Helo) => "helo_only",
+        _ => return None,
+    })
+}
+
         arrival: arrival.clone(),
         by,
         problem,
@@ -310,9 +339,9 @@ pub(crate) fn broken_rule(
 
 /// The enhanced status that a reply of the server half begins with, and the rest.
 fn status(text: &str) -> (&'static str, &str) {
-    const STATUSES: [&str; 14] = [
-        "4.4.2", "4.5.3", "4.7.0", "5.3.4", "5.5.0", "5.5.1", "5.5.2", "5.5.4", "5.6.0", "5.6.7",
-        "5.7.0", "5.7.11", "4.3.2", "4.3.0",
+    const STATUSES: [&str; 15] = [
+        "4.4.2", "4.5.3", "4.7.0", "5.1.3", "5.3.4", "5.5.0", "5.5.1", "5.5.2", "5.5.4", "5.6.0",
+        "5.6.7", "5.7.0", "5.7.11", "4.3.2", "4.3.0",
     ];
     let (said, rest) = text.split_once(' ').unwrap_or(("", text));
     let known = STATUSES.into_iter().find(|status| *status == said);

@@ -188,6 +188,8 @@ pub struct Quirks {
     pub bare_lf: bool,
     /// `MAIL FROM: <a@b>`.
     pub mail_from_space: bool,
+    /// `MAIL FROM:a@b`.
+    pub no_brackets: bool,
     /// The prompts of `AUTH LOGIN`, and its answers, end in NUL.
     pub login_nul: bool,
     /// `AUTH` after `HELO`.

@@ -3,6 +3,7 @@
 
 mod certificates;
 mod connections;
+mod handshakes;
 mod messages;
 mod observing;
 mod senders;

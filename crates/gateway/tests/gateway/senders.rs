@@ -60,7 +60,7 @@ async fn a_device_may_be_made_to_send_as_its_account() {
     assert!(sent.text.contains("Reply-To: desk@example.org\r\n"));
     let path = sent.finished.envelope.reverse_path.unwrap();
     assert_eq!(path.to_string(), "alerts@contoso.com");
-    // A path that is none, as some management boards write it, does no harm here.
+    // Nor is a message that names nobody a reason to refuse it.
     let reply = client
         .submit(
             "desk@example.org",
@@ -74,6 +74,39 @@ async fn a_device_may_be_made_to_send_as_its_account() {
         "{}",
         last.text
     );
+}
+
+#[tokio::test]
+async fn a_sender_that_is_no_address_is_refused_or_replaced() {
+    for path in ["local.@contoso.com", "root", "scanner 1@contoso.com"] {
+        for rewrite_from in [false, true] {
+            let desk = Desk::new();
+            let gateway = plain(&desk, |settings| {
+                settings.policy.rewrite_from = rewrite_from;
+                settings.policy.senders = vec![Sender::new("@contoso.com")];
+            });
+            let mut client = Client::signed_in(&gateway).await;
+            let message = MESSAGE.replace("scans@contoso.com", path);
+            let reply = client.submit(path, &message).await;
+            if !rewrite_from {
+                assert_eq!(reply, format!("553 5.1.7 <{path}> is no address"));
+                continue;
+            }
+            assert!(reply.starts_with("250"), "{path}: {reply}");
+            let sent = desk.only_message();
+            let left = sent.finished.envelope.reverse_path.unwrap();
+            assert_eq!(left.to_string(), "alerts@contoso.com");
+            let text = &sent.text;
+            assert!(
+                text.contains("From: Scans <alerts@contoso.com>\r\n"),
+                "{text}"
+            );
+            let kept = format!("X-Original-From: Scans <{path}>\r\n");
+            assert!(text.contains(&kept), "{text}");
+            // Nobody could be answered there.
+            assert!(!text.contains("Reply-To:"), "{text}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -159,6 +159,11 @@ impl Book {
                     gateway = &*arrival.gateway,
                     device = arrival.device,
                     client = %arrival.client,
+            Event::NotEncrypted {
+                gateway,
+                client,
+                problem,
+            } => self.kept_out(gateway, *client, "encryption", problem),
                     mechanism = arrival.mechanism,
                     tls = arrival.tls,
                     "a device signed in"
@@ -256,12 +261,17 @@ impl Book {
             device: None,
             client,
         };
-        if let Some(count) = self.failed(gateway, &who, words) {
+        if let Some(count) = self.failed(gateway, &who, why) {
             tracing::warn!(
                 gateway = &**gateway,
                 %client,
                 count,
-                "a client was turned away: {words}"
+        self.kept_out(gateway, client, reason, words);
+    }
+
+    /// A client that did not get as far as a name.
+    fn kept_out(&self, gateway: &Arc<str>, client: IpAddr, reason: &'static str, why: &str) {
+                "a client was turned away: {why}"
             );
         }
     }

@@ -45,6 +45,7 @@ pub(crate) fn settings(gateway: &config::Gateway, state_dir: &Path) -> Settings 
         quirks: Quirks {
             bare_lf: quirk(config::Quirk::BareLf),
             mail_from_space: quirk(config::Quirk::MailFromSpace),
+            no_brackets: quirk(config::Quirk::NoBrackets),
             login_nul: quirk(config::Quirk::LoginNul),
             helo_only: quirk(config::Quirk::HeloOnly),
             missing_headers: quirk(config::Quirk::MissingHeaders),

@@ -70,8 +70,8 @@ pub(in crate::cli) struct Arguments {
     /// down who sends what
     #[arg(long, value_name = "NAME")]
     observe: Option<String>,
-    /// Something that an old device does wrong: bare_lf, mail_from_space, login_nul, helo_only or
-    /// missing_headers; may be given several times
+    /// Something that an old device does wrong: bare_lf, mail_from_space, no_brackets, login_nul,
+    /// helo_only or missing_headers; may be given several times
     #[arg(long = "quirk", value_name = "QUIRK")]
     quirks: Vec<String>,
 }
