@@ -116,6 +116,12 @@ pub(crate) fn may_send_as(policy: &Policy, account: &AccountSender, address: &st
 }
 
 impl Policy {
+    /// Whether the device may send as this address through this account: as one of its senders, or,
+    /// where none are named, as the account itself.
+    pub fn allows_sender(&self, account: &AccountSender, address: &str) -> bool {
+        may_send_as(self, account, address)
+    }
+
     /// Whether a script may have the device send as this address through this account: as one of
     /// the device's senders, or as the account itself. Nobody is anybody else's author.
     pub fn allows_author(&self, account: &AccountSender, address: &str) -> bool {

@@ -527,6 +527,7 @@ mod tests {
             connections: 1,
             messages: 1,
             refused: 1,
+            rehearsed: 0,
             failing: Vec::new(),
             waiting: Vec::new(),
         };

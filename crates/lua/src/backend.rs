@@ -315,6 +315,8 @@ pub struct SendRequest {
     pub from_hook: bool,
     /// How many events of scripts led to it, as for an event.
     pub chain: u32,
+    /// The line of the script whose hook changed it last; none: it is as it was given.
+    pub changed_by: Option<String>,
 }
 
 /// What a message that waits in the queue has besides.

@@ -38,6 +38,7 @@ pub(crate) fn parse(table: &Table) -> Result<SendRequest, Fault> {
         script: None,
         from_hook: false,
         chain: 0,
+        changed_by: None,
     };
     if request.raw.is_some() {
         for content in CONTENT {

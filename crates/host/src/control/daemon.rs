@@ -117,6 +117,9 @@ pub struct GatewayStatus {
     pub messages: u64,
     /// Messages, recipients and sign-ins refused.
     pub refused: u64,
+    /// Sign-ins refused for a rehearsal, and for nothing else.
+    #[serde(default)]
+    pub rehearsed: u64,
     /// Devices that failed lately, and have not succeeded since.
     pub failing: Vec<FailingDevice>,
     /// Accounts that its mail goes through, and that need a person; mail waits.

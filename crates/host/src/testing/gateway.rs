@@ -7,10 +7,11 @@
 use std::path::Path;
 
 use postrider_config as config;
-use postrider_gateway::{Policy, Refusal};
+use postrider_gateway::Refusal;
 use serde_json::{Value, json};
 
 use super::world::World;
+use crate::app::queue::Asked;
 use crate::app::{App, NULL_PATH, Queued, gateway};
 use crate::failure::Failure;
 use crate::lua::{
@@ -160,36 +161,44 @@ async fn dialogue(
     let signed_in = app.gateway_sign_in(sign_in).await;
     signed_in.map_err(Refused::signing_in)?;
     let mut message = submitted.message;
-    let own = account.sender.email.to_string();
-    let sender = match message.from.take() {
-        None => Some(own),
-        Some(path) if path == NULL_PATH => None,
-        Some(sender) if may_send_as(policy, account, &sender) => Some(sender),
-        Some(_) if policy.rewrite_from => Some(own),
-        Some(sender) => {
-            let text = format!("you may not send as <{sender}>");
-            return Err(Refusal::new(550, "5.7.1", text).into());
+    let own = gateway::account_sender(account);
+    let own_path = own.address.to_string();
+    let said = message.from.take().unwrap_or_else(|| own_path.clone());
+    let said = (said != NULL_PATH).then_some(said);
+    let path = match said.clone() {
+        Some(sender) if !policy.allows_sender(&own, &sender) => {
+            if !policy.rewrite_from {
+                let text = format!("you may not send as <{sender}>");
+                return Err(Refusal::new(550, "5.7.1", text).into());
+            }
+            Some(own_path)
         }
+        allowed => allowed,
     };
+    // The hook is told what the device said.
     let mail = GatewayMail {
         by: by.clone(),
         account: policy.account.clone(),
-        sender,
+        sender: said.clone(),
         recipients: Vec::new(),
         changed_by: None,
     };
-    let said = (mail.sender.clone(), mail.account.clone());
     let mail = app.gateway_mail(mail).await?;
-    if (&mail.sender, &mail.account) != (&said.0, &said.1)
-        && let Some(sender) = &mail.sender
-    {
-        let chosen = gateway::account_sender(app.settings_of(&mail.account)?);
-        if !policy.allows_author(&chosen, sender) {
-            let problem = format!("a hook of gateway.mail: the device may not send as {sender:?}");
-            return Err(Failure::new("hook.failed", problem).into());
+    let chosen = gateway::account_sender(app.settings_of(&mail.account)?);
+    let is_given = mail.sender != said;
+    let is_changed = is_given || mail.account != policy.account;
+    let path = match if is_given { mail.sender } else { path } {
+        Some(path) if is_changed && !policy.allows_author(&chosen, &path) => {
+            if is_given || !policy.rewrite_from {
+                let problem =
+                    format!("a hook of gateway.mail: the device may not send as {path:?}");
+                return Err(Failure::new("hook.failed", problem).into());
+            }
+            Some(chosen.address.to_string())
         }
-    }
-    message.from = Some(mail.sender.unwrap_or_else(|| NULL_PATH.to_owned()));
+        allowed => allowed,
+    };
+    message.from = Some(path.unwrap_or_else(|| NULL_PATH.to_owned()));
     for recipient in &message.to {
         if !policy.allows_recipient(recipient) {
             let text = format!("you may not send to <{recipient}>");
@@ -201,20 +210,7 @@ async fn dialogue(
         by,
         account: mail.account,
         message,
-        changed_by: None,
     };
-    let GatewayMessage {
-        account, message, ..
-    } = app.gateway_message(message).await?;
-    Ok(app.enqueue(&account, message, &origin).await?)
-}
-
-/// Whether this address is one of those that the device may use; the account's own, where none are
-/// named.
-fn may_send_as(policy: &Policy, account: &config::Account, address: &str) -> bool {
-    let own = [account.sender.email.as_ref(), account.username.as_str()];
-    if policy.senders.is_empty() {
-        return own.iter().any(|own| own.eq_ignore_ascii_case(address));
-    }
-    policy.senders.iter().any(|sender| sender.matches(address))
+    let asked = Asked::default();
+    Ok(gateway::scripts::queue(app, message, policy, &origin, &asked).await?)
 }

@@ -70,8 +70,6 @@ pub struct GatewayMessage {
     /// The message: `raw` in memory, and the envelope in `from` and `to`. A hook may answer a
     /// message of its own instead, without `raw`.
     pub message: SendRequest,
-    /// The line of the script whose hook changed it last; none: it is as the device sent it.
-    pub changed_by: Option<String>,
 }
 
 /// What a hook can be asked about.
@@ -218,8 +216,10 @@ impl GatewayHook for Gate {
                     Some(changed) => GatewayMessage {
                         by: given.by.clone(),
                         account: given.account.clone(),
-                        message: changed,
-                        changed_by: hook.at.clone(),
+                        message: SendRequest {
+                            changed_by: hook.at.clone(),
+                            ..changed
+                        },
                     },
                     None => Arc::unwrap_or_clone(given),
                 };

@@ -96,6 +96,7 @@ impl MessageHook for Gate {
                     Some(changed) => SendRequest {
                         script,
                         chain,
+                        changed_by: hook.at.clone(),
                         ..changed
                     },
                     None => Arc::unwrap_or_clone(given),

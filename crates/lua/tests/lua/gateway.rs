@@ -53,7 +53,6 @@ fn message(to: &str) -> GatewayMessage {
             queue: Some(Queueing::default()),
             ..SendRequest::default()
         },
-        changed_by: None,
     }
 }
 

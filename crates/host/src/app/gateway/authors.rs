@@ -1,6 +1,5 @@
 //! Who a message says it is from, on its envelope and in its header, after a script had it.
 
-use postrider_smtp::Address;
 use postrider_smtp::message::{Field, Header, Intake};
 
 /// All who are named as its authors.
@@ -15,7 +14,7 @@ pub(crate) struct Authors {
 
 impl Authors {
     /// Those of this message.
-    pub(crate) fn of(reverse_path: Option<&Address>, octets: &[u8]) -> Self {
+    pub(crate) fn of(reverse_path: Option<&str>, octets: &[u8]) -> Self {
         let header = header(octets);
         let is_readable = header.is_some();
         let header = header.unwrap_or_default();
@@ -24,7 +23,7 @@ impl Authors {
             fields.map(Field::addresses).collect()
         };
         Self {
-            reverse_path: reverse_path.map(ToString::to_string),
+            reverse_path: reverse_path.map(str::to_owned),
             from: named("From"),
             sender: named("Sender"),
             is_readable,
@@ -83,8 +82,8 @@ mod tests {
 
     fn checked(path: &str, header: &str) -> Result<(), String> {
         let text = format!("{header}Subject: x\r\n\r\nFrom: body@example.org\r\n");
-        let path: Option<Address> = (!path.is_empty()).then(|| path.parse().unwrap());
-        Authors::of(path.as_ref(), text.as_bytes()).check(|address| address == "a@contoso.com")
+        let path = (!path.is_empty()).then_some(path);
+        Authors::of(path, text.as_bytes()).check(|address| address == "a@contoso.com")
     }
 
     #[test]

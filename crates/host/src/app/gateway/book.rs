@@ -40,6 +40,7 @@ pub(in crate::app) struct Book {
 struct Page {
     messages: u64,
     refused: u64,
+    rehearsed: u64,
     failing: Failing,
     certificate_problem: Option<String>,
 }
@@ -49,6 +50,7 @@ struct Page {
 pub(super) struct Counted {
     pub(super) messages: u64,
     pub(super) refused: u64,
+    pub(super) rehearsed: u64,
     pub(super) failing: Vec<FailingDevice>,
     pub(super) certificate_problem: Option<String>,
 }
@@ -79,6 +81,7 @@ impl Book {
             .map_or_else(Counted::default, |page| Counted {
                 messages: page.messages,
                 refused: page.refused,
+                rehearsed: page.rehearsed,
                 failing: page.failing.list(),
                 certificate_problem: page.certificate_problem.clone(),
             })
@@ -178,6 +181,7 @@ impl Book {
             Event::Refused { arrival, refusal } => self.refused(arrival, refusal),
             Event::Rehearsed { arrival, refusal } => {
                 self.metrics.gateway_refusal(&arrival.gateway, "rehearsed");
+                self.on(&arrival.gateway, |page| page.rehearsed += 1);
                 tracing::info!(
                     gateway = &*arrival.gateway,
                     device = arrival.device,
@@ -196,7 +200,10 @@ impl Book {
                 arrival,
                 by,
                 problem,
-            } => rule_broken(arrival, by, problem),
+            } => {
+                let by = Some(by.as_str()).filter(|by| !by.is_empty());
+                rule_broken(&arrival.gateway, arrival.device(), by, problem);
+            }
             Event::CertificateLoaded {
                 gateway,
                 fingerprint,
@@ -382,11 +389,11 @@ impl Book {
 }
 
 /// A script wants what must not be: its mistake, and not the device's.
-pub(super) fn rule_broken(arrival: &Arrival, by: &str, problem: &str) {
+pub(super) fn rule_broken(gateway: &str, device: &str, by: Option<&str>, problem: &str) {
     tracing::error!(
         target: "postrider::script",
-        gateway = &*arrival.gateway,
-        device = arrival.device,
+        gateway,
+        device,
         at = by,
         "a hook made of a device's mail what may not be sent: {problem}"
     );

@@ -6,29 +6,42 @@ use std::time::Duration;
 use jiff::Timestamp;
 use postrider_auth::days_left;
 use postrider_gateway::CertificateFacts;
+use postrider_vault::Kind;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::task::spawn_blocking;
 
 use super::Gateways;
-use crate::app::App;
+use crate::app::{App, vault};
+use crate::failure::Failure;
 
 /// How often files are looked at where nobody connects, and the days counted.
 const EVERY: Duration = Duration::from_mins(1);
 /// It is told of when so many days are left, and when fewer of the next are.
 const DAYS: [i64; 5] = [30, 14, 7, 3, 1];
 
-/// What was told last of each gateway's certificate: its end, and the step of [`DAYS`].
-type Told = HashMap<String, (Timestamp, i64)>;
+/// What was told last of a gateway's certificate. It is kept in the vault: whoever starts the daemon
+/// anew hears of it once, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Notice {
+    ends: Timestamp,
+    /// One of [`DAYS`].
+    step: i64,
+}
+
+/// What this process told or knows to be told, by gateway.
+type Told = HashMap<String, Notice>;
 
 /// Looks after them, until it is dropped.
 pub(crate) async fn look_after(gateways: &Gateways, app: impl Fn() -> App) {
     let mut told = Told::new();
     loop {
-        look(gateways, &app(), &mut told);
+        look(gateways, &app(), &mut told).await;
         tokio::time::sleep(EVERY).await;
     }
 }
 
-fn look(gateways: &Gateways, app: &App, told: &mut Told) {
+async fn look(gateways: &Gateways, app: &App, told: &mut Told) {
     let now = app.clock().now();
     for one in gateways.all() {
         one.gateway.look_at_certificate();
@@ -42,11 +55,50 @@ fn look(gateways: &Gateways, app: &App, told: &mut Told) {
             told.remove(name);
             continue;
         };
-        if told.get(name) != Some(&(ends, step)) {
-            told.insert(name.to_owned(), (ends, step));
-            tell(app, name, &facts, days);
+        let notice = Notice { ends, step };
+        if told.insert(name.to_owned(), notice) == Some(notice) {
+            continue;
+        }
+        if was_told(app, name).await == Some(notice) {
+            continue;
+        }
+        tell(app, name, &facts, days);
+        if let Err(failure) = remember(app, name, notice).await {
+            tracing::warn!(gateway = name, "it may be told again: {}", failure.message);
         }
     }
+}
+
+/// The last one that any process told of; what cannot be read was not told.
+async fn was_told(app: &App, gateway: &str) -> Option<Notice> {
+    let (shared, name) = (app.vault().clone(), record(gateway));
+    let reading = spawn_blocking(move || {
+        let vault = shared.existing().ok()??;
+        let record = vault.get(Kind::Notice, &name).ok()??;
+        serde_json::from_slice(&record.value).ok()
+    });
+    reading.await.ok()?
+}
+
+async fn remember(app: &App, gateway: &str, notice: Notice) -> Result<(), Failure> {
+    let (shared, name) = (app.vault().clone(), record(gateway));
+    let writing = spawn_blocking(move || {
+        // Without a vault nobody can send, and so nobody hears of it.
+        let Some(vault) = shared.existing()? else {
+            return Ok(());
+        };
+        let text = serde_json::to_vec(&notice);
+        let text = text.map_err(|error| Failure::new("internal", error.to_string()))?;
+        let put = vault.put(Kind::Notice, &name, &text);
+        put.map(drop).map_err(|error| vault::failure(&error))
+    });
+    let interrupted = |_| Err(Failure::new("internal", "writing was interrupted"));
+    writing.await.unwrap_or_else(interrupted)
+}
+
+/// The name of its notice in the vault.
+fn record(gateway: &str) -> String {
+    format!("gateway/{gateway}")
 }
 
 fn tell(app: &App, gateway: &str, facts: &CertificateFacts, days: i64) {

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use postrider_gateway::{Arrival, Entry, Finished, Queued, Refusal};
-use postrider_smtp::Outgoing;
 
-use super::authors::Authors;
-use super::backend::{account_sender, by};
-use super::book::{Book, rule_broken};
+use super::backend::by;
+use super::book::Book;
 use super::reply;
+use super::scripts;
 use crate::app::compose::NULL_PATH;
 use crate::app::queue::Asked;
 use crate::app::{self, App, Ticket};
@@ -27,7 +26,7 @@ pub(super) struct GatewayEntry {
 
 enum Into {
     Queue(app::Entry),
-    /// A hook of `gateway.message` is to see it.
+    /// A hook is to see it, and may change it.
     Memory(Vec<u8>),
 }
 
@@ -42,11 +41,11 @@ impl GatewayEntry {
         arrival: &Arrival,
         book: Arc<Book>,
     ) -> Result<Self, Failure> {
-        let into = if app.wants_gateway(GatewayPoint::Message) {
+        let into = if app.wants_gateway(GatewayPoint::Message) || app.wants_messages() {
             app.settings_of(account)?;
             Into::Memory(Vec::new())
         } else {
-            Into::Queue(app.entry(account).await?)
+            Into::Queue(app.streamed_entry(account).await?)
         };
         Ok(Self {
             app: app.clone(),
@@ -73,10 +72,7 @@ impl GatewayEntry {
     }
 
     async fn queue(self, finished: Finished) -> Result<Queued, Failure> {
-        let ticket = Ticket {
-            origin: origin(&self.arrival),
-            ..Ticket::default()
-        };
+        let origin = origin(&self.arrival);
         let Finished {
             envelope,
             message_id,
@@ -84,10 +80,15 @@ impl GatewayEntry {
             policy,
         } = finished;
         let queued = match self.into {
-            Into::Queue(entry) => entry.finish(envelope, message_id, dsn, ticket).await?,
+            Into::Queue(entry) => {
+                let ticket = Ticket {
+                    origin,
+                    ..Ticket::default()
+                };
+                entry.finish(envelope, message_id, dsn, ticket).await?
+            }
             Into::Memory(octets) => {
                 let asked = Asked::new(&envelope.recipients, dsn);
-                let before = Authors::of(envelope.reverse_path.as_ref(), &octets);
                 let from = envelope.reverse_path.as_ref();
                 let recipients = envelope.recipients.iter();
                 let given = GatewayMessage {
@@ -100,31 +101,9 @@ impl GatewayEntry {
                         queue: Some(Queueing::default()),
                         ..SendRequest::default()
                     },
-                    changed_by: None,
                 };
-                let app = &self.app;
-                let GatewayMessage {
-                    account,
-                    message,
-                    changed_by,
-                    ..
-                } = app.gateway_message(given).await?;
-                let sender = account_sender(app.settings_of(&account)?);
-                let check = |built: &Outgoing| {
-                    let octets = built.message().map_or(&[][..], |octets| octets);
-                    let now = Authors::of(built.envelope().reverse_path.as_ref(), octets);
-                    if now.are(&before) {
-                        return Ok(());
-                    }
-                    let checked = now.check(|address| policy.allows_author(&sender, address));
-                    checked.map_err(|problem| {
-                        let by = changed_by.as_deref().unwrap_or_default();
-                        rule_broken(&self.arrival, by, &problem);
-                        Failure::new("hook.failed", problem).retryable()
-                    })
-                };
-                Box::pin(app.enqueue_with(&account, message, &ticket.origin, &asked, &check))
-                    .await?
+                let queued = scripts::queue(&self.app, given, &policy, &origin, &asked);
+                Box::pin(queued).await?
             }
         };
         Ok(Queued { id: queued.id })

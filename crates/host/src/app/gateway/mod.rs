@@ -11,6 +11,7 @@ mod holder;
 mod readiness;
 mod reply;
 mod running;
+pub(crate) mod scripts;
 mod settings;
 
 pub(crate) use backend::account_sender;

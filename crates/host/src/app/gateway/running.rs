@@ -157,6 +157,7 @@ impl Gateways {
             connections: gateway.connections() as u64,
             messages: counted.messages,
             refused: counted.refused,
+            rehearsed: counted.rehearsed,
             failing: counted.failing,
             waiting: Vec::new(),
         }

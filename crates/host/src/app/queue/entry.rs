@@ -31,20 +31,34 @@ impl App {
     /// # Errors
     /// There is no such account, or the queue cannot be opened.
     pub async fn entry(&self, account: &str) -> Result<Entry, Failure> {
+        if !self.wants_messages() {
+            return self.streamed_entry(account).await;
+        }
         let name = self.settings_of(account)?.name.clone();
-        let into = if self.0.lasting.hooks.wants_messages() {
-            Into::Memory(Vec::new())
-        } else {
-            Into::Queue(self.queue().await?.store.body())
-        };
-        Ok(Entry {
+        Ok(self.entry_into(name, Into::Memory(Vec::new())))
+    }
+
+    /// The same, and no hook sees it.
+    pub(crate) async fn streamed_entry(&self, account: &str) -> Result<Entry, Failure> {
+        let name = self.settings_of(account)?.name.clone();
+        let body = self.queue().await?.store.body();
+        Ok(self.entry_into(name, Into::Queue(body)))
+    }
+
+    /// Whether a hook is to see every message before it is queued.
+    pub(crate) fn wants_messages(&self) -> bool {
+        self.0.lasting.hooks.wants_messages()
+    }
+
+    fn entry_into(&self, account: String, into: Into) -> Entry {
+        Entry {
             app: self.clone(),
-            account: name,
+            account,
             checker: BodyChecker::default(),
             into,
             octets: 0,
             at_most: self.config().queue.max_message_octets,
-        })
+        }
     }
 }
 
@@ -120,7 +134,8 @@ impl Entry {
                     ..SendRequest::default()
                 };
                 let (app, origin) = (&self.app, &ticket.origin);
-                let queued = app.enqueue_with(&self.account, request, origin, &asked, &|_| Ok(()));
+                let queued =
+                    app.enqueue_with(&self.account, request, origin, &asked, &|_, _| Ok(()));
                 return Box::pin(queued).await;
             }
         };

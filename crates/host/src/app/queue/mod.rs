@@ -197,7 +197,7 @@ impl Account {
     /// # Errors
     /// It is not queued.
     pub async fn enqueue(&self, request: SendRequest, origin: &str) -> Result<Queued, Failure> {
-        self.enqueue_with(request, origin, &Asked::default(), &|_| Ok(()))
+        self.enqueue_with(request, origin, &Asked::default(), &|_, _| Ok(()))
             .await
     }
 
@@ -220,12 +220,13 @@ impl Account {
                 origin: origin.to_owned(),
             };
             check_times(&ticket.queueing, self.around.clock.now())?;
+            let changed_by = request.changed_by.clone();
             // Delivery cuts it to what the server takes.
             let outgoing = self.build(request, usize::MAX).await?;
             let Some(octets) = outgoing.message() else {
                 return Err(Failure::new("internal", "a built message is in memory"));
             };
-            check(&outgoing)?;
+            check(&outgoing, changed_by.as_deref())?;
             let body = Body::Bytes(Arc::clone(octets));
             let message = new_message(name, &outgoing, body, ticket, asked);
             self.around.queue.accept(message).await
@@ -264,8 +265,9 @@ fn new_message(
     }
 }
 
-/// A last look at a message before it is queued.
-pub(crate) type Check<'a> = &'a (dyn Fn(&Outgoing) -> Result<(), Failure> + Send + Sync);
+/// A last look at a message before it is queued, with the line of the script that changed it last.
+pub(crate) type Check<'a> =
+    &'a (dyn Fn(&Outgoing, Option<&str>) -> Result<(), Failure> + Send + Sync);
 
 /// The notifications asked for, by recipient.
 #[derive(Default)]

@@ -42,8 +42,12 @@ fn lines(gateway: &GatewayStatus, now: SystemTime, output: &Output) -> Vec<Strin
         _ => "",
     };
     let rehearses = if gateway.rehearses { ", rehearses" } else { "" };
+    let rehearsed = match gateway.rehearsed {
+        0 => String::new(),
+        count => format!(", {count} rehearsed"),
+    };
     let mut lines = vec![format!(
-        "{}: {} ({}{observes}{rehearses}), {}, {} taken, {} refused",
+        "{}: {} ({}{observes}{rehearses}), {}, {} taken, {} refused{rehearsed}",
         gateway.name,
         listen.join(", "),
         in_words(&gateway.tls),
