@@ -454,8 +454,22 @@ fn a_credential_that_is_removed_opens_nothing_any_more() {
     let Some(mut before) = signed_in(&daemon, "office") else {
         return skip(NO_PYTHON);
     };
+    admit(&office, "office", "scanner", OTHER_PASSWORD);
+    let mut scanner = connected(&daemon, "office", "starttls").unwrap();
+    scanner.auth("PLAIN", "scanner", OTHER_PASSWORD).expect(235);
+    let first = scan(PERSON.0, TO, "while it may");
+    before.send(PERSON.0, &[TO], &first).expect(250);
+
     let remove = ["gateway", "credential", "remove", "printer-2", "--yes"];
     office.home.run(remove).expect_status(0);
+    // Nor does it send in a session that stood.
+    let second = scan(PERSON.0, TO, "while it may not");
+    let refused = before.send(PERSON.0, &[TO], &second).expect(421);
+    assert!(refused.contains("4.7.0 your password was"), "{refused}");
+    before.say("NOOP").expect(0);
+    let other = scan(PERSON.0, TO, "of another");
+    scanner.send(PERSON.0, &[TO], &other).expect(250);
+
     let mut after = connected(&daemon, "office", "starttls").unwrap();
     after.auth("PLAIN", "printer-2", PASSWORD).expect(535);
 
@@ -464,8 +478,16 @@ fn a_credential_that_is_removed_opens_nothing_any_more() {
     again.auth("PLAIN", "printer-2", PASSWORD).expect(535);
     let mut again = connected(&daemon, "office", "starttls").unwrap();
     again.auth("PLAIN", "printer-2", OTHER_PASSWORD).expect(235);
-    // A session that stood may end its work.
-    before.say("NOOP").expect(250);
+
+    // One that is replaced is one that is gone.
+    let replace = ["--gateway", "office", "--replace", "--password-stdin"];
+    let replace = [&["gateway", "credential", "add", "printer-2"][..], &replace].concat();
+    run_with(&mut office.home.postrider(replace), PASSWORD).expect_status(0);
+    again.send(PERSON.0, &[TO], &second).expect(421);
+    let mut new = connected(&daemon, "office", "starttls").unwrap();
+    new.auth("PLAIN", "printer-2", PASSWORD).expect(235);
+    let third = scan(PERSON.0, TO, "with the new one");
+    new.send(PERSON.0, &[TO], &third).expect(250);
 }
 
 #[test]

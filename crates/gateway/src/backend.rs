@@ -16,6 +16,9 @@ use crate::{Event, Policy};
 pub trait Backend: Send + Sync + 'static {
     /// The stored hash (a PHC string) of a device's password; `None`: there is no such device.
     ///
+    /// Asked at each sign-in, and before each message, so that nobody sends with a password that was
+    /// taken away: the answer has to be that of now, and cheap while nothing has changed.
+    ///
     /// # Errors
     /// It cannot be looked up now: the device is told so, and not that its password is wrong.
     fn credential<'a>(

@@ -11,6 +11,7 @@ use postrider_smtp::server::{
     self, BodySink, BodyType, Command, EnvelopeSoFar, Exchange, ExchangeEnd, Handler, Limits,
     MailCommand, Problem, RcptCommand, ServerReply, Submission, TlsPolicy, Verb,
 };
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -63,7 +64,7 @@ pub(crate) async fn serve(
         current,
         extended: false,
         failures: 0,
-        policy: None,
+        signed_in: None,
         transaction: None,
         place: None,
     };
@@ -114,11 +115,18 @@ struct Session {
     arrival: Arrival,
     extended: bool,
     failures: u32,
-    /// What the device may, once it signed in.
-    policy: Option<Arc<Policy>>,
+    signed_in: Option<SignedIn>,
     transaction: Option<Transaction>,
     /// The message's place among those that the device may send.
     place: Option<Reservation>,
+}
+
+/// A device whose password was right.
+struct SignedIn {
+    /// What it may.
+    policy: Arc<Policy>,
+    /// The password's hash: it is signed in for as long as this is the one that is stored.
+    hash: SecretString,
 }
 
 impl Handler for Session {
@@ -173,7 +181,7 @@ impl Handler for Session {
             _ => Some("TLS"),
         };
         // All that was said in clear is void (RFC 3207 §4.2), a sign-in above all.
-        self.policy = None;
+        self.signed_in = None;
         self.extended = false;
         self.arrival.helo.clear();
         (self.arrival.device, self.arrival.mechanism) = (None, "");
@@ -300,7 +308,7 @@ impl Handler for Session {
             self.house.not_encrypted(self.arrival.client, problem);
         }
         // What a device that is known fails at is worth knowing.
-        if self.policy.is_some() {
+        if self.signed_in.is_some() {
             let text = reply.text().first().map_or("", String::as_str);
             let (enhanced, text) = status(text);
             self.tell_refused(Refusal::new(reply.code(), enhanced, text));
@@ -367,14 +375,16 @@ impl Session {
             .verifier
             .verify(&house.name, &name, &password, stored.as_ref())
             .await;
-        match verdict {
-            Verdict::Right => {}
-            Verdict::Wrong => return self.failed(known, mechanism, None).await,
-            Verdict::Busy | Verdict::Unusable => {
+        let hash = match (verdict, stored) {
+            (Verdict::Right, Some(hash)) => hash,
+            (Verdict::Right | Verdict::Wrong, _) => {
+                return self.failed(known, mechanism, None).await;
+            }
+            (Verdict::Busy | Verdict::Unusable, _) => {
                 let text = "the password cannot be looked at now, try again later";
                 return Refusal::new(454, "4.7.0", text).reply();
             }
-        }
+        };
         let current = Arc::clone(&self.current);
         let policy = current.settings.policy(&name);
         if !policy.allows_client(self.arrival.client) {
@@ -396,7 +406,8 @@ impl Session {
             Ok(_) => {}
             Err(refusal) => return refusal.reply(),
         }
-        self.policy = Some(Arc::new(policy.clone()));
+        let policy = Arc::new(policy.clone());
+        self.signed_in = Some(SignedIn { policy, hash });
         self.arrival = arrival;
         self.failures = 0;
         house.tell(Event::SignedIn {
@@ -434,7 +445,7 @@ impl Session {
 
     /// Whether this device may send as that, now.
     async fn begin(&mut self, mail: &MailCommand) -> Result<Transaction, Refusal> {
-        let Some(policy) = self.policy.clone() else {
+        let Some(SignedIn { policy, hash }) = &self.signed_in else {
             let text = if self.needs_tls && self.arrival.tls.is_none() {
                 "sign in first: STARTTLS, then AUTH"
             } else {
@@ -442,6 +453,8 @@ impl Session {
             };
             return Err(Refusal::new(530, "5.7.0", text));
         };
+        let policy = Arc::clone(policy);
+        self.check_stored(hash).await?;
         if mail.body == BodyType::BinaryMime {
             return Err(Refusal::new(
                 555,
@@ -504,6 +517,17 @@ impl Session {
             }
         }
         Ok(transaction)
+    }
+
+    /// Sends a device away whose password is no longer the one that it signed in with.
+    async fn check_stored(&self, hash: &SecretString) -> Result<(), Refusal> {
+        let (gateway, device) = (&self.house.name, self.arrival.device());
+        let stored = self.house.backend.credential(gateway, device).await?;
+        if stored.is_some_and(|stored| stored.expose_secret() == hash.expose_secret()) {
+            return Ok(());
+        }
+        let text = "your password was changed or taken away: sign in again";
+        Err(Refusal::new(421, "4.7.0", text).closing())
     }
 
     /// What a script wants otherwise, and whether it may: its mistakes are not the device's.

@@ -40,8 +40,8 @@ pub(crate) struct Keys {
     names: hmac::Key,
 }
 
-/// Which file `vault.json` was when it was read; another one has another stamp.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Which file was there when it was looked at; another one has another stamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp([i128; 4]);
 
 impl Stamp {

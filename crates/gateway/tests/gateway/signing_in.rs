@@ -209,6 +209,45 @@ async fn helo_is_enough_where_a_device_knows_no_more() {
 }
 
 #[tokio::test]
+async fn a_password_that_is_taken_away_ends_with_the_message_under_way() {
+    let desk = Desk::new();
+    let gateway = plain(&desk, |_| {});
+    let mut printer = Client::signed_in(&gateway).await;
+    let mut scanner = Client::connect(&gateway).await;
+    let reply = scanner.plain("scanner", PASSWORD).await;
+    assert!(reply.starts_with("235"), "{reply}");
+
+    // Where it cannot be looked up, nobody is sent away.
+    let trouble = Refusal::new(454, "4.7.0", "credentials cannot be looked up");
+    *desk.credential.lock().unwrap() = Some(trouble);
+    let reply = printer.say("MAIL FROM:<scans@contoso.com>").await;
+    assert_eq!(reply, "454 4.7.0 credentials cannot be looked up");
+    *desk.credential.lock().unwrap() = None;
+
+    printer.begin("scans@contoso.com").await.unwrap();
+    desk.devices
+        .lock()
+        .unwrap()
+        .retain(|one| one != "printer-2");
+    printer.send(MESSAGE).await;
+    let reply = printer.say(".").await;
+    assert!(reply.starts_with("250"), "{reply}");
+
+    let reply = printer.say("MAIL FROM:<scans@contoso.com>").await;
+    assert!(reply.starts_with("421 4.7.0 your password was"), "{reply}");
+    assert_eq!(printer.hear().await, "");
+    let refused = desk.told(|event| match event {
+        Event::Refused { arrival, refusal } => Some((arrival.device.clone(), refusal.code)),
+        _ => None,
+    });
+    let device = Some("printer-2".to_owned());
+    assert_eq!(refused, [(device.clone(), 454), (device, 421)]);
+
+    let reply = scanner.submit("scans@contoso.com", MESSAGE).await;
+    assert!(reply.starts_with("250"), "{reply}");
+}
+
+#[tokio::test]
 async fn signing_in_is_offered_only_where_it_is_allowed() {
     for (tls, offers) in [
         (TlsMode::Starttls, false),

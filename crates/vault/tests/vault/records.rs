@@ -60,6 +60,29 @@ fn a_removed_record_is_gone_and_its_generation_goes_on() {
 }
 
 #[test]
+fn a_mark_stands_until_its_record_is_put_or_removed() {
+    let place = Place::new();
+    let vault = place.open();
+    let mark = || vault.mark(Kind::Device, "a").unwrap();
+    assert!(!mark().stands());
+
+    let other_process = place.open();
+    other_process.put(Kind::Device, "a", b"1").unwrap();
+    let first = mark();
+    other_process.put(Kind::Device, "b", b"1").unwrap();
+    other_process.put(Kind::Secret, "a", b"1").unwrap();
+    assert!(first.stands() && first.clone().stands());
+
+    // Of the same length, and within the same moment.
+    other_process.put(Kind::Device, "a", b"2").unwrap();
+    assert!(!first.stands());
+    let second = mark();
+    assert!(second.stands());
+    assert!(other_process.remove(Kind::Device, "a").unwrap());
+    assert!(!second.stands() && !mark().stands());
+}
+
+#[test]
 fn a_list_is_in_order_and_of_one_kind() {
     let place = Place::new();
     let vault = place.open();

@@ -10,8 +10,8 @@ use postrider_schedule::Clock;
 use secrecy::SecretString;
 
 use super::book::Book;
-use super::credential;
 use super::entry::GatewayEntry;
+use super::remembered::Remembered;
 use super::reply;
 use crate::app::App;
 use crate::app::queue::Ways;
@@ -24,6 +24,7 @@ pub(super) struct Host {
     pub(super) ways: Arc<Ways>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) book: Arc<Book>,
+    pub(super) credentials: Arc<Remembered>,
 }
 
 impl Host {
@@ -66,22 +67,25 @@ impl Host {
 }
 
 impl Backend for Host {
-    /// From the vault each time: a credential that is gone opens nothing any more, and a record is
-    /// found without reading the others.
+    /// As the vault has it now: a credential that is gone opens nothing any more. It is read when it
+    /// is new or has changed, which one look at its file tells.
     fn credential<'a>(
         &'a self,
         gateway: &'a str,
         device: &'a str,
     ) -> BoxFuture<'a, Result<Option<SecretString>, Refusal>> {
         async move {
+            if let Some(hash) = self.credentials.hash(gateway, device) {
+                return Ok(Some(hash));
+            }
             let vault = self.current()?.vault().clone();
+            let credentials = Arc::clone(&self.credentials);
             let (gateway_name, device) = (gateway.to_owned(), device.to_owned());
             let looking = tokio::task::spawn_blocking(move || {
                 let Some(vault) = vault.existing()? else {
                     return Ok(None);
                 };
-                let found = credential(&vault, &gateway_name, &device)?;
-                Ok(found.map(|credential| credential.hash))
+                credentials.look_up(&vault, &gateway_name, &device)
             });
             let interrupted = |_| Err(Failure::new("internal", "looking was interrupted"));
             let found: Result<_, Failure> = looking.await.unwrap_or_else(interrupted);

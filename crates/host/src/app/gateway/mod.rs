@@ -10,6 +10,7 @@ mod failing;
 mod holder;
 mod readiness;
 mod reply;
+mod remembered;
 mod running;
 pub(crate) mod scripts;
 mod settings;

@@ -74,6 +74,7 @@ impl Gateways {
             ways: Arc::clone(&lasting.ways),
             clock: Arc::clone(app.clock()),
             book: Arc::clone(&book),
+            credentials: Arc::default(),
         };
         let verifier = Verifier::new();
         Ok(Self {
