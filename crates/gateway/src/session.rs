@@ -21,8 +21,8 @@ use crate::body::{Body, too_large};
 use crate::credential::Verdict;
 use crate::event::{Accepted, Event};
 use crate::gateway::{Current, House};
-use crate::limits::{Quota, Reservation};
 use crate::handshake;
+use crate::limits::{Quota, Reservation};
 use crate::rehearsal;
 use crate::settings::{Mode, Policy, Quirks, Settings, TlsMode};
 use crate::sign_in::{self, Attempt, NoAttempt};
@@ -46,8 +46,8 @@ pub(crate) async fn serve(
     let limits = limits(settings);
     let quirks = quirks(settings.quirks);
     let acceptor = current.acceptor.clone();
-    let session = Session {
     let door = Arc::clone(&house);
+    let session = Session {
         arrival: Arrival {
             gateway: Arc::clone(&house.name),
             device: None,
@@ -69,12 +69,12 @@ pub(crate) async fn serve(
         place: None,
     };
     if let Err(error) = server::serve(stream, acceptor, tls, session, limits, quirks).await {
-        tracing::debug!(%client, %error, "a connection was lost");
         // What the network does to one client is its own matter.
-    }
+        tracing::debug!(%client, %error, "a connection was lost");
         if let Some(problem) = handshake::explain(&error, tls == TlsPolicy::Implicit) {
             door.not_encrypted(client, problem);
         }
+    }
 }
 
 fn limits(settings: &Settings) -> Limits {
@@ -97,10 +97,10 @@ fn quirks(quirks: Quirks) -> server::Quirks {
     server::Quirks {
         bare_lf: quirks.bare_lf,
         mail_from_space: quirks.mail_from_space,
-        login_nul: quirks.login_nul,
         no_brackets: quirks.no_brackets,
         // One that is no address is refused where it is not replaced.
         any_sender: true,
+        login_nul: quirks.login_nul,
         helo_only: quirks.helo_only,
     }
 }
@@ -317,14 +317,6 @@ impl Handler for Session {
     }
 }
 
-/// A script wants what must not be: the log hears what, the device only to come again.
-pub(crate) fn broken_rule(
-    house: &House,
-    arrival: &Arrival,
-    by: String,
-    problem: String,
-) -> Refusal {
-    house.tell(Event::RuleBroken {
 /// The quirk that takes what the server half refuses.
 fn mended_by(problem: &Problem) -> Option<&'static str> {
     Some(match problem {
@@ -337,6 +329,14 @@ fn mended_by(problem: &Problem) -> Option<&'static str> {
     })
 }
 
+/// A script wants what must not be: the log hears what, the device only to come again.
+pub(crate) fn broken_rule(
+    house: &House,
+    arrival: &Arrival,
+    by: String,
+    problem: String,
+) -> Refusal {
+    house.tell(Event::RuleBroken {
         arrival: arrival.clone(),
         by,
         problem,
