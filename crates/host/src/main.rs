@@ -16,6 +16,7 @@ use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
     harden();
+    give_back_large_blocks();
     let cli = match Cli::try_parse_from(as_called(std::env::args_os().collect())) {
         Ok(cli) => cli,
         Err(problem) => {
@@ -71,6 +72,18 @@ fn harden() {
     let _ = setrlimit(Resource::Core, none);
     #[cfg(target_os = "linux")]
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
+/// Blocks of this size are the system's again as soon as they are free: verifying a password takes
+/// 19 MiB, for a moment. Unless it is told so, glibc raises the limit with every large block that
+/// it gets back, and keeps all below it, for each thread apart.
+fn give_back_large_blocks() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        const LARGE: libc::c_int = 1024 * 1024;
+        // SAFETY: the allocator's own setting, before there is a second thread.
+        unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };
+    }
 }
 
 /// A defect is said in two lines: no backtrace, and not the panic's own words, which may hold
