@@ -13,7 +13,7 @@ use crate::{
 use postrider_smtp::TlsMode;
 
 const SUBMITTERS: [usize; 3] = [1, 10, 50];
-/// Messages of one run, and fewer where each flush is told to strace.
+/// Messages of one run, and fewer where each flush is counted.
 const MESSAGES: u64 = 6_000;
 const POSTFIX_MESSAGES: u64 = 2_000;
 const TRACED: u64 = 2_000;

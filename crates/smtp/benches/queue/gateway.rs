@@ -29,8 +29,8 @@ use crate::{
 
 const SESSIONS: [usize; 3] = [1, 10, 50];
 const CONNECTIONS: usize = 10;
-/// Messages of a run in which each flush is told to strace.
-const TRACED: u64 = 2_000;
+/// Messages of a run in which Postfix's flushes are counted: one each.
+const COUNTED: u64 = 2_000;
 
 pub(crate) fn compare(options: &Options) -> Value {
     let server = Server::start(TlsMode::Implicit);
@@ -126,7 +126,7 @@ fn syncs(options: &Options, server: &Server, sessions: usize) -> Option<f64> {
     let idle = start().syncs()?;
     server.forget();
     let daemon = start();
-    let messages = options.count(TRACED);
+    let messages = options.count(10_000);
     submit(daemon.gateway(), true, sessions, messages);
     wait_until("all is delivered", || server.taken().messages >= messages);
     Some(number(daemon.syncs()?.saturating_sub(idle)) / number(messages))
@@ -135,7 +135,7 @@ fn syncs(options: &Options, server: &Server, sessions: usize) -> Option<f64> {
 fn postfix_syncs(options: &Options, server: &Server, sessions: usize) -> Option<f64> {
     server.forget();
     let postfix = Postfix::traced(&Then::Relay(server, CONNECTIONS));
-    let messages = options.count(TRACED);
+    let messages = options.count(COUNTED);
     submit(postfix.smtpd, false, sessions, messages);
     wait_until("all is delivered", || server.taken().messages >= messages);
     Some(number(postfix.syncs()?) / number(messages))

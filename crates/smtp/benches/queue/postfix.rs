@@ -78,7 +78,7 @@ impl Postfix {
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn()
-                .expect("strace starts");
+                .expect("it starts");
             postfix.traced = Some(child);
             crate::wait_until("Postfix", || {
                 std::net::TcpStream::connect(smtpd).is_ok() && postfix.master().is_some()
@@ -125,9 +125,9 @@ impl Postfix {
 
     /// Ends it; how often it flushed.
     pub(crate) fn syncs(mut self) -> Option<u64> {
-        let mut strace = self.traced.take()?;
+        let mut counter = self.traced.take()?;
         self.end();
-        let _ = strace.wait();
+        let _ = counter.wait();
         process::syncs(&self.path("trace"))
     }
 
@@ -145,8 +145,8 @@ impl Postfix {
 impl Drop for Postfix {
     fn drop(&mut self) {
         self.end();
-        if let Some(strace) = &mut self.traced {
-            let _ = strace.wait();
+        if let Some(counter) = &mut self.traced {
+            let _ = counter.wait();
         }
     }
 }
