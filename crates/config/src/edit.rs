@@ -166,17 +166,38 @@ pub fn get(path: &Path, key: &str) -> Result<Option<Value>, EditError> {
 /// [`EditError::Invalid`] when the file would not be valid afterwards; see [`EditError`].
 pub fn apply(path: &Path, changes: &[Change], presets: &Presets) -> Result<(), EditError> {
     replace::edit(path, |text| {
-        let mut document = parse(path, text)?;
-        for change in changes {
-            match change {
-                Change::Set { key, value } => set_in(&mut document, key, value)?,
-                Change::Remove { key } => remove_in(&mut document, key)?,
-            }
-        }
-        let text = document.to_string();
-        Config::parse(&text, Some(path), presets).map_err(EditError::Invalid)?;
+        let (text, _) = changed(path, text, changes, presets)?;
         Ok(text)
     })
+}
+
+/// The settings as they would be after `changes`, of which none is made.
+///
+/// # Errors
+/// Those of [`apply`].
+pub fn preview(path: &Path, changes: &[Change], presets: &Presets) -> Result<Config, EditError> {
+    let text = replace::read(path)?.unwrap_or_default();
+    let (_, config) = changed(path, &text, changes, presets)?;
+    Ok(config)
+}
+
+/// The file's text after `changes`, and what it says.
+fn changed(
+    path: &Path,
+    text: &str,
+    changes: &[Change],
+    presets: &Presets,
+) -> Result<(String, Config), EditError> {
+    let mut document = parse(path, text)?;
+    for change in changes {
+        match change {
+            Change::Set { key, value } => set_in(&mut document, key, value)?,
+            Change::Remove { key } => remove_in(&mut document, key)?,
+        }
+    }
+    let text = document.to_string();
+    let config = Config::parse(&text, Some(path), presets).map_err(EditError::Invalid)?;
+    Ok((text, config))
 }
 
 fn parse(path: &Path, text: &str) -> Result<DocumentMut, EditError> {

@@ -336,11 +336,19 @@ impl<'a> Import<'a> {
             return Some(0);
         }
         let host = oauth::host(token_url)?;
-        let service = |at: &LocalServer<'_>| at.server.service();
-        let by_provider = self
-            .servers
-            .iter()
-            .position(|at| service(at).is_some_and(|service| service.signs_in_at(host)));
+        let is_providers = |at: &LocalServer<'_>| {
+            let service = at.server.service();
+            service.is_some_and(|service| service.signs_in_at(host))
+        };
+        // Of Microsoft's servers, one is for people's own mailboxes.
+        let is_personal = token_url.contains("/consumers/");
+        let is_nearest = |at: &LocalServer<'_>| {
+            let service = at.server.service();
+            let is_outlook = service.is_some_and(|service| service.provider == "outlook");
+            is_providers(at) && is_outlook == is_personal
+        };
+        let by_provider = self.servers.iter().position(is_nearest);
+        let by_provider = by_provider.or_else(|| self.servers.iter().position(is_providers));
         by_provider.or_else(|| {
             let domain = organisation(host);
             self.servers

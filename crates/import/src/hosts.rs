@@ -269,6 +269,9 @@ pub(crate) fn warn_of_password(
         Some(_) => return,
     };
     let sender = account.settings.get("sender").and_then(Value::as_str);
+    // Without the name in front, which a shell would take apart.
+    let sender = sender.map(|it| it.rsplit_once('<').map_or(it, |(_, it)| it));
+    let sender = sender.map(|it| it.trim_end_matches('>'));
     let sender = sender.map_or_else(String::new, |it| format!(" --sender {}", shown(it)));
     left.push(
         NotCarried::new(

@@ -20,7 +20,7 @@ use crate::hosts::{Server, Tls, warn_of_password};
 use crate::left::{NotCarried, Place, shown};
 use crate::names::Names;
 use crate::{Imported, MAX_ACCOUNTS, Options};
-use commands::{CARRIED, NOT_CARRIED, TOKEN_PROGRAMS};
+use commands::{CARRIED, KEY_RINGS, NOT_CARRIED, TOKEN_PROGRAMS};
 
 /// What characters mean something to a shell.
 const SHELL: &[char] = &[
@@ -366,16 +366,49 @@ impl Import<'_> {
         user: &str,
         left: &mut Vec<NotCarried>,
     ) {
+        let name = format!("{}/password", account.name);
         // msmtp asks a command before it looks at the password.
         if let Some(command) = section.text("passwordeval") {
+            let program = command.split_ascii_whitespace().next().unwrap_or_default();
+            if matches!(program, "echo" | "printf") {
+                // It would be shown, and stand in the configuration.
+                account.set_auth("password", json!({ "vault": name.as_str() }));
+                left.push(
+                    NotCarried::new(
+                        self.line_of(section, "passwordeval"),
+                        "passwordeval",
+                        "the password itself stands in its command, which is not run here",
+                    )
+                    .instead(format!("postrider secret set {name}")),
+                );
+                return;
+            }
             account.set_auth("password", json!({ "command": words(command) }));
+            if KEY_RINGS
+                .iter()
+                .any(|it| program.rsplit('/').next() == Some(it))
+            {
+                left.push(
+                    NotCarried::new(
+                        self.line_of(section, "passwordeval"),
+                        "passwordeval",
+                        format!(
+                            "{program} asks a key ring of this user, and a daemon has another user"
+                        ),
+                    )
+                    .instead(format!(
+                        "for postrider serve put the password into the vault: postrider secret \
+                         set {name}, and account.{}.auth.password = {{ vault = \"{name}\" }}",
+                        account.name
+                    )),
+                );
+            }
             return;
         }
         if let Some(password) = section.text("password") {
             account.keep("password", SecretString::from(password));
             return;
         }
-        let name = format!("{}/password", account.name);
         account.set_auth("password", json!({ "vault": name.as_str() }));
         left.push(
             NotCarried::new(

@@ -135,3 +135,19 @@ pub(super) const TOKEN_PROGRAMS: [&str; 12] = [
     "gcloud",
     "postrider",
 ];
+
+/// Programs that ask a key ring which is unlocked for the one who signed in.
+pub(super) const KEY_RINGS: [&str; 12] = [
+    "pass",
+    "gopass",
+    "gpg",
+    "gpg2",
+    "op",
+    "bw",
+    "rbw",
+    "secret-tool",
+    "security",
+    "keyring",
+    "kwallet-query",
+    "keepassxc-cli",
+];

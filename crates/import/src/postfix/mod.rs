@@ -127,29 +127,21 @@ impl Import<'_> {
                 "an account has one server: the first",
             ));
         }
-        if let Next::Server { host, .. } = &next
-            && !first.starts_with('[')
-            && Service::of(host).is_none()
-        {
-            self.leave(
-                NotCarried::new(
-                    place,
-                    &format!("relayhost {}", shown(first)),
-                    "without brackets Postfix connects to the MX of this name; an account connects \
-                     to the name itself",
-                )
-                .instead("if it has an MX, set server.host of the account to that"),
-            );
-        }
         Some(next)
     }
 
     fn accounts(&mut self) {
         let default = self.relayhost();
         let relays = self.relays();
+        let before = self.imported.not_carried.len();
         let rows = self.rows_of("smtp_sasl_password_maps");
         let mut found = credentials(rows, &mut self.imported.not_carried);
-        if found.is_empty() || !self.main.is_on("smtp_sasl_auth_enable") {
+        let is_on = self.main.is_on("smtp_sasl_auth_enable");
+        if is_on && found.is_empty() && self.imported.not_carried.len() > before {
+            // Which tables could not be read, stands there now.
+            return;
+        }
+        if found.is_empty() || !is_on {
             let what = self.main.get("relayhost").map_or_else(
                 || "no relayhost".to_owned(),
                 |relay| format!("relayhost {}", shown(&relay)),
@@ -180,6 +172,27 @@ impl Import<'_> {
             self.account(credential, default.as_ref(), &relays);
         }
         self.without_password(&found, default.as_ref(), &relays);
+        self.say_mx(default.as_ref());
+    }
+
+    /// Says that Postfix may connect to another server than the one that is named.
+    fn say_mx(&mut self, default: Option<&Next>) {
+        let named = self.main.get("relayhost").unwrap_or_default();
+        if let Some(Next::Server { host, .. }) = default
+            && !named.starts_with('[')
+            && Service::of(host).is_none()
+            && !self.imported.accounts.is_empty()
+        {
+            self.leave(
+                NotCarried::new(
+                    self.main.place("relayhost"),
+                    &format!("relayhost {}", shown(host)),
+                    "without brackets Postfix connects to the MX of this name; an account connects \
+                     to the name itself",
+                )
+                .instead("if it has an MX, set server.host of the account to that"),
+            );
+        }
     }
 
     /// Says which servers no password is for: Postfix sends there without signing in.

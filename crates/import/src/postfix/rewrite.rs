@@ -7,8 +7,9 @@ use crate::files::{self, Files};
 
 /// Parameters that replace `From` by a pattern.
 const HEADERS: [&str; 2] = ["smtp_header_checks", "header_checks"];
-/// The one that replaces senders, of the envelope and of the header.
+/// The one that replaces senders, and where: as a rule in the envelope and in the header.
 const SENDERS: &str = "sender_canonical_maps";
+const CLASSES: &str = "sender_canonical_classes";
 
 /// What the tables come to.
 #[derive(Default)]
@@ -28,11 +29,12 @@ pub(super) fn rewrite(main: &MainCf, files: &dyn Files) -> Rewrite {
             found.sender.get_or_insert(from);
         }
     }
-    if let Some(address) = main
-        .get(SENDERS)
-        .and_then(|value| of_senders(&value, main, files))
-    {
-        found.carried.push(SENDERS);
+    let everywhere = main
+        .get(CLASSES)
+        .is_none_or(|classes| classes.contains("header_sender"));
+    let senders = main.get(SENDERS).filter(|_| everywhere);
+    if let Some(address) = senders.and_then(|value| of_senders(&value, main, files)) {
+        found.carried.extend([SENDERS, CLASSES]);
         found.sender.get_or_insert(address);
     }
     found

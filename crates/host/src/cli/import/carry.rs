@@ -1,20 +1,19 @@
-//! What is written, in which order, and what stands there already.
+//! What is written, and in which order.
 
 use std::path::Path;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
-use postrider_config::Presets;
-use postrider_config::edit::{self, Change};
+use postrider_config::edit::Change;
 use postrider_gateway::credential::{check_chosen, grouped, new_password};
-use postrider_import::{Imported, ImportedAccount, ImportedDevice, ImportedGateway, NotCarried};
+use postrider_import::{Imported, ImportedAccount, ImportedDevice, ImportedGateway};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::show;
 use crate::app::gateway::{StoredCredential, credential, keep_credential};
 use crate::app::vault::VaultSecret;
-use crate::app::{App, edit_failure, setup};
+use crate::app::{App, setup};
 use crate::cli::output::Output;
 use crate::cli::setup::ask;
 use crate::failure::Failure;
@@ -28,13 +27,9 @@ pub(super) struct Carrier<'a> {
     /// The file that they come from.
     pub(super) file: &'a Path,
     pub(super) imported: &'a Imported,
+    /// What the configuration lacks of it.
+    pub(super) changes: &'a [Change],
     pub(super) output: &'a Output,
-}
-
-/// How a table that is to be written stands in the configuration.
-pub(super) enum Standing {
-    New(Change),
-    Same,
 }
 
 /// A device's password that is to be kept.
@@ -44,49 +39,6 @@ struct DevicePassword<'a> {
     password: SecretString,
     /// It was made here.
     new: bool,
-}
-
-/// Takes out accounts that the configuration would not take, and says so. One account in want of
-/// something keeps no other from being imported.
-pub(super) fn leave_out_what_is_wrong(imported: &mut Imported) {
-    let presets = Presets::builtin();
-    let mut gone = Vec::new();
-    let (accounts, left) = (&mut imported.accounts, &mut imported.not_carried);
-    accounts.retain(|account| {
-        let value = Value::Object(account.settings.clone());
-        let Err(failure) = setup::check(&account.name, &value, &presets) else {
-            return true;
-        };
-        left.push(NotCarried {
-            place: account.place.clone(),
-            what: format!("account {}", account.name),
-            why: failure.message,
-            instead: Some(
-                failure
-                    .remedy
-                    .unwrap_or_else(|| "postrider setup".to_owned()),
-            ),
-        });
-        gone.push(account.name.clone());
-        false
-    });
-    let is_gone = |settings: &Map<String, Value>| {
-        let account = settings.get("account").and_then(Value::as_str);
-        account.is_some_and(|account| gone.iter().any(|it| it == account))
-    };
-    imported.gateways.retain_mut(|gateway| {
-        gateway.devices.retain(|device| !is_gone(&device.settings));
-        let keep = !is_gone(&gateway.settings);
-        if !keep {
-            left.push(NotCarried {
-                place: gateway.place.clone(),
-                what: format!("gateway {}", gateway.name),
-                why: "its account was not imported".to_owned(),
-                instead: None,
-            });
-        }
-        keep
-    });
 }
 
 impl Carrier<'_> {
@@ -104,7 +56,6 @@ impl Carrier<'_> {
             failure.details = json!({ "not_carried": self.imported.not_carried });
             return Err(failure);
         }
-        let changes = self.changes()?;
         // What keeps the vault from opening is said before anything is written.
         let vault = if dry_run {
             None
@@ -113,18 +64,24 @@ impl Carrier<'_> {
         };
         let secrets = self.secrets()?;
         let passwords = self.passwords()?;
-        show::plan(self.file, self.path, self.imported, &changes, self.output);
+        show::plan(
+            self.file,
+            self.path,
+            self.imported,
+            self.changes,
+            self.output,
+        );
         show::left(self.imported, self.output);
         if dry_run {
-            self.output.json(&self.json(&changes, &[], &[], false));
+            self.output.json(&self.json(&[], &[], false));
             self.output.line("\nNothing was changed (--dry-run).");
             return Ok(());
         }
-        let is_new = !changes.is_empty() || !secrets.is_empty() || !passwords.is_empty();
+        let is_new = !self.changes.is_empty() || !secrets.is_empty() || !passwords.is_empty();
         if is_new {
             confirm(yes)?;
         }
-        setup::write(self.path, &changes)?;
+        setup::write(self.path, self.changes)?;
         for (name, value) in &secrets {
             let kept = VaultSecret {
                 value: (*value).clone(),
@@ -152,8 +109,7 @@ impl Carrier<'_> {
                 (one.gateway, one.device.name.as_str(), password)
             })
             .collect();
-        self.output
-            .json(&self.json(&changes, &taken, &shown, wrote));
+        self.output.json(&self.json(&taken, &shown, wrote));
         if wrote {
             self.output
                 .line(format!("\nWritten: {}", self.path.display()));
@@ -165,56 +121,6 @@ impl Carrier<'_> {
         let waiting = self.waiting().await;
         show::next(self.imported, &waiting, self.output);
         Ok(())
-    }
-
-    /// What the configuration lacks.
-    fn changes(&self) -> Result<Vec<Change>, Failure> {
-        let mut changes = Vec::new();
-        let accounts = self.imported.accounts.iter().map(|account| {
-            let value = Value::Object(account.settings.clone());
-            ("account", account.name.as_str(), value)
-        });
-        let gateways = self.imported.gateways.iter().map(|gateway| {
-            let mut settings = gateway.settings.clone();
-            let devices: Map<String, Value> = gateway
-                .devices
-                .iter()
-                .filter(|device| !device.settings.is_empty())
-                .map(|device| (device.name.clone(), Value::Object(device.settings.clone())))
-                .collect();
-            if !devices.is_empty() {
-                settings.insert("device".to_owned(), Value::Object(devices));
-            }
-            ("gateway", gateway.name.as_str(), Value::Object(settings))
-        });
-        for (table, name, value) in accounts.chain(gateways) {
-            if let Standing::New(change) = self.standing(table, name, value)? {
-                changes.push(change);
-            }
-        }
-        Ok(changes)
-    }
-
-    /// Whether `value` is to be written as `[table.name]`, or stands there.
-    fn standing(&self, table: &str, name: &str, value: Value) -> Result<Standing, Failure> {
-        let key = format!("{table}.{name}");
-        let there = edit::get(self.path, &key).map_err(|error| edit_failure(&error))?;
-        let Some(there) = there else {
-            return Ok(Standing::New(Change::Set { key, value }));
-        };
-        let mut differing = Vec::new();
-        differences(&key, &there, &value, &mut differing);
-        if differing.is_empty() {
-            return Ok(Standing::Same);
-        }
-        Err(Failure::new(
-            "config.exists",
-            format!(
-                "[{key}] is there already, and its {} is another; nothing was changed",
-                differing.join(", ")
-            ),
-        )
-        .with_remedy("import under other names: --account-prefix old-"))
     }
 
     /// Secrets that the vault lacks.
@@ -326,15 +232,9 @@ impl Carrier<'_> {
         waiting
     }
 
-    fn json(
-        &self,
-        changes: &[Change],
-        taken: &[&str],
-        passwords: &[(&str, &str, SecretString)],
-        wrote: bool,
-    ) -> Value {
+    fn json(&self, taken: &[&str], passwords: &[(&str, &str, SecretString)], wrote: bool) -> Value {
         let is_new = |key: &str| {
-            changes
+            self.changes
                 .iter()
                 .any(|change| matches!(change, Change::Set { key: set, .. } if set == key))
         };
@@ -369,23 +269,6 @@ impl Carrier<'_> {
     }
 }
 
-/// The keys of `wanted` that `there` has otherwise. What it has besides, somebody added.
-fn differences(key: &str, there: &Value, wanted: &Value, found: &mut Vec<String>) {
-    match (there, wanted) {
-        (Value::Object(there), Value::Object(wanted)) => {
-            for (name, value) in wanted {
-                let key = format!("{key}.{name}");
-                match there.get(name) {
-                    Some(other) => differences(&key, other, value, found),
-                    None => found.push(key),
-                }
-            }
-        }
-        (there, wanted) if there == wanted => {}
-        _ => found.push(key.to_owned()),
-    }
-}
-
 fn confirm(yes: bool) -> Result<(), Failure> {
     if yes {
         return Ok(());
@@ -401,21 +284,4 @@ fn confirm(yes: bool) -> Result<(), Failure> {
         return Ok(());
     }
     Err(cancelled())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_added_is_no_difference_and_what_was_changed_is() {
-        let wanted = json!({ "username": "a", "auth": { "plugin": "basic" } });
-        let mut found = Vec::new();
-        let more = json!({ "username": "a", "sender": "b", "auth": { "plugin": "basic" } });
-        differences("account.x", &more, &wanted, &mut found);
-        assert!(found.is_empty(), "{found:?}");
-        let other = json!({ "auth": { "plugin": "oauth" } });
-        differences("account.x", &other, &wanted, &mut found);
-        assert_eq!(found, ["account.x.username", "account.x.auth.plugin"]);
-    }
 }

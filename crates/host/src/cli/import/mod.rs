@@ -5,8 +5,10 @@
 //! same import again changes nothing.
 
 mod carry;
+mod fit;
 mod show;
 
+use std::ffi::OsString;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -109,6 +111,39 @@ pub(super) struct Common {
     /// Do not ask whether to go on
     #[arg(long, short)]
     yes: bool,
+    /// Refused: it is here to say so without repeating what may be a password.
+    #[arg(hide = true, num_args = 0..)]
+    more: Vec<OsString>,
+}
+
+impl Command {
+    fn common(&self) -> &Common {
+        let (Self::Emailproxy { common, .. }
+        | Self::Msmtp { common }
+        | Self::SaslXoauth2 { common, .. }
+        | Self::Postfix { common }) = self;
+        common
+    }
+
+    /// # Errors
+    /// There is more on the command line than one file.
+    fn check(&self) -> Result<(), Failure> {
+        if self.common().more.is_empty() {
+            return Ok(());
+        }
+        let failure = Failure::new(
+            "usage.secret_in_arguments",
+            "one file is imported at a time, and a password is not taken from the command line: \
+             other users see it in the list of processes, and the shell keeps it in its history",
+        );
+        Err(match self {
+            Self::Emailproxy { .. } => failure.with_remedy(
+                "--password-stdin asks for it, or reads it from standard input; if this one was \
+                 real, clear it from the history",
+            ),
+            _ => failure.with_remedy("import one file after the other"),
+        })
+    }
 }
 
 impl Common {
@@ -126,7 +161,9 @@ pub(super) async fn run(
     settings: &AppSettings,
     output: &Output,
 ) -> Result<ExitCode, Failure> {
-    let (common, mut imported) = read(command)?;
+    command.check()?;
+    let mut imported = read(&command)?;
+    let common = command.common();
     let path = setup::config_path(settings);
     let config = if path.exists() {
         Config::load(&path, &Presets::builtin()).map_err(|errors| config_failure(&errors))?
@@ -137,13 +174,14 @@ pub(super) async fn run(
         config: Some(path.clone()),
         state_dir: settings.state_dir.clone(),
     };
-    carry::leave_out_what_is_wrong(&mut imported);
     let app = App::with_config(&settings, config, World::outside());
+    let changes = fit::fit(&mut imported, &path, &app, &settings)?;
     let carrier = Carrier {
         app: &app,
         path: &path,
         file: &common.file,
         imported: &imported,
+        changes: &changes,
         output,
     };
     let done = Box::pin(carrier.run(common.dry_run, common.yes)).await;
@@ -152,8 +190,9 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-fn read(command: Command) -> Result<(Common, Imported), Failure> {
-    let imported = match &command {
+fn read(command: &Command) -> Result<Imported, Failure> {
+    let options = command.common().options();
+    let imported = match command {
         Command::Emailproxy {
             common,
             password_stdin,
@@ -174,10 +213,10 @@ fn read(command: Command) -> Result<(Common, Imported), Failure> {
                     Err(error) => return Err(failure(&error)),
                 },
             };
-            postrider_import::emailproxy(&path, &Disk, password.as_ref(), &common.options())
+            postrider_import::emailproxy(&path, &Disk, password.as_ref(), &options)
         }
         Command::Msmtp { common } => {
-            postrider_import::msmtp(&named(&common.file)?, &Disk, &common.options())
+            postrider_import::msmtp(&named(&common.file)?, &Disk, &options)
         }
         Command::SaslXoauth2 {
             common,
@@ -186,18 +225,13 @@ fn read(command: Command) -> Result<(Common, Imported), Failure> {
             &named(&common.file)?,
             &named(sasl_passwd)?,
             &Disk,
-            &common.options(),
+            &options,
         ),
         Command::Postfix { common } => {
-            postrider_import::postfix(&named(&common.file)?, &Disk, &common.options())
+            postrider_import::postfix(&named(&common.file)?, &Disk, &options)
         }
     };
-    let imported = imported.map_err(|error| failure(&error))?;
-    let (Command::Emailproxy { common, .. }
-    | Command::Msmtp { common }
-    | Command::SaslXoauth2 { common, .. }
-    | Command::Postfix { common }) = command;
-    Ok((common, imported))
+    imported.map_err(|error| failure(&error))
 }
 
 /// The path from the root: what a file names beside itself is found from anywhere then.
