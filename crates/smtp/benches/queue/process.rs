@@ -154,7 +154,10 @@ pub(crate) fn syncs(counted: &Path) -> Option<u64> {
     if numbers.is_empty() {
         return Some(lines().filter(|line| line.contains("sync(")).count() as u64);
     }
-    numbers.into_iter().map(|number| number.parse().ok()).sum()
+    numbers
+        .into_iter()
+        .map(|number| number.parse::<u64>().ok())
+        .sum()
 }
 
 pub(crate) fn terminate(pid: u32) {
