@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use support::gateway::{DEVICE, Site, Tls};
+use support::gateway::{DEVICE, PASSWORD, Site, Tls};
 use support::postfix::{self, Postfix, Relay};
 use support::{find_program, root, run, run_with, skip, write_private};
 
@@ -41,7 +41,7 @@ fn wanted(site: &Site, tls: Tls, mechanism: &str, subject: &str, messages: usize
         "ca": site.ca(tls),
         "mechanism": mechanism,
         "user": DEVICE,
-        "password": site.password(),
+        "password": PASSWORD,
         "from": FROM,
         "to": TO,
         "subject": subject,
@@ -163,7 +163,7 @@ fn jakarta_mail_sends_several_messages_over_one_connection() {
             ])
             .arg(site.ca(tls))
             .args([FROM, TO, &subject, "2"]);
-        run_with(&mut client, &format!("{}\n", site.password())).expect_status(0);
+        run_with(&mut client, &format!("{PASSWORD}\n")).expect_status(0);
         sent.extend(numbered(&subject, 2));
     }
     site.await_mail(&sent);
@@ -187,7 +187,7 @@ fn msmtp_swaks_and_curl_send() {
             .join(format!("msmtprc-{port}-{mechanism}"));
         let starttls = if implicit { "off" } else { "on" };
         let auth = mechanism.to_lowercase();
-        let (ca, password) = (site.ca(tls).display().to_string(), site.password());
+        let (ca, password) = (site.ca(tls).display().to_string(), PASSWORD);
         write_private(
             &config,
             format!(
@@ -263,7 +263,7 @@ fn postfix_relays_all_its_mail() {
             implicit: tls == Tls::Implicit,
             ca: &site.ca(tls),
             user: DEVICE,
-            password: site.password(),
+            password: PASSWORD,
             mechanism,
         });
         let subject = format!("Postfix {tls:?} {mechanism}");
@@ -327,7 +327,7 @@ fn open_to(path: &Path, mode: u32) {
 }
 
 fn exim_conf(exim: &Path, site: &Site, tls: Tls, mechanism: &str, directory: &Path) -> String {
-    let (at, port, password) = (directory.display(), site.port(tls), site.password());
+    let (at, port, password) = (directory.display(), site.port(tls), PASSWORD);
     let exim = exim.display();
     let protocol = if tls == Tls::Implicit {
         "smtps"

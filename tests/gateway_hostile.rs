@@ -4,90 +4,27 @@
 
 mod support;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Shutdown, TcpStream};
-use std::time::Duration;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
-use support::gateway::{DEVICE, Site, Tls};
+use support::gateway::{DEVICE, PASSWORD, Site, Tls};
 use support::office::TO;
+use support::talk::Talk;
 
 const FROM: &str = "alerts@contoso.com";
 
-/// More than anything takes that is going to happen.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-/// A client without TLS on this machine, which says octets and hears replies.
-struct Raw(BufReader<TcpStream>);
-
-impl Raw {
-    fn connect(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Self(BufReader::new(stream))
-    }
-
-    /// Connected, greeted and signed in.
-    fn signed_in(site: &Site, port: u16) -> Self {
-        let mut raw = Self::connect(port);
-        raw.hears("220");
-        raw.says("EHLO client\r\n").hears("250");
-        let plain = STANDARD.encode(format!("\0{DEVICE}\0{}", site.password()));
-        raw.says(&format!("AUTH PLAIN {plain}\r\n")).hears("235");
-        raw
-    }
-
-    fn says(&mut self, text: &str) -> &mut Self {
-        self.writes(text.as_bytes())
-    }
-
-    fn writes(&mut self, octets: &[u8]) -> &mut Self {
-        // Whoever was sent away meanwhile hears why.
-        let _ = self.0.get_mut().write_all(octets);
-        self
-    }
-
-    /// The last line of the next reply; empty once the connection is closed.
-    fn reply(&mut self) -> String {
-        loop {
-            let mut line = String::new();
-            if self.0.read_line(&mut line).unwrap_or(0) == 0 {
-                return String::new();
-            }
-            if line.as_bytes().get(3) != Some(&b'-') {
-                return line.trim_end().to_owned();
-            }
-        }
-    }
-
-    #[track_caller]
-    fn hears(&mut self, code: &str) -> String {
-        let reply = self.reply();
-        assert!(reply.starts_with(code), "{reply:?} is not {code}");
-        reply
-    }
-
-    /// All replies until the connection is closed.
-    fn rest(&mut self) -> Vec<String> {
-        std::iter::repeat_with(|| self.reply())
-            .take_while(|reply| !reply.is_empty())
-            .collect()
-    }
+fn signed_in(port: u16) -> Talk {
+    Talk::signed_in(port, DEVICE, PASSWORD)
 }
 
 /// A message that is delivered, by a client of good will, at this moment.
 #[track_caller]
 fn somebody_else_is_served(site: &Site, port: u16, subject: &str) {
-    let mut raw = Raw::signed_in(site, port);
-    raw.says(&format!("MAIL FROM:<{FROM}>\r\n")).hears("250");
-    raw.says(&format!("RCPT TO:<{TO}>\r\n")).hears("250");
-    raw.says("DATA\r\n").hears("354");
-    raw.says(&format!("{}\r\n.\r\n", message(subject)))
+    let mut client = signed_in(port);
+    client.says(&format!("MAIL FROM:<{FROM}>\r\n")).hears("250");
+    client.says(&format!("RCPT TO:<{TO}>\r\n")).hears("250");
+    client.says("DATA\r\n").hears("354");
+    client
+        .says(&format!("{}\r\n.\r\n", message(subject)))
         .hears("250 2.0.0");
-    raw.says("QUIT\r\n").hears("221");
+    client.says("QUIT\r\n").hears("221");
     site.message(subject);
 }
 
@@ -106,7 +43,7 @@ fn ten_thousand_connections_are_held_in_little_memory_while_others_are_served() 
     somebody_else_is_served(&site, port, "before");
     let before = site.daemon().memory();
     let connections = (site.open_files() - 200).min(10_000);
-    let mut crowd: Vec<Raw> = (0..connections).map(|_| Raw::connect(port)).collect();
+    let mut crowd: Vec<Talk> = (0..connections).map(|_| Talk::connect(port)).collect();
     for client in &mut crowd {
         client.hears("220");
     }
@@ -129,11 +66,11 @@ fn ten_thousand_connections_are_held_in_little_memory_while_others_are_served() 
 fn one_connection_too_many_hears_so_and_costs_nobody_a_place() {
     let site = Site::with("connections = 8\nconnections_per_client = 4\n");
     let port = site.port(Tls::Offered);
-    let mut crowd: Vec<Raw> = (0..4).map(|_| Raw::connect(port)).collect();
+    let mut crowd: Vec<Talk> = (0..4).map(|_| Talk::connect(port)).collect();
     for client in &mut crowd {
         client.hears("220");
     }
-    let refused = Raw::connect(port).hears("421 4.7.0");
+    let refused = Talk::connect(port).hears("421 4.7.0");
     assert!(refused.contains("connections"), "{refused}");
     drop(crowd);
     site.until_connections(Tls::Offered, 0);
@@ -144,9 +81,9 @@ fn one_connection_too_many_hears_so_and_costs_nobody_a_place() {
 fn a_client_that_stays_silent_is_sent_away() {
     let site = Site::with("idle_timeout = \"1s\"\n");
     let port = site.port(Tls::Offered);
-    let mut silent = Raw::connect(port);
+    let mut silent = Talk::connect(port);
     silent.hears("220");
-    let mut in_mid_message = Raw::signed_in(&site, port);
+    let mut in_mid_message = signed_in(port);
     in_mid_message
         .says(&format!("MAIL FROM:<{FROM}>\r\nRCPT TO:<{TO}>\r\nDATA\r\n"))
         .hears("250");
@@ -165,16 +102,15 @@ fn a_client_that_closes_half_or_all_of_a_message_leaves_nothing_behind() {
     let site = Site::start();
     let port = site.port(Tls::Offered);
     for (half, octets) in ["half", "all"].into_iter().zip([20, usize::MAX]) {
-        let mut client = Raw::signed_in(&site, port);
+        let mut client = signed_in(port);
         client.says(&format!("MAIL FROM:<{FROM}>\r\nRCPT TO:<{TO}>\r\nDATA\r\n"));
         client.hears("250");
         client.hears("250");
         client.hears("354");
         let message = message(half);
         client.says(&message[..message.len().min(octets)]);
-        client.0.get_mut().shutdown(Shutdown::Write).unwrap();
-        let mut left = Vec::new();
-        let _ = client.0.read_to_end(&mut left);
+        client.ends();
+        let left = client.octets();
         assert!(!String::from_utf8_lossy(&left).contains("250"), "{half}");
     }
     somebody_else_is_served(&site, port, "whole");
@@ -186,7 +122,7 @@ fn floods_end_in_a_farewell() {
     let site = Site::start();
     let port = site.port(Tls::Offered);
     for flood in ["NOOP\r\n", "RSET\r\n", "XYZZY\r\n", "\r\n", "EHLO x\r\n"] {
-        let mut client = Raw::connect(port);
+        let mut client = Talk::connect(port);
         client.says(&flood.repeat(20_000));
         let replies = client.rest();
         let last = replies.last().unwrap();
@@ -198,7 +134,7 @@ fn floods_end_in_a_farewell() {
         );
     }
     // A line without an end.
-    let mut client = Raw::connect(port);
+    let mut client = Talk::connect(port);
     client.hears("220");
     for _ in 0..64 {
         client.writes(&vec![b'A'; 64 * 1024]);
@@ -213,7 +149,7 @@ fn floods_end_in_a_farewell() {
 fn what_is_too_large_is_refused_and_the_session_goes_on() {
     let site = Site::with("max_message = \"1MiB\"\nrecipients_per_message = 3\n");
     let port = site.port(Tls::Offered);
-    let mut client = Raw::signed_in(&site, port);
+    let mut client = signed_in(port);
     let announced = format!("MAIL FROM:<{FROM}> SIZE=1100000\r\n");
     client.says(&announced).hears("552 5.3.4");
     client.says(&format!("MAIL FROM:<{FROM}>\r\n")).hears("250");
@@ -271,22 +207,22 @@ fn no_second_message_ever_comes_out() {
         for end in &ends {
             // By DATA, and the same octets counted.
             let body = smuggled(end);
-            let mut client = Raw::signed_in(&site, port);
+            let mut client = signed_in(port);
             client.says(&format!("MAIL FROM:<{FROM}>\r\nRCPT TO:<{TO}>\r\nDATA\r\n"));
             for code in ["250", "250", "354"] {
                 client.hears(code);
             }
             client.says(&format!("{body}\r\n.\r\n"));
-            client.0.get_mut().shutdown(Shutdown::Write).unwrap();
+            client.ends();
             let replies = client.rest();
             assert_eq!(replies.len(), 1, "{end:?} by DATA: {replies:?}");
 
-            let mut client = Raw::signed_in(&site, port);
+            let mut client = signed_in(port);
             client.says(&format!(
                 "MAIL FROM:<{FROM}>\r\nRCPT TO:<{TO}>\r\nBDAT {} LAST\r\n{body}",
                 body.len()
             ));
-            client.0.get_mut().shutdown(Shutdown::Write).unwrap();
+            client.ends();
             for code in ["250", "250"] {
                 client.hears(code);
             }

@@ -191,6 +191,24 @@ impl Daemon {
         answer
     }
 
+    /// How one of its gateways stands.
+    #[track_caller]
+    pub(crate) fn gateway(&self, name: &str) -> Value {
+        let status = self.status();
+        let mut all = status["gateways"].as_array().unwrap().iter();
+        let one = all.find(|one| one["name"] == name);
+        one.cloned()
+            .unwrap_or_else(|| panic!("no {name} in {status}"))
+    }
+
+    /// The port of this gateway's only listener.
+    #[track_caller]
+    pub(crate) fn gateway_port(&self, name: &str) -> u16 {
+        let shown = self.gateway(name);
+        let address = shown["listen"][0].as_str().unwrap();
+        address.rsplit_once(':').unwrap().1.parse().unwrap()
+    }
+
     /// The octets of memory that are its own.
     pub(crate) fn memory(&self) -> u64 {
         let path = format!("/proc/{}/status", self.id());

@@ -4,19 +4,16 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde_json::Value;
 
 use super::daemon::Daemon;
 use super::home::Home;
-use super::office::{Office, TO, until};
-use super::run_with;
-use super::sandbox::read_mail;
+use super::office::{Office, until};
 
 /// The device's user name.
 pub(crate) const DEVICE: &str = "printer-2";
 
 /// Its password, as its settings page has it since long ago.
-const PASSWORD: &str = "correct-horse-battery-9";
+pub(crate) const PASSWORD: &str = "correct-horse-battery-9";
 
 /// How a gateway's TLS begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,16 +73,7 @@ impl Site {
         });
         let office = Office::with(&gateways.concat());
         for tls in ALL {
-            let mut add = office.home.postrider([
-                "gateway",
-                "credential",
-                "add",
-                DEVICE,
-                "--gateway",
-                tls.name(),
-                "--password-stdin",
-            ]);
-            run_with(&mut add, &format!("{PASSWORD}\n")).expect_status(0);
+            office.admit(tls.name(), DEVICE, PASSWORD);
         }
         Self {
             daemon: Daemon::start(&office.home),
@@ -102,17 +90,7 @@ impl Site {
     }
 
     pub(crate) fn port(&self, tls: Tls) -> u16 {
-        let shown = self.shown(tls);
-        let address = shown["listen"][0].as_str().unwrap();
-        address.rsplit_once(':').unwrap().1.parse().unwrap()
-    }
-
-    /// The gateway as the status shows it.
-    fn shown(&self, tls: Tls) -> Value {
-        let status = self.daemon.status();
-        let all = status["gateways"].as_array().unwrap().iter();
-        let mut named = all.filter(|one| one["name"] == tls.name());
-        named.next().unwrap().clone()
+        self.daemon.gateway_port(tls.name())
     }
 
     /// The certificate that the gateway made itself.
@@ -121,16 +99,11 @@ impl Site {
         self.office.home.state().join(file)
     }
 
-    #[allow(clippy::unused_self, reason = "it is the site's")]
-    pub(crate) fn password(&self) -> &'static str {
-        PASSWORD
-    }
-
     /// Waits until the gateway has so many connections.
     #[track_caller]
     pub(crate) fn until_connections(&self, tls: Tls, connections: u64) {
         until("there are as many connections", || {
-            (self.shown(tls)["connections"] == connections).then_some(())
+            (self.daemon.gateway(tls.name())["connections"] == connections).then_some(())
         });
     }
 
@@ -161,18 +134,13 @@ impl Site {
 
     /// What has arrived.
     pub(crate) fn messages(&self) -> Vec<String> {
-        let mail = self.office.sandbox.mail(TO);
-        mail.iter().map(|path| read_mail(path)).collect()
+        self.office.messages()
     }
 
     /// The message with this subject, once it has arrived.
     #[track_caller]
     pub(crate) fn message(&self, subject: &str) -> String {
-        let line = format!("Subject: {subject}");
-        until(&format!("{subject} has arrived"), || {
-            let mut mail = self.messages().into_iter();
-            mail.find(|message| message.lines().any(|one| one == line))
-        })
+        self.office.arrived(subject)
     }
 
     /// As many files as this process may have open, once it has asked for all that it may have.

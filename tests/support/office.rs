@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::home::Home;
 use super::sandbox::Sandbox;
-use super::{Ended, read_to_string};
+use super::{Ended, read_to_string, run_with};
 
 /// More than anything takes that is going to happen.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -54,6 +54,21 @@ impl Office {
         let arguments = send(to, subject);
         let queued = self.home.json(arguments.into_iter().chain(more.to_vec()));
         queued["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Lets a device sign in at a gateway with this password.
+    #[track_caller]
+    pub(crate) fn admit(&self, gateway: &str, device: &str, password: &str) {
+        let arguments = [
+            "gateway",
+            "credential",
+            "add",
+            device,
+            "--gateway",
+            gateway,
+            "--password-stdin",
+        ];
+        run_with(&mut self.home.postrider(arguments), password).expect_status(0);
     }
 
     /// `postrider queue …`, which ends with `status`.
@@ -107,16 +122,31 @@ impl Office {
 
     /// The subjects of what arrived for [`TO`], in order.
     pub(crate) fn subjects(&self) -> Vec<String> {
+        let mail = self.messages().into_iter();
+        mail.map(|message| field(&message, "Subject")).collect()
+    }
+
+    /// The message to [`TO`] with this subject, once it has arrived.
+    #[track_caller]
+    pub(crate) fn arrived(&self, subject: &str) -> String {
+        let line = format!("Subject: {subject}");
+        until(&format!("{subject} arrives"), || {
+            let mut mail = self.messages().into_iter();
+            mail.find(|message| message.lines().any(|one| one == line))
+        })
+    }
+
+    /// All that arrived for [`TO`], in order.
+    pub(crate) fn messages(&self) -> Vec<String> {
         let mail = self.sandbox.mail(TO).into_iter();
-        mail.map(|path| field(&read_to_string(&path), "Subject"))
-            .collect()
+        mail.map(|path| read_to_string(&path)).collect()
     }
 
     /// How often each message arrived for [`TO`], by its Message-ID.
     pub(crate) fn arrivals(&self) -> BTreeMap<String, u32> {
         let mut arrivals = BTreeMap::new();
-        for path in self.sandbox.mail(TO) {
-            let id = field(&read_to_string(&path), "Message-ID");
+        for message in self.messages() {
+            let id = field(&message, "Message-ID");
             *arrivals.entry(id).or_default() += 1;
         }
         arrivals
