@@ -15,29 +15,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::Value;
 use support::daemon::{Daemon, holds};
 use support::gate::Gate;
 use support::home::Home;
 use support::sandbox::{Sandbox, read_mail};
+use support::scripted::{config, home, run_now, run_to_its_end, script};
 use support::{find_program, root, run, skip, write_private};
-
-/// A home whose daemon runs the scripts in `scripts.d`, and looks at files when it is told to.
-fn home(more: &str) -> Home {
-    let home = Home::new(&config("watch = false", more));
-    fs::create_dir(home.path().join("scripts.d")).unwrap();
-    home
-}
-
-fn config(serve: &str, more: &str) -> String {
-    format!("[scripts]\ndir = \"scripts.d\"\n\n[serve]\n{serve}\n\n{more}\n")
-}
-
-fn script(home: &Home, name: &str, text: &str) -> PathBuf {
-    let path = home.path().join("scripts.d").join(name);
-    write_private(&path, text);
-    path
-}
 
 /// The names of the schedules, as the daemon lists them.
 fn schedules(daemon: &Daemon) -> Vec<String> {
@@ -49,20 +33,6 @@ fn schedules(daemon: &Daemon) -> Vec<String> {
         .iter()
         .map(|one| one["name"].as_str().unwrap());
     names.map(str::to_owned).collect()
-}
-
-#[track_caller]
-fn run_now(daemon: &Daemon, schedule: &str) {
-    let (status, answer) = daemon.ask("POST", &format!("/v1/schedules/{schedule}/run"));
-    assert!((200..300).contains(&status), "{status} {answer}");
-}
-
-/// The same, and waits until the run has ended.
-#[track_caller]
-fn run_to_its_end(daemon: &Daemon, schedule: &str) {
-    let path = format!("/v1/schedules/{schedule}/run");
-    let (status, answer) = daemon.tell(&path, &json!({ "wait": true }));
-    assert_eq!((status, &answer["ok"]), (200, &true.into()), "{answer}");
 }
 
 #[test]
@@ -462,69 +432,6 @@ fn a_second_daemon_in_the_same_state_directory_is_told_of_the_first() {
 }
 
 #[test]
-fn a_call_under_way_ends_before_the_daemon_does() {
-    let home = home("");
-    let gate = Gate::new();
-    script(
-        &home,
-        "a.lua",
-        &format!(
-            "local pr = require 'postrider'
-             pr.every('1h', function()
-                 pr.http.get('{}')
-                 pr.log.info('finished')
-             end, {{ name = 'slow' }})",
-            gate.url()
-        ),
-    );
-    let daemon = Daemon::start(&home);
-    run_now(&daemon, "slow");
-    let answer = gate.knock();
-
-    daemon.signal(Signal::TERM);
-    daemon.told("STOPPING=1");
-    daemon.says("SIGTERM: stops");
-    answer();
-
-    let ended = daemon.end().expect_status(0);
-    let (before, after) = ended.stderr.split_once("\"finished\"").unwrap();
-    assert!(
-        !before.contains("no schedule runs any more"),
-        "{}",
-        ended.stderr
-    );
-    assert!(after.contains("\"stopped\""), "{}", ended.stderr);
-}
-
-#[test]
-fn a_call_that_does_not_end_is_cut_off_in_time_and_a_second_signal_does_not_wait() {
-    let home = home("");
-    home.configure(&config("watch = false\nshutdown_timeout = \"1s\"", ""));
-    script(
-        &home,
-        "a.lua",
-        "local pr = require 'postrider'
-         pr.every('1h', function() pr.log.info('asleep') pr.sleep('1h') end, { name = 'slow' })",
-    );
-    let daemon = Daemon::start(&home);
-    run_now(&daemon, "slow");
-    daemon.says("\"asleep\"");
-
-    let asked = Instant::now();
-    daemon.terminate().expect_status(0);
-    assert!(asked.elapsed() < Duration::from_secs(10));
-
-    home.configure(&config("watch = false\nshutdown_timeout = \"1h\"", ""));
-    let daemon = Daemon::start(&home);
-    run_now(&daemon, "slow");
-    daemon.says("\"asleep\"");
-    daemon.signal(Signal::TERM);
-    daemon.told("STOPPING=1");
-    daemon.signal(Signal::TERM);
-    daemon.end().expect_status(143);
-}
-
-#[test]
 fn a_reload_asked_for_while_it_starts_follows_the_start() {
     let home = home("");
     let gate = Gate::new();
@@ -542,38 +449,6 @@ fn a_reload_asked_for_while_it_starts_follows_the_start() {
     daemon.told("READY=1\nSTATUS=generation 1");
     daemon.told("READY=1\nSTATUS=generation 2");
     daemon.terminate().expect_status(0);
-}
-
-#[test]
-fn the_watchdog_hears_of_life_to_the_end() {
-    let home = home("");
-    let gate = Gate::new();
-    script(
-        &home,
-        "a.lua",
-        &format!(
-            "local pr = require 'postrider'
-             pr.every('1h', function() pr.http.get('{}') end, {{ name = 'slow' }})",
-            gate.url()
-        ),
-    );
-    let mut serve = home.postrider(["serve"]);
-    let daemon = Daemon::started_by(serve.env("WATCHDOG_USEC", "200000"), &home);
-    run_now(&daemon, "slow");
-    let answer = gate.knock();
-    daemon.signal(Signal::TERM);
-    daemon.told("STOPPING=1");
-
-    for _ in 0..3 {
-        daemon.told("WATCHDOG=1");
-    }
-    answer();
-    let ended = daemon.end().expect_status(0);
-    assert!(
-        !ended.stderr.contains("does not answer itself"),
-        "{}",
-        ended.stderr
-    );
 }
 
 /// What somebody does to the files of a daemon that runs.

@@ -22,6 +22,7 @@ pub(crate) mod openmetrics;
 pub(crate) mod person;
 pub(crate) mod postfix;
 pub(crate) mod sandbox;
+pub(crate) mod scripted;
 pub(crate) mod talk;
 pub(crate) mod webhook;
 pub(crate) mod worlds;
