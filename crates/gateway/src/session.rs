@@ -298,7 +298,8 @@ impl Handler for Session {
 
     fn refuse(&mut self, problem: &Problem) -> ServerReply {
         let mut reply = problem.reply();
-        if let Some(quirk) = mended_by(problem) {
+        let quirk = mended_by(problem, self.current.settings.quirks);
+        if let Some(quirk) = quirk {
             let text = reply.text().concat();
             let text = format!("{text}; the quirk {quirk} lets it pass");
             reply = ServerReply::new(reply.code(), text);
@@ -307,8 +308,8 @@ impl Handler for Session {
             let problem = handshake::UNASKED.to_owned();
             self.house.not_encrypted(self.arrival.client, problem);
         }
-        // What a device that is known fails at is worth knowing.
-        if self.signed_in.is_some() {
+        // What a device that is known fails at is worth knowing, and what has to be mended here.
+        if self.signed_in.is_some() || quirk.is_some() || *problem == Problem::ProxyHeader {
             let text = reply.text().first().map_or("", String::as_str);
             let (enhanced, text) = status(text);
             self.tell_refused(Refusal::new(reply.code(), enhanced, text));
@@ -317,16 +318,17 @@ impl Handler for Session {
     }
 }
 
-/// The quirk that takes what the server half refuses.
-fn mended_by(problem: &Problem) -> Option<&'static str> {
-    Some(match problem {
-        Problem::BareLineFeed | Problem::BodyBareLineFeed => "bare_lf",
-        Problem::SpaceBehindColon(_) => "mail_from_space",
-        Problem::NoBrackets(_) => "no_brackets",
-        Problem::AuthNul => "login_nul",
-        Problem::EhloFirst | Problem::Arguments(Verb::Helo) => "helo_only",
+/// The quirk that would take what the server half refuses.
+fn mended_by(problem: &Problem, quirks: Quirks) -> Option<&'static str> {
+    let (quirk, is_on) = match problem {
+        Problem::BareLineFeed | Problem::BodyBareLineFeed => ("bare_lf", quirks.bare_lf),
+        Problem::SpaceBehindColon(_) => ("mail_from_space", quirks.mail_from_space),
+        Problem::NoBrackets(_) => ("no_brackets", quirks.no_brackets),
+        Problem::AuthNul => ("login_nul", quirks.login_nul),
+        Problem::EhloFirst | Problem::Arguments(Verb::Helo) => ("helo_only", quirks.helo_only),
         _ => return None,
-    })
+    };
+    (!is_on).then_some(quirk)
 }
 
 /// A script wants what must not be: the log hears what, the device only to come again.

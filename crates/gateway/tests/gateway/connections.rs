@@ -17,6 +17,50 @@ fn turned_away(desk: &Desk) -> Vec<TurnedAway> {
 }
 
 #[tokio::test]
+async fn what_somebody_here_has_to_mend_is_named_and_told_before_anybody_signs_in() {
+    for (says, closes, wanted) in [
+        (
+            "EHLO mfp.lan\n",
+            true,
+            "500 5.5.2 Lines end with CRLF; the quirk bare_lf lets it pass",
+        ),
+        ("HELO\r\n", false, "; the quirk helo_only lets it pass"),
+        (
+            "PROXY TCP4 192.0.2.9 192.0.2.1 51234 25\r\n",
+            true,
+            "500 5.5.2 PROXY protocol headers are not taken: have the load balancer send none",
+        ),
+    ] {
+        let desk = Desk::new();
+        let gateway = plain(&desk, |_| {});
+        let mut client = Client::dial(gateway.addresses()[0]).await;
+        client.expect("220").await;
+        client.send(says).await;
+        let reply = client.hear().await;
+        assert!(reply.ends_with(wanted), "{reply}");
+        let told = desk.told(|event| match event {
+            Event::Refused { arrival, refusal } => {
+                Some((arrival.device.clone(), refusal.to_string()))
+            }
+            _ => None,
+        });
+        assert_eq!(told, [(None, reply)]);
+        let reply = client.say("NOOP").await;
+        assert_eq!(reply.is_empty(), closes, "{says} {reply}");
+    }
+}
+
+#[tokio::test]
+async fn a_quirk_that_is_on_is_not_said_to_help() {
+    let desk = Desk::new();
+    let gateway = plain(&desk, |settings| settings.quirks.login_nul = true);
+    let mut client = Client::connect(&gateway).await;
+    // `a`, NUL, `b`.
+    let reply = client.say("AUTH LOGIN YQBi").await;
+    assert_eq!(reply, "501 5.5.2 The response contains NUL");
+}
+
+#[tokio::test]
 async fn clients_from_elsewhere_hear_one_line() {
     let desk = Desk::new();
     let gateway = plain(&desk, |settings| {

@@ -182,6 +182,8 @@ impl Cue {
 pub enum Problem {
     /// Not a command. Holds the line's first word: printable, bounded.
     Unrecognized(String),
+    /// A load balancer names its client by the PROXY protocol, which is not spoken here. Closes.
+    ProxyHeader,
     /// A known command that this server does not carry out.
     NotImplemented(Verb),
     /// The command's arguments are malformed. Those of `BDAT` close.
@@ -264,6 +266,10 @@ impl Problem {
     pub fn reply(&self) -> ServerReply {
         let (code, text) = match self {
             Self::Unrecognized(_) => (500, "5.5.2 Command not recognized"),
+            Self::ProxyHeader => (
+                500,
+                "5.5.2 PROXY protocol headers are not taken: have the load balancer send none",
+            ),
             Self::NotImplemented(_) => (502, "5.5.1 Command not implemented"),
             Self::Arguments(verb @ (Verb::Ehlo | Verb::Helo)) => {
                 return ServerReply::new(
@@ -343,6 +349,7 @@ impl Problem {
             self,
             // The octets of a chunk whose size nobody knows would be read as commands.
             Self::Arguments(Verb::Bdat)
+                | Self::ProxyHeader
                 | Self::ClearAfterStarttls
                 | Self::TlsUnasked
                 | Self::BareLineFeed

@@ -237,6 +237,9 @@ where
             Line::Mixed => return Ok(self.refuse(&Problem::MixedLineEnds)),
             Line::Tls => return Ok(self.refuse(&Problem::TlsUnasked)),
         };
+        if self.hello == Hello::NotYet && is_of_proxy(&line) {
+            return Ok(self.refuse(&Problem::ProxyHeader));
+        }
         match Command::parse_with(&line, self.quirks) {
             Ok(command) => self.carry_out(command).await,
             Err(bad) => Ok(self.refuse(&bad.into())),
@@ -482,6 +485,12 @@ impl From<BadCommand> for Problem {
             BadCommand::Address(verb, text) => Self::Address(verb, text),
         }
     }
+}
+
+/// Whether it is a line of the PROXY protocol's header. That of version 2 begins CR LF CR LF NUL
+/// CR LF: the third of its lines is a NUL.
+fn is_of_proxy(line: &[u8]) -> bool {
+    line.starts_with(b"PROXY ") || line == b"\0"
 }
 
 fn is_departure(error: &io::Error) -> bool {

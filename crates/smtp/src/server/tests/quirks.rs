@@ -87,6 +87,24 @@ async fn a_handshake_where_none_begins_is_answered_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_load_balancers_header_is_named_and_ends_the_session() {
+    let first = "PROXY TCP4 192.0.2.9 192.0.2.1 51234 25\r\nEHLO a\r\n";
+    let second = "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c";
+    for (input, wanted) in [(first, &[220, 500][..]), (second, &[220, 500, 500, 500])] {
+        let bare_lf = quirks(|q| q.bare_lf = true);
+        for quirks in [Quirks::default(), bare_lf] {
+            let (said, _) = play(Limits::default(), quirks, [input]).await;
+            assert_eq!(codes(&said), wanted, "{said}");
+            let last = said.lines().last().unwrap();
+            assert!(
+                last.starts_with("500 5.5.2 PROXY protocol headers"),
+                "{last}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_nul_behind_a_login_answer_passes_by_switch_only() {
     // "user\0" and "secret\0"; "a\0b" and "a\0\0".
     let asked = "EHLO a\r\nAUTH LOGIN\r\ndXNlcgA=\r\nNOOP\r\n";
