@@ -206,14 +206,48 @@ fn what_would_be_open_to_others_is_not_written() {
 
 #[test]
 fn without_an_account_it_is_said_how_to_make_one() {
-    let (home, config) = Home::empty();
-    let refused = gateway(&home, &["add", "office"]).expect_status(78);
-    assert!(
-        refused.stderr.contains("postrider setup"),
-        "{}",
-        refused.stderr
-    );
+    let (missing, config) = Home::empty();
+    let empty = Home::new("# Nothing yet.\n");
+    for home in [missing, empty] {
+        for account in [&[][..], &["--account", "alerts"]] {
+            let all: Vec<&str> = ["add", "office"].iter().chain(account).copied().collect();
+            let refused = gateway(&home, &all).expect_status(78);
+            assert!(
+                refused.stderr.contains("make one: postrider setup"),
+                "{}",
+                refused.stderr
+            );
+        }
+    }
     assert!(!config.exists());
+}
+
+#[test]
+fn an_account_that_is_not_there_is_no_line_of_a_file() {
+    let home = home(
+        "[account.scans]\nusername = \"scans@contoso.com\"\n\
+                     server = { host = \"smtp.contoso.com\" }\n\
+                     auth = { plugin = \"basic\", password = { env = \"P\" } }\n",
+    );
+    let before = config(&home);
+    let refused = |arguments: &[&str], status: i32| {
+        let refused = gateway(&home, arguments).expect_status(status).stderr;
+        assert_eq!(config(&home), before);
+        assert!(!refused.contains("toml:"), "{refused}");
+        refused
+    };
+    let misspelt = refused(&["add", "office", "--account", "scan"], 78);
+    assert!(misspelt.contains("did you mean \"scans\"?"), "{misspelt}");
+    let unlike = refused(&["add", "office", "--account", "xyz"], 78);
+    assert!(unlike.contains("it has: alerts, scans"), "{unlike}");
+    let observed = ["add", "office", "--account", "alerts", "--observe", "xyz"];
+    let observed = refused(&observed, 78);
+    assert!(observed.contains("account \"xyz\""), "{observed}");
+    let which = refused(&["add", "office"], 64);
+    assert!(
+        which.contains("alerts, scans") && which.contains("--account NAME"),
+        "{which}"
+    );
 }
 
 #[test]
@@ -406,6 +440,27 @@ fn check_names_certificates_that_cannot_be_used() {
     );
     let said = check();
     assert!(said.contains("the key is not this certificate's"), "{said}");
+    assert!(
+        said.contains("gateway.office.certificate") && said.contains(":7:"),
+        "{said}"
+    );
+
+    // What is wrong with the key's file stands at the key.
+    let key = home.path().join("office.key");
+    for text in ["no key", ""] {
+        write_private(&key, text);
+        let said = check();
+        assert!(
+            said.contains("gateway.office.key") && said.contains(":8:"),
+            "{said}"
+        );
+    }
+    fs::remove_file(&key).unwrap();
+    let said = check();
+    assert!(
+        said.contains("gateway.office.key") && said.contains(":8:"),
+        "{said}"
+    );
 
     let mut params = rcgen::CertificateParams::new(["mail.contoso.com".to_owned()]).unwrap();
     params.not_after = rcgen::date_time_ymd(2020, 1, 1);

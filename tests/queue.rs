@@ -674,6 +674,21 @@ fn trouble_with_a_token_parks_an_account_and_bounces_nothing() {
     for id in &ids {
         assert_eq!(office.state(id).0, "queued");
     }
+    // So does whoever looks at the messages.
+    let listed = office.run(&["list"], 0);
+    says(
+        &listed,
+        &[
+            "in ",
+            "the account waits: parked: ",
+            "client secret is wrong",
+        ],
+    );
+    assert!(!listed.stdout.contains("  now  "), "{}", listed.stdout);
+    let shown = office.run(&["show", &ids[0]], 0);
+    says(&shown, &["waits       until ", "client secret is wrong"]);
+    let listed = office.home.json(["queue", "list"]);
+    assert_eq!(listed[0]["paused_until"], paused["paused_until"]);
     // Somebody who flushes learns the same, without waiting for it.
     let flushed = office.run(&["flush"], 75);
     says(

@@ -372,7 +372,12 @@ fn the_status_shows_a_renewal_that_failed_and_one_under_way() {
     assert!(shown.contains(line), "{shown}");
     assert!(!shown.contains("failed"), "{shown}");
 
+    // It is under way, whether a daemon runs or not.
     daemon.terminate();
+    let shown = site.home.run(["status"]).expect_status(69).stdout;
+    assert!(shown.contains(line), "{shown}");
+    let absent = site.home.run(["status", "--json"]).expect_status(69).json();
+    assert_eq!(absent["renewals"], standing["renewals"], "{absent}");
 }
 
 #[test]

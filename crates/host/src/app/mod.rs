@@ -230,9 +230,7 @@ impl App {
             let known = accounts.keys().map(String::as_str);
             let remedy = match crate::suggest::nearest(name, known.clone()) {
                 Some(nearest) => format!("did you mean \"{nearest}\"?"),
-                None if accounts.is_empty() => {
-                    "add an [account.NAME] table to postrider.toml".to_owned()
-                }
+                None if accounts.is_empty() => "make one: postrider setup".to_owned(),
                 None => format!("it has: {}", known.collect::<Vec<_>>().join(", ")),
             };
             Failure::new("config.no_such_account", file)

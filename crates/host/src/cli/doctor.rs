@@ -1,4 +1,5 @@
-//! `postrider doctor`: what stands between an account and a sent message.
+//! `postrider doctor`: what stands between an account and a sent message, and between a device and
+//! its gateway.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -6,25 +7,30 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use postrider_auth::LoginMethod;
+use postrider_config::Gateway;
 use serde::Serialize;
 
+use super::gateway::chosen;
 use super::host::Host;
 use super::output::Output;
+use crate::app::doctor::{Around, Daemon, GatewayReport, accounts_behind};
 use crate::app::{
     App, AppSettings, DoctorOptions, DoctorReport, DoctorStage, Finding, StageResult,
 };
 use crate::control::work::{self, CheckRequest};
+use crate::control::{Client, Trouble};
 use crate::failure::{Failure, exit};
 use crate::terminal::{Person, Way};
 
-/// Finds out why an account does not send, and who can put it right.
+/// Finds out why an account does not send or a device cannot, and who can put it right.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  postrider doctor                       every account, the configuration and the vault
+  postrider doctor                       every account and gateway, the configuration and the vault
   postrider doctor alerts                one account, as far as MAIL FROM
   postrider doctor alerts --send-test    and a real message to its test_recipient
   postrider doctor alerts --admin        with an administrator's rights: licence, consent, secret
+  postrider doctor --gateway office      why a device cannot send: one gateway, and its accounts
   postrider doctor --offline             only what needs no network
   postrider doctor alerts --json | jq -r '.accounts[].stages[] | select(.result == \"failed\")'
 
@@ -36,8 +42,11 @@ Exit status: 0 nothing is wrong, else that of the first failure: 69 a server is 
 75 later may do, 77 the credential was refused, 78 configuration.")]
 #[allow(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub(super) struct Arguments {
-    /// The account's name [default: all]
+    /// The account's name [default: all, and the gateways]
     account: Option<String>,
+    /// Only this gateway, and the accounts behind it
+    #[arg(long, value_name = "NAME", conflicts_with = "account")]
+    gateway: Option<String>,
     /// Send a test message when all is well
     #[arg(long, conflicts_with = "offline")]
     send_test: bool,
@@ -84,11 +93,12 @@ enum AdminLogin {
 #[derive(Debug, Serialize)]
 struct Answer {
     ok: bool,
-    /// The cause in one line, of the first account that has one.
+    /// The cause in one line, of the first account or gateway that has one.
     verdict: String,
     /// What concerns no account: configuration and vault.
     general: Vec<DoctorStage>,
     accounts: Vec<DoctorReport>,
+    gateways: Vec<GatewayReport>,
 }
 
 pub(super) async fn run(
@@ -101,24 +111,33 @@ pub(super) async fn run(
         Ok(app) => app,
         Err(failure) => return unreadable(&failure, output),
     };
-    let names: Vec<String> = match &arguments.account {
-        Some(name) => vec![config.settings_of(name)?.name.clone()],
-        None => config
+    let gateways: Vec<&Gateway> = match (&arguments.account, &arguments.gateway) {
+        (Some(_), _) => Vec::new(),
+        (None, Some(name)) => vec![chosen(&config, Some(name))?],
+        (None, None) => config.config().gateways.values().collect(),
+    };
+    let names: Vec<String> = match (&arguments.account, &arguments.gateway) {
+        (Some(name), _) => vec![config.settings_of(name)?.name.clone()],
+        (None, Some(_)) => {
+            let behind = gateways.iter().copied().flat_map(accounts_behind);
+            behind.map(str::to_owned).collect()
+        }
+        (None, None) => config
             .accounts()
             .iter()
             .map(|one| one.name.clone())
             .collect(),
     };
     let general = general(&config).await;
-    let mut reports = Vec::new();
+    let mut accounts = Vec::new();
     if arguments.admin {
-        reports.push(with_administrator(&arguments, &names[0], &settings).await?);
+        accounts.push(with_administrator(&arguments, &names[0], &settings).await?);
     } else {
-        let host = Host::find(settings, alone).await;
+        let host = Host::find(settings.clone(), alone).await;
         for name in &names {
             let looked = look(&arguments, name, &host).await;
             match looked {
-                Ok(report) => reports.push(report),
+                Ok(report) => accounts.push(report),
                 Err(failure) => {
                     host.close().await;
                     return Err(failure);
@@ -127,20 +146,43 @@ pub(super) async fn run(
         }
         host.close().await;
     }
+    let mut reports = Vec::new();
+    if !gateways.is_empty() {
+        let around = Around {
+            daemon: &daemon(&settings, alone).await,
+            accounts: &accounts,
+            offline: arguments.offline,
+        };
+        for gateway in gateways {
+            reports.push(config.doctor_gateway(gateway, &around).await);
+        }
+    }
     config.close().await;
+    Ok(tell(general, accounts, reports, output))
+}
 
+/// Prints everything that was found; the exit status is that of the first failure.
+fn tell(
+    general: Vec<DoctorStage>,
+    accounts: Vec<DoctorReport>,
+    gateways: Vec<GatewayReport>,
+    output: &Output,
+) -> ExitCode {
     let broken = general.iter().find_map(|stage| stage.failure.clone());
-    let ill = reports.iter().find(|report| !report.ok);
+    let ill = accounts.iter().find(|report| !report.ok);
+    let closed = gateways.iter().find(|report| !report.ok);
     let answer = Answer {
-        ok: broken.is_none() && ill.is_none(),
-        verdict: match (&broken, ill) {
-            (Some(failure), _) => failure.cause.clone(),
-            (None, Some(report)) => format!("{}: {}", report.account, report.verdict),
-            (None, None) if reports.is_empty() => "there are no accounts".to_owned(),
-            (None, None) => "nothing is wrong".to_owned(),
+        ok: broken.is_none() && ill.is_none() && closed.is_none(),
+        verdict: match (&broken, ill, closed) {
+            (Some(failure), ..) => failure.cause.clone(),
+            (None, Some(report), _) => format!("{}: {}", report.account, report.verdict),
+            (None, None, Some(report)) => format!("{}: {}", report.gateway, report.verdict),
+            (None, None, None) if accounts.is_empty() => "there are no accounts".to_owned(),
+            (None, None, None) => "nothing is wrong".to_owned(),
         },
         general,
-        accounts: reports,
+        accounts,
+        gateways,
     };
     output.json(&answer);
     // Whoever reads this wants the cause first.
@@ -158,10 +200,42 @@ pub(super) async fn run(
     if answer.accounts.is_empty() {
         output.line("no accounts: postrider setup makes one");
     }
-    Ok(broken.map_or_else(
-        || exit_code(&answer.accounts),
-        |failure| ExitCode::from(failure.exit_code()),
-    ))
+    for report in &answer.gateways {
+        output.line("");
+        let title = format!("gateway {}", report.gateway);
+        print_all(
+            &title,
+            &report.verdict,
+            report.failure(),
+            &report.stages,
+            output,
+        );
+    }
+    if let Some(failure) = broken {
+        return ExitCode::from(failure.exit_code());
+    }
+    match answer.gateways.iter().find_map(GatewayReport::failure) {
+        Some(failure) if answer.accounts.iter().all(|report| report.ok) => {
+            ExitCode::from(failure.exit_code())
+        }
+        _ => exit_code(&answer.accounts),
+    }
+}
+
+/// How the daemon stands.
+async fn daemon(settings: &AppSettings, alone: bool) -> Daemon {
+    if alone {
+        return Daemon::NotAsked;
+    }
+    match Client::look(settings).await {
+        Ok(client) => match client.status().await {
+            Ok(standing) => Daemon::Runs(Box::new(standing.status)),
+            Err(Trouble::NotDone(why)) => Daemon::Silent(why),
+            Err(Trouble::Failed(failure)) => Daemon::Silent(failure.message),
+        },
+        Err(None) => Daemon::Absent,
+        Err(Some(why)) => Daemon::Silent(why),
+    }
 }
 
 /// A configuration that cannot be read is what is wrong.
@@ -183,6 +257,7 @@ fn unreadable(failure: &Failure, output: &Output) -> Result<ExitCode, Failure> {
             failure: Some(finding),
         }],
         accounts: Vec::new(),
+        gateways: Vec::new(),
     });
     Ok(ExitCode::from(code))
 }
@@ -276,17 +351,27 @@ async fn with_administrator(
 
 /// The report for people: the cause first, then every stage.
 pub(super) fn print(report: &DoctorReport, output: &Output) {
-    let mark = if report.ok {
-        output.good("ok")
-    } else {
-        output.bad("failed")
+    let (account, verdict) = (&report.account, &report.verdict);
+    print_all(account, verdict, report.failure(), &report.stages, output);
+}
+
+fn print_all(
+    title: &str,
+    verdict: &str,
+    failure: Option<&Finding>,
+    stages: &[DoctorStage],
+    output: &Output,
+) {
+    let mark = match failure {
+        Some(_) => output.bad("failed"),
+        None => output.good("ok"),
     };
-    output.line(format!("{}: {mark}: {}", report.account, report.verdict));
-    if let Some(failure) = report.failure() {
+    output.line(format!("{title}: {mark}: {verdict}"));
+    if let Some(failure) = failure {
         print_advice(failure, "  ", output);
     }
     output.line("");
-    for stage in &report.stages {
+    for stage in stages {
         print_stage(stage, output);
     }
 }

@@ -3,7 +3,7 @@
 //! The queue is a directory that processes share, so these work on it themselves; a daemon sees
 //! what they change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
@@ -175,9 +175,15 @@ pub(super) async fn run(command: Command, app: App, output: &Output) -> Result<E
                 None if !all => UNDONE.map(Some).to_vec(),
                 state => vec![state],
             };
-            list(store, &filter.filter(now), &states, limit, output).await
+            let filter = filter.filter(now);
+            let mut found = listed(store, &filter, &states, limit).await?;
+            let more = found.len() > limit;
+            found.truncate(limit);
+            say_pauses(store, &mut found, now).await?;
+            list(&found, more, output);
+            Ok(ExitCode::SUCCESS)
         }
-        Command::Show { id } => show(store, id, output).await,
+        Command::Show { id } => show(store, id, now, output).await,
         Command::Retry(chosen) => {
             let changed = store.retry(chosen.select(now)?, now).await;
             changed_of(changed, "is tried again", "are tried again", output)
@@ -204,14 +210,14 @@ pub(super) async fn run(command: Command, app: App, output: &Output) -> Result<E
     }
 }
 
-async fn list(
+/// The first messages with a recipient in one of these states, the oldest first: one more than
+/// `limit`, if there are.
+async fn listed(
     store: &dyn Store,
     filter: &Filter,
     states: &[Option<StateKind>],
     limit: usize,
-    output: &Output,
-) -> Result<ExitCode, Failure> {
-    // One more than is shown tells that there are more.
+) -> Result<Vec<report::Listed>, Failure> {
     let at_most = limit.saturating_add(1);
     let mut found = BTreeMap::new();
     for state in states {
@@ -222,9 +228,30 @@ async fn list(
         let listed = first(store, filter, at_most).await?;
         found.extend(listed.into_iter().map(|message| (message.id, message)));
     }
-    let more = found.len() > limit;
-    let found = found.into_values().take(limit);
-    let found: Vec<report::Listed> = found.map(report::Listed::from).collect();
+    let found = found.into_values().take(at_most);
+    Ok(found.map(report::Listed::from).collect())
+}
+
+/// Says of each message if it waits for its account, which pauses or is parked.
+async fn say_pauses<'m>(
+    store: &dyn Store,
+    messages: impl IntoIterator<Item = &'m mut report::Listed>,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let mut pauses = HashMap::new();
+    for message in messages {
+        if !pauses.contains_key(&message.account) {
+            let state = store.account_state(&message.account, now).await;
+            let state = state.map_err(|error| failure(&error))?;
+            let pause = state.back_off.filter(|pause| pause.until > now);
+            pauses.insert(message.account.clone(), pause);
+        }
+        message.waits_for(pauses[&message.account].as_ref());
+    }
+    Ok(())
+}
+
+fn list(found: &[report::Listed], more: bool, output: &Output) {
     output.json(&found);
     let now = SystemTime::now();
     let rows: Vec<Vec<String>> = found.iter().map(|message| row(message, now)).collect();
@@ -241,7 +268,6 @@ async fn list(
     if more {
         output.note("there are more: --limit shows them, and --account, --state and others choose");
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// So many of what matches, page by page.
@@ -283,19 +309,28 @@ fn row(message: &report::Listed, now: SystemTime) -> Vec<String> {
         when::relative(message.queued_at, now),
         message.account.clone(),
         states.join(", "),
-        match message.due_at {
+        match message.paused_until.or(message.due_at) {
             Some(at) if at.0 > now => when::relative(at, now),
             Some(_) => "now".to_owned(),
             None => String::new(),
         },
         format!("{}{others}", message.recipient),
-        message.why.clone().unwrap_or_default(),
+        match &message.paused_why {
+            Some(why) => format!("the account waits: {why}"),
+            None => message.why.clone().unwrap_or_default(),
+        },
     ]
 }
 
-async fn show(store: &dyn Store, id: QueueId, output: &Output) -> Result<ExitCode, Failure> {
+async fn show(
+    store: &dyn Store,
+    id: QueueId,
+    now: Timestamp,
+    output: &Output,
+) -> Result<ExitCode, Failure> {
     let shown = store.show(id).await.map_err(|error| failure(&error))?;
-    let shown = report::Shown::from(shown.ok_or_else(|| missing(id))?);
+    let mut shown = report::Shown::from(shown.ok_or_else(|| missing(id))?);
+    say_pauses(store, [&mut shown.listed], now).await?;
     output.json(&shown);
     let message = &shown.listed;
     let time = |moment: Moment| {
@@ -319,6 +354,11 @@ async fn show(store: &dyn Store, id: QueueId, output: &Output) -> Result<ExitCod
         ("not before", shown.send_at.map(time)),
         ("expires", message.expires_at.map(time)),
         ("key", shown.idempotency_key.clone()),
+        (
+            "waits",
+            (message.paused_until.zip(message.paused_why.as_ref()))
+                .map(|(until, why)| format!("until {}, with its account: {why}", time(until))),
+        ),
     ];
     for (name, value) in lines {
         if let Some(value) = value {

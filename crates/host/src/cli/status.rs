@@ -320,27 +320,38 @@ fn schedules(status: &Status) -> String {
 async fn without(why: &str, settings: &AppSettings, output: &Output) -> Result<(), Failure> {
     let directory = state::directory(settings.state_dir.as_deref())?;
     let socket = socket_path(settings)?;
-    let queue = left_behind(settings).await;
+    let (queue, renewals) = left_behind(settings).await;
     output.json(&json!({
         "state": "absent",
         "reason": why,
         "socket": socket,
         "state_dir": directory,
         "queue": queue,
+        "renewals": renewals,
     }));
     output.line(format!("daemon       {}: {why}", output.bad("absent")));
     output.line(format!("socket       {}", socket.display()));
     output.line(format!("state        {}", directory.display()));
+    let now = SystemTime::now();
     if let Some(queue) = &queue {
-        show_queue(queue, SystemTime::now(), output);
+        show_queue(queue, now, output);
+    }
+    for renewal in &renewals {
+        show_renewal(renewal, now, output);
     }
     Ok(())
 }
 
-/// Mail that waits for a daemon, if there is a queue.
-async fn left_behind(settings: &AppSettings) -> Option<QueueStanding> {
-    let app = App::open(settings).ok().filter(App::has_queue)?;
-    Some(match app.queue_stats().await {
+/// What waits for a daemon: mail, if there is a queue, and renewals that are under way.
+async fn left_behind(settings: &AppSettings) -> (Option<QueueStanding>, Vec<RenewalStanding>) {
+    let Ok(app) = App::open(settings) else {
+        return (None, Vec::new());
+    };
+    let renewals = app.renewals().await;
+    if !app.has_queue() {
+        return (None, renewals);
+    }
+    let queue = match app.queue_stats().await {
         Ok(stats) => QueueStanding {
             stats,
             problem: None,
@@ -349,7 +360,8 @@ async fn left_behind(settings: &AppSettings) -> Option<QueueStanding> {
             stats: Stats::default(),
             problem: Some(Box::new(failure)),
         },
-    })
+    };
+    (Some(queue), renewals)
 }
 
 fn number(count: usize, what: &str) -> String {

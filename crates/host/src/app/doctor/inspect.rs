@@ -1,5 +1,5 @@
-//! The certificate that a server shows and nobody here trusts: looked at, and refused all the
-//! same, so that nothing is ever sent to who shows it.
+//! The certificate that a server shows: looked at, and refused, unless it is the very one that
+//! was to be seen, so that nothing is ever sent to who shows another.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,6 +8,7 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use postrider_config::Account as Settings;
 use postrider_smtp::{Authenticator, Pool, PoolLimits, SaslError, SaslExchange};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -76,14 +77,7 @@ impl Presented {
 /// The certificate that the account's mail server shows.
 pub(super) async fn certificate(account: &Account) -> Option<Presented> {
     let seen = Arc::new(Looking::default());
-    let config = rustls::ClientConfig::builder_with_provider(Arc::new(
-        rustls::crypto::ring::default_provider(),
-    ))
-    .with_safe_default_protocol_versions()
-    .ok()?
-    .dangerous()
-    .with_custom_certificate_verifier(Arc::clone(&seen) as _)
-    .with_no_client_auth();
+    let config = seen.config()?;
     let settings = account.settings();
     let limits = PoolLimits {
         connections: 1,
@@ -99,17 +93,35 @@ pub(super) async fn certificate(account: &Account) -> Option<Presented> {
     seen.take()
 }
 
-/// Looks at a certificate and refuses it, whatever it is.
+/// Looks at a certificate, and refuses any but the one that it was made for.
 #[derive(Debug, Default)]
-struct Looking(Mutex<Option<Vec<u8>>>);
+pub(super) struct Looking {
+    only: Option<CertificateDer<'static>>,
+    seen: Mutex<Option<CertificateDer<'static>>>,
+}
 
 impl Looking {
-    fn take(&self) -> Option<Presented> {
-        let der = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()?;
+    pub(super) fn for_only(only: Option<CertificateDer<'static>>) -> Self {
+        Self {
+            only,
+            seen: Mutex::default(),
+        }
+    }
+
+    /// A client that has it look.
+    pub(super) fn config(self: &Arc<Self>) -> Option<rustls::ClientConfig> {
+        let config = rustls::ClientConfig::builder_with_provider(Arc::new(provider()))
+            .with_safe_default_protocol_versions()
+            .ok()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::clone(self) as _)
+            .with_no_client_auth();
+        Some(config)
+    }
+
+    pub(super) fn take(&self) -> Option<Presented> {
+        let seen = self.seen.lock();
+        let der = seen.unwrap_or_else(PoisonError::into_inner).take()?;
         let (_, certificate) = X509Certificate::from_der(&der).ok()?;
         Some(Presented {
             subject: shown(&certificate.subject().to_string()),
@@ -128,38 +140,49 @@ impl ServerCertVerifier for Looking {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(end_entity.to_vec());
-        Err(CertificateError::ApplicationVerificationFailure.into())
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        *seen = Some(end_entity.clone().into_owned());
+        if self.only.as_ref() == Some(end_entity) {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
     }
 
     fn verify_tls12_signature(
         &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(CertificateError::ApplicationVerificationFailure.into())
+        let algorithms = provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &algorithms)
     }
 
     fn verify_tls13_signature(
         &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(CertificateError::ApplicationVerificationFailure.into())
+        let algorithms = provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        rustls::crypto::ring::default_provider()
+        provider()
             .signature_verification_algorithms
             .supported_schemes()
     }
 }
 
+fn provider() -> CryptoProvider {
+    rustls::crypto::ring::default_provider()
+}
+
 /// Has nothing to show to a server.
 #[derive(Debug)]
-struct Nobody;
+pub(super) struct Nobody;
 
 impl Authenticator for Nobody {
     fn begin<'a>(

@@ -1,5 +1,6 @@
 //! What stands between an account and a sent message, stage by stage, and the cause of what
-//! does not work: `postrider doctor`, `account test` and a script's `account:check()`.
+//! does not work: `postrider doctor`, `account test` and a script's `account:check()`; and between
+//! a device and its gateway.
 //!
 //! Every stage that can be looked at is looked at, whatever failed before it: a name that is
 //! not resolved keeps nobody from looking at the token. What a server keeps to itself (`535
@@ -9,7 +10,9 @@
 
 mod claims;
 mod directory;
+mod gateway;
 mod inspect;
+mod listener;
 mod narrow;
 mod provider;
 mod report;
@@ -33,6 +36,7 @@ use super::{App, failures};
 use crate::failure::Failure;
 use crate::when;
 
+pub(crate) use gateway::{Around, Daemon, GatewayReport, accounts_behind};
 pub use report::{DoctorReport, DoctorStage, Finding, STAGES, StageResult};
 
 /// Why there is no test message.

@@ -257,26 +257,32 @@ impl DoctorStage {
     }
 }
 
+/// Whether nothing failed, and the cause in one line: the first stage that did.
+pub(super) fn verdict(stages: &[DoctorStage]) -> (bool, String) {
+    let failed = |stage: &&DoctorStage| stage.result == StageResult::Failed;
+    let first = stages.iter().find(failed);
+    let cause = first.and_then(|stage| Some((stage, stage.failure.as_ref()?)));
+    let warnings = stages
+        .iter()
+        .filter(|stage| stage.result == StageResult::Warning)
+        .count();
+    let verdict = match (cause, warnings) {
+        (Some((stage, failure)), _) => format!("{} failed: {}", stage.name, failure.cause),
+        (None, 0) => "nothing is wrong".to_owned(),
+        (None, 1) => "nothing is wrong; one thing to look at".to_owned(),
+        (None, n) => format!("nothing is wrong; {n} things to look at"),
+    };
+    (first.is_none(), verdict)
+}
+
 impl DoctorReport {
     pub(super) fn new(account: &str, mut stages: Vec<DoctorStage>) -> Self {
         let place = |stage: &DoctorStage| STAGES.iter().position(|name| *name == stage.name);
         stages.sort_by_key(|stage| place(stage).unwrap_or(STAGES.len()));
-        let failed = |stage: &&DoctorStage| stage.result == StageResult::Failed;
-        let first = stages.iter().find(failed);
-        let cause = first.and_then(|stage| Some((stage, stage.failure.as_ref()?)));
-        let warnings = stages
-            .iter()
-            .filter(|stage| stage.result == StageResult::Warning)
-            .count();
-        let verdict = match (cause, warnings) {
-            (Some((stage, failure)), _) => format!("{} failed: {}", stage.name, failure.cause),
-            (None, 0) => "nothing is wrong".to_owned(),
-            (None, 1) => "nothing is wrong; one thing to look at".to_owned(),
-            (None, n) => format!("nothing is wrong; {n} things to look at"),
-        };
+        let (ok, verdict) = verdict(&stages);
         Self {
             account: account.to_owned(),
-            ok: first.is_none(),
+            ok,
             verdict,
             stages,
         }

@@ -21,6 +21,9 @@ use crate::control::{FailingDevice, LedgerStatus};
 use crate::failure::Failure;
 use crate::metrics::Metrics;
 
+/// What is said of an address that may not connect.
+pub(crate) const NO_CLIENT: &str = "it is in none of the networks under clients";
+
 /// Everything that was told since the process began.
 pub(in crate::app) struct Book {
     gateways: Mutex<BTreeMap<Arc<str>, Page>>,
@@ -156,17 +159,17 @@ impl Book {
                 client,
                 why,
             } => self.turned_away(gateway, *client, *why),
+            Event::NotEncrypted {
+                gateway,
+                client,
+                problem,
+            } => self.kept_out(gateway, *client, "encryption", problem),
             Event::SignedIn { arrival } => {
                 self.metrics.gateway_auth(&arrival.gateway, "ok");
                 tracing::debug!(
                     gateway = &*arrival.gateway,
                     device = arrival.device,
                     client = %arrival.client,
-            Event::NotEncrypted {
-                gateway,
-                client,
-                problem,
-            } => self.kept_out(gateway, *client, "encryption", problem),
                     mechanism = arrival.mechanism,
                     tls = arrival.tls,
                     "a device signed in"
@@ -256,13 +259,18 @@ impl Book {
 
     fn turned_away(&self, gateway: &Arc<str>, client: IpAddr, why: TurnedAway) {
         let (reason, words) = match why {
-            TurnedAway::Network => ("network", "it is in none of the networks under clients"),
+            TurnedAway::Network => ("network", NO_CLIENT),
             TurnedAway::Full => ("full", "the gateway has as many connections as it takes"),
             TurnedAway::FullForClient => (
                 "full_for_client",
                 "it has as many connections as one client may",
             ),
         };
+        self.kept_out(gateway, client, reason, words);
+    }
+
+    /// A client that did not get as far as a name.
+    fn kept_out(&self, gateway: &Arc<str>, client: IpAddr, reason: &'static str, why: &str) {
         self.metrics.gateway_refusal(gateway, reason);
         let who = Who {
             device: None,
@@ -273,11 +281,6 @@ impl Book {
                 gateway = &**gateway,
                 %client,
                 count,
-        self.kept_out(gateway, client, reason, words);
-    }
-
-    /// A client that did not get as far as a name.
-    fn kept_out(&self, gateway: &Arc<str>, client: IpAddr, reason: &'static str, why: &str) {
                 "a client was turned away: {why}"
             );
         }

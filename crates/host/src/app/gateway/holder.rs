@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 /// `nginx, pid 812`: of Linux's tables, and only where the process is this user's or this user is
 /// root.
-pub(super) fn of(address: SocketAddr) -> Option<String> {
+pub(crate) fn of(address: SocketAddr) -> Option<String> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
     let inode = tables
         .iter()

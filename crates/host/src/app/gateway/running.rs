@@ -80,8 +80,8 @@ impl Gateways {
         Ok(Self {
             open: Mutex::default(),
             backend: Arc::new(host),
-            book,
             verifier: verifier.map_err(|error| Failure::new("internal", error.to_string()))?,
+            book,
         })
     }
 

@@ -33,6 +33,12 @@ pub(crate) struct Listed {
     /// When the next recipient is due.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub due_at: Option<Moment>,
+    /// Though it is due, its account sends nothing before then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused_until: Option<Moment>,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused_why: Option<String>,
     /// `high`, `normal` or `low`.
     pub priority: &'static str,
     /// When it was queued.
@@ -150,11 +156,25 @@ impl From<spool::Listed> for Listed {
             why: listed.why,
             attempts: listed.attempts,
             due_at: listed.due_at.map(moment),
+            paused_until: None,
+            paused_why: None,
             priority: listed.priority.name(),
             queued_at: moment(listed.accepted_at),
             expires_at: listed.expires_at.map(moment),
             octets: listed.octets,
             origin: listed.origin,
+        }
+    }
+}
+
+impl Listed {
+    /// Says so if its account's pause, rather than its own time, is what it waits for.
+    pub(crate) fn waits_for(&mut self, pause: Option<&spool::Back>) {
+        let Some(pause) = pause else { return };
+        let until = moment(pause.until);
+        if self.due_at.is_some_and(|due| due < until) {
+            self.paused_until = Some(until);
+            self.paused_why = Some(pause.why.clone());
         }
     }
 }

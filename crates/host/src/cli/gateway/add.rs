@@ -7,10 +7,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 use postrider_config::edit::Change;
-use postrider_config::{Config, Gateway, GatewayTls, Presets, Quirk};
+use postrider_config::{Gateway, GatewayTls, Quirk};
 use serde_json::{Map, Value, json};
 
-use crate::app::{AppSettings, config_failure, setup};
+use crate::app::{App, AppSettings, setup};
 use crate::cli::output::Output;
 use crate::failure::Failure;
 
@@ -28,8 +28,8 @@ Examples:
   postrider gateway add office --account alerts --observe old
       as before, through the account with the password, to see who sends what
 
-It writes [gateway.NAME] into the configuration, which is made if there is none; all other settings
-are written there by hand. Each device then needs a password: postrider gateway credential add
+It writes [gateway.NAME] into the configuration, where there has to be an account already
+(postrider setup); all other settings are written there by hand. Each device then needs a password: postrider gateway credential add
 DEVICE. There is no way to let devices send without one.")]
 #[allow(
     clippy::doc_markdown,
@@ -82,21 +82,26 @@ pub(super) fn run(
     output: &Output,
 ) -> Result<ExitCode, Failure> {
     let path = setup::config_path(settings);
-    let load =
-        || Config::load(&path, &Presets::builtin()).map_err(|errors| config_failure(&errors));
     let name = &arguments.name;
-    if path.exists() && load()?.gateways.contains_key(name) {
+    if !path.exists() {
+        return Err(no_account());
+    }
+    let app = App::open(settings)?;
+    if app.config().gateways.contains_key(name) {
         return Err(Failure::new(
             "config.gateway_exists",
             format!("there is a gateway {name:?} already"),
         )
         .with_remedy(format!("change [gateway.{name}] in {}", path.display())));
     }
+    // Before anything of it is a line of the file.
+    has_accounts(&app, arguments)?;
     let key = format!("gateway.{}", Value::from(name.as_str()));
     let value = table(arguments);
     setup::write(&path, &[Change::Set { key, value }])?;
 
-    let config = load()?;
+    let app = App::open(settings)?;
+    let config = app.config();
     let Some(gateway) = config.gateways.get(name) else {
         return Err(Failure::new(
             "internal",
@@ -144,6 +149,31 @@ pub(super) fn run(
     }
     output.line("next: a password for each device: postrider gateway credential add DEVICE");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the accounts that it is to send through are there.
+fn has_accounts(app: &App, arguments: &Arguments) -> Result<(), Failure> {
+    for named in arguments.account.iter().chain(&arguments.observe) {
+        app.settings_of(named)?;
+    }
+    let accounts = app.accounts();
+    match accounts.as_slice() {
+        [] => Err(no_account()),
+        [_, _, ..] if arguments.account.is_none() => {
+            let names = joined(accounts.iter().map(|account| &account.name));
+            Err(Failure::new(
+                "usage.which_account",
+                format!("there are several accounts to send through: {names}"),
+            )
+            .with_remedy("say --account NAME"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn no_account() -> Failure {
+    Failure::new("config.no_account", "there is no account to send through")
+        .with_remedy("make one: postrider setup; then run this again")
 }
 
 /// The table: what was said, and no default.

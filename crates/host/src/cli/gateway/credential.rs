@@ -140,6 +140,9 @@ fn add(
     let app = App::open(settings)?;
     let gateway = chosen(&app, arguments.gateway.as_deref())?;
     let name = gateway.name.clone();
+    if let Some(account) = &arguments.account {
+        app.settings_of(account)?;
+    }
     // What keeps the vault from opening is said before anything is changed.
     let vault = app.vault().open()?;
     let before = match credential(&vault, &name, device) {

@@ -17,8 +17,8 @@ use std::time::SystemTime;
 
 use clap::Subcommand;
 use jiff::Timestamp;
-use postrider_config::{ConfigErrors, Gateway};
-use postrider_gateway::CertificateFacts;
+use postrider_config::{CertificateFiles, ConfigErrors, Gateway};
+use postrider_gateway::{CertificateFacts, GatewayError};
 
 use super::output::Output;
 use super::setup::ask;
@@ -92,7 +92,7 @@ async fn apart(
 }
 
 /// The gateway of that name; without a name, the only one.
-fn chosen<'a>(app: &'a App, name: Option<&str>) -> Result<&'a Gateway, Failure> {
+pub(super) fn chosen<'a>(app: &'a App, name: Option<&str>) -> Result<&'a Gateway, Failure> {
     let gateways = &app.config().gateways;
     let names = || gateways.keys().map(String::as_str);
     let Some(name) = name else {
@@ -153,6 +153,9 @@ fn confirm(yes: bool, what: &str) -> Result<(), Failure> {
 }
 
 /// What a gateway proves itself with; one of its own making is made if it is not there.
+///
+/// # Errors
+/// It cannot be used; `at` is the setting that names the file at fault.
 fn certificate_of(gateway: &Gateway, settings: &AppSettings) -> Result<CertificateFacts, Failure> {
     let dir = state_dir(settings)?;
     if gateway.certificate.is_none() {
@@ -160,8 +163,29 @@ fn certificate_of(gateway: &Gateway, settings: &AppSettings) -> Result<Certifica
     }
     let now = Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::MAX);
     postrider_gateway::certificate(&gateway_settings(gateway, &dir), now).map_err(|error| {
-        Failure::new("config.certificate", with_sources(&error)).with_remedy(READABLE)
+        let failure =
+            Failure::new("config.certificate", with_sources(&error)).with_remedy(READABLE);
+        match &gateway.certificate {
+            Some(files) => failure.at(format!(
+                "gateway.{}.{}",
+                gateway.name,
+                setting(files, &error)
+            )),
+            None => failure,
+        }
     })
+}
+
+/// The setting that names the file which is at fault.
+fn setting(files: &CertificateFiles, error: &GatewayError) -> &'static str {
+    match error {
+        GatewayError::File { path, .. } | GatewayError::Certificate { path, .. }
+            if *path == files.key && *path != files.certificate =>
+        {
+            "key"
+        }
+        _ => "certificate",
+    }
 }
 
 /// Whether the certificate that the configuration names can be used.
@@ -173,22 +197,25 @@ pub(super) fn check(gateway: &Gateway, app: &App, settings: &AppSettings) -> Res
     let Some(files) = &gateway.certificate else {
         return Ok(());
     };
-    let key = format!("gateway.{}.certificate", gateway.name);
-    let problem = |message: &str, remedy| {
+    let problem = |key: &str, message: &str, remedy| {
         config_failure(&ConfigErrors {
             path: app.config_path().map(Path::to_owned),
-            problems: vec![app.config().problem(&key, message, Some(remedy))],
+            problems: vec![app.config().problem(key, message, Some(remedy))],
         })
     };
+    let key = format!("gateway.{}.certificate", gateway.name);
     let facts = match certificate_of(gateway, settings) {
         Ok(facts) => facts,
-        Err(failure) => return Err(problem(&failure.message, READABLE)),
+        Err(failure) => {
+            let key = failure.at.as_deref().unwrap_or(&key);
+            return Err(problem(key, &failure.message, READABLE));
+        }
     };
     if facts.expires_at <= app.clock().now() {
         let place = files.certificate.display();
         let ended = when::day(Moment(facts.expires_at.into()));
         let message = format!("{place} ended on {ended}: devices refuse it");
-        return Err(problem(&message, "put another in its place"));
+        return Err(problem(&key, &message, "put another in its place"));
     }
     Ok(())
 }

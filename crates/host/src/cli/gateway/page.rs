@@ -1,6 +1,6 @@
 //! What to type into a device's settings page, in the words such pages use.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 
 use postrider_config::{Gateway, GatewayTls};
 use postrider_gateway::CertificateFacts;
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::add::joined;
 use super::{certificate_of, encryption};
 use crate::app::AppSettings;
+use crate::app::gateway::own_address;
 use crate::failure::Failure;
 
 /// The page of one device.
@@ -136,16 +137,7 @@ fn reachable(listener: SocketAddr, gateway: &Gateway) -> IpAddr {
     if !listener.ip().is_unspecified() {
         return listener.ip();
     }
-    let near = gateway.clients.iter().find_map(|network| {
-        let from: IpAddr = match network.address() {
-            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        // Nothing is sent: it only asks which way it would go.
-        let socket = UdpSocket::bind((from, 0)).ok()?;
-        socket.connect((network.address(), 9)).ok()?;
-        let own = socket.local_addr().ok()?.ip();
-        (!own.is_unspecified()).then_some(own)
-    });
+    let mut networks = gateway.clients.iter();
+    let near = networks.find_map(|network| own_address(network.address()));
     near.unwrap_or(listener.ip())
 }

@@ -42,12 +42,12 @@ fn lines(gateway: &GatewayStatus, now: SystemTime, output: &Output) -> Vec<Strin
         _ => "",
     };
     let rehearses = if gateway.rehearses { ", rehearses" } else { "" };
-    let rehearsed = match gateway.rehearsed {
+    let in_rehearsal = match gateway.rehearsed {
         0 => String::new(),
         count => format!(", {count} rehearsed"),
     };
     let mut lines = vec![format!(
-        "{}: {} ({}{observes}{rehearses}), {}, {} taken, {} refused{rehearsed}",
+        "{}: {} ({}{observes}{rehearses}), {}, {} taken, {} refused{in_rehearsal}",
         gateway.name,
         listen.join(", "),
         in_words(&gateway.tls),

@@ -1,0 +1,544 @@
+//! What stands between a device and a message in the queue: a gateway, in the order in which a
+//! device's mail meets it, and the accounts behind it.
+//!
+//! Nothing is changed for it: no certificate is made, and nobody signs in.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, SystemTime};
+
+use postrider_config::{Gateway, GatewayTls, Network};
+use postrider_gateway::CertificateFacts;
+use postrider_vault::Kind;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde::Serialize;
+
+use super::listener::{self, Listener};
+use super::report::{DoctorReport, DoctorStage, Finding, StageResult, YOU, verdict};
+use crate::app::gateway::{NO_CLIENT, credential, holder_of, settings as gateway_settings};
+use crate::app::{App, Moment, is_near, vault};
+use crate::control::{FailingDevice, GatewayStatus, Status};
+use crate::failure::{Failure, with_sources};
+use crate::{state, when};
+
+/// So many devices that fail are told of.
+const TOLD: usize = 5;
+
+/// What was found of one gateway.
+#[derive(Debug, Serialize)]
+pub(crate) struct GatewayReport {
+    /// Its name.
+    pub(crate) gateway: String,
+    /// Whether no stage failed.
+    pub(crate) ok: bool,
+    /// The cause, in one line; or that there is none.
+    pub(crate) verdict: String,
+    /// The stages, as a device's mail meets them; of some there are several, or none.
+    pub(crate) stages: Vec<DoctorStage>,
+}
+
+impl GatewayReport {
+    /// The first thing that is wrong: the cause.
+    pub(crate) fn failure(&self) -> Option<&Finding> {
+        let failed = |stage: &&DoctorStage| stage.result == StageResult::Failed;
+        self.stages.iter().find(failed)?.failure.as_ref()
+    }
+}
+
+/// The daemon, as far as it was asked.
+#[derive(Debug)]
+pub(crate) enum Daemon {
+    /// How it stands.
+    Runs(Box<Status>),
+    /// None runs.
+    Absent,
+    /// There is one, and it does not say.
+    Silent(String),
+    /// It was not to be asked.
+    NotAsked,
+}
+
+/// What is known around a gateway.
+#[derive(Debug)]
+pub(crate) struct Around<'a> {
+    pub(crate) daemon: &'a Daemon,
+    /// The accounts that were looked at.
+    pub(crate) accounts: &'a [DoctorReport],
+    /// Only what needs no network.
+    pub(crate) offline: bool,
+}
+
+/// The accounts that a gateway sends through, now or when it observes no more.
+pub(crate) fn accounts_behind(gateway: &Gateway) -> BTreeSet<&str> {
+    let devices = gateway.devices.values();
+    let devices = devices.map(|device| device.account.as_str());
+    let own = [gateway.defaults.account.as_str()];
+    let all = own
+        .into_iter()
+        .chain(devices)
+        .chain(gateway.observe.as_deref());
+    all.collect()
+}
+
+impl App {
+    /// Looks at a gateway.
+    pub(crate) async fn doctor_gateway(
+        &self,
+        gateway: &Gateway,
+        around: &Around<'_>,
+    ) -> GatewayReport {
+        let now = SystemTime::from(self.clock().now());
+        let status = match around.daemon {
+            Daemon::Runs(status) => {
+                let mut gateways = status.gateways.iter();
+                gateways.find(|status| status.name == gateway.name)
+            }
+            _ => None,
+        };
+        let mut stages = vec![
+            DoctorStage::ok("config", Duration::ZERO, in_words(gateway)),
+            daemon_stage(gateway, around.daemon, status, now),
+        ];
+        let (app, own) = (self.clone(), gateway.clone());
+        let files = tokio::task::spawn_blocking(move || {
+            (app.certificate_of(&own), app.credentials_stage(&own))
+        });
+        let interrupted = |_| {
+            let failure = Failure::new("internal", "looking at its files was interrupted");
+            let stage = DoctorStage::failed("credentials", Duration::ZERO, "", failure.clone());
+            (Err(failure), stage)
+        };
+        let (certificate, credentials) = files.await.unwrap_or_else(interrupted);
+        stages.push(certificate_stage(gateway, &certificate, status, now));
+        let certificate = certificate.ok().flatten();
+        let der = certificate.and_then(|facts| CertificateDer::from_pem_file(facts.file).ok());
+        stages.extend(self.listeners(gateway, around, status, der.as_ref()).await);
+        stages.push(clients_stage(gateway));
+        stages.push(credentials);
+        let rehearsed = status.map_or(0, |status| status.rehearsed);
+        stages.push(rehearsal_stage(gateway, rehearsed, now));
+        stages.extend(account_stages(gateway, around.accounts));
+        let failing = status.map_or(&[][..], |status| &status.failing);
+        stages.extend(device_stages(&gateway.name, failing, now));
+        let (ok, verdict) = verdict(&stages);
+        GatewayReport {
+            gateway: gateway.name.clone(),
+            ok,
+            verdict,
+            stages,
+        }
+    }
+
+    /// What it proves itself with: none, if it is to make it yet, or uses no TLS.
+    fn certificate_of(&self, gateway: &Gateway) -> Result<Option<CertificateFacts>, Failure> {
+        let dir = state::directory(self.0.lasting.settings.state_dir.as_deref())?;
+        let settings = gateway_settings(gateway, &dir);
+        let is_made = match &settings.certificate {
+            postrider_gateway::Certificate::SelfMade { file } => file.exists(),
+            postrider_gateway::Certificate::Files { .. } => true,
+        };
+        if gateway.tls == GatewayTls::DangerPlaintext || !is_made {
+            return Ok(None);
+        }
+        let facts = postrider_gateway::certificate(&settings, self.clock().now());
+        facts.map(Some).map_err(|error| {
+            Failure::new("config.certificate", with_sources(&error)).with_remedy(
+                "see that the files are there, that the daemon's user may read them, that they \
+                 are PEM, and that the key is the certificate's",
+            )
+        })
+    }
+
+    /// Whether any device can sign in.
+    fn credentials_stage(&self, gateway: &Gateway) -> DoctorStage {
+        const NAME: &str = "credentials";
+        let failed = |finding: Finding| DoctorStage::failed(NAME, Duration::ZERO, "", finding);
+        let devices = match self.devices_of(gateway) {
+            Ok(devices) => devices,
+            Err(failure) => return failed(failure.into()),
+        };
+        let name = &gateway.name;
+        if devices.is_empty() {
+            return failed(Finding::new(
+                "config.no_credential",
+                "no device has a password: nobody can sign in",
+                format!("postrider gateway credential add DEVICE --gateway {name}"),
+                YOU,
+            ));
+        }
+        let evidence = match devices.len() {
+            1 => format!("1 device has a password: {}", devices[0]),
+            many => format!("{many} devices have a password"),
+        };
+        let mut missing = gateway.devices.keys();
+        match missing.find(|device| !devices.contains(device)) {
+            None => DoctorStage::ok(NAME, Duration::ZERO, evidence),
+            Some(device) => {
+                let finding = Finding::new(
+                    "config.no_credential",
+                    format!("{device} has settings and no password: it cannot sign in"),
+                    format!("postrider gateway credential add {device} --gateway {name}"),
+                    YOU,
+                );
+                DoctorStage::warning(NAME, Duration::ZERO, evidence, finding)
+            }
+        }
+    }
+
+    /// The devices with a password that can be read.
+    fn devices_of(&self, gateway: &Gateway) -> Result<Vec<String>, Failure> {
+        let Some(vault) = self.vault().existing()? else {
+            return Ok(Vec::new());
+        };
+        let names = vault
+            .names(Kind::Device)
+            .map_err(|error| vault::failure(&error))?;
+        let mut devices = Vec::new();
+        for name in &names {
+            if let Some((at, device)) = name.split_once('/')
+                && at == gateway.name
+            {
+                credential(&vault, at, device)?;
+                devices.push(device.to_owned());
+            }
+        }
+        Ok(devices)
+    }
+
+    /// Every listener that there should be, as a device meets it.
+    async fn listeners(
+        &self,
+        gateway: &Gateway,
+        around: &Around<'_>,
+        status: Option<&GatewayStatus>,
+        certificate: Option<&CertificateDer<'static>>,
+    ) -> Vec<DoctorStage> {
+        let skipped = |why: &str| vec![DoctorStage::skipped(listener::LISTENER, why)];
+        let addresses: Vec<SocketAddr> = match (around.daemon, status) {
+            (Daemon::Runs(_), Some(status)) => status.listen.clone(),
+            (Daemon::Runs(_), None) => return skipped("the daemon does not have it"),
+            (Daemon::Absent, _) => {
+                let taken = gateway.listen.iter().find_map(|address| taken(*address));
+                return taken.map_or_else(|| skipped("no daemon runs"), |stage| vec![stage]);
+            }
+            (Daemon::Silent(_) | Daemon::NotAsked, _) => {
+                let known = gateway.listen.iter().filter(|address| address.port() != 0);
+                known.copied().collect()
+            }
+        };
+        if around.offline {
+            return skipped("offline");
+        }
+        let Ok(account) = self.settings_of(&gateway.defaults.account) else {
+            return skipped("it has no account");
+        };
+        let mut stages = Vec::new();
+        for address in addresses {
+            let listener = Listener {
+                gateway,
+                address,
+                certificate,
+                sender: &account.sender.email,
+            };
+            stages.extend(listener.look().await);
+        }
+        stages
+    }
+}
+
+/// Its settings in a line.
+fn in_words(gateway: &Gateway) -> String {
+    let account = &gateway.defaults.account;
+    let mode = match &gateway.observe {
+        Some(observe) => format!("observes: sends through {observe}, later through {account}"),
+        None => format!("sends through {account}"),
+    };
+    let listen = joined(&gateway.listen);
+    format!("{listen}, tls {}, {mode}", gateway.tls)
+}
+
+/// Whether the daemon runs, and runs this gateway as it is configured now.
+fn daemon_stage(
+    gateway: &Gateway,
+    daemon: &Daemon,
+    status: Option<&GatewayStatus>,
+    now: SystemTime,
+) -> DoctorStage {
+    const NAME: &str = "daemon";
+    match daemon {
+        Daemon::NotAsked => DoctorStage::skipped(NAME, "it was not to be asked (--no-daemon)"),
+        Daemon::Absent => {
+            let finding = Finding::new(
+                "network.no_daemon",
+                format!(
+                    "no daemon runs with these settings, so nobody listens on {}",
+                    joined(&gateway.listen)
+                ),
+                "start it: systemctl start postrider, or postrider serve",
+                YOU,
+            );
+            DoctorStage::failed(NAME, Duration::ZERO, "absent", finding)
+        }
+        Daemon::Silent(why) => {
+            let finding = Finding::new(
+                "network.no_daemon",
+                format!("the daemon cannot be asked how the gateway stands: {why}"),
+                "run this as the daemon's user, with its --config and --state-dir",
+                YOU,
+            );
+            DoctorStage::warning(NAME, Duration::ZERO, why, finding)
+        }
+        Daemon::Runs(daemon) => {
+            let lived = now.duration_since(daemon.started_at.0).unwrap_or_default();
+            let mut evidence = format!("pid {}, for {}", daemon.pid, when::span(lived));
+            let refused = daemon.last_reload.as_ref().filter(|last| !last.ok);
+            let why = refused.and_then(|last| last.message.lines().next());
+            let why = why.map_or_else(String::new, |why| format!(": {why}"));
+            let not_in_force = |cause: String| {
+                let remedy = "put right what postrider check says, then: postrider reload";
+                Finding::new("config.not_in_force", cause, remedy, YOU)
+            };
+            match status {
+                None => {
+                    let cause = format!("the daemon does not have this gateway yet{why}");
+                    let finding = not_in_force(cause);
+                    DoctorStage::failed(NAME, Duration::ZERO, evidence, finding)
+                }
+                Some(status) => {
+                    let (taken, refusals) = (status.messages, status.refused);
+                    evidence = format!("{evidence}; messages taken {taken}, refused {refusals}");
+                    if refused.is_none() {
+                        return DoctorStage::ok(NAME, Duration::ZERO, evidence);
+                    }
+                    let cause = format!("the daemon goes by older settings{why}");
+                    DoctorStage::warning(NAME, Duration::ZERO, evidence, not_in_force(cause))
+                }
+            }
+        }
+    }
+}
+
+/// Whether somebody else has the port: then the daemon would not start.
+fn taken(address: SocketAddr) -> Option<DoctorStage> {
+    let holder = holder_of(address).filter(|_| address.port() != 0)?;
+    let finding = Finding::new(
+        "config.gateway",
+        format!("{holder} listens on port {} already", address.port()),
+        "end it, or name another port: the daemon would not start",
+        YOU,
+    );
+    let evidence = address.to_string();
+    Some(DoctorStage::failed(
+        listener::LISTENER,
+        Duration::ZERO,
+        evidence,
+        finding,
+    ))
+}
+
+/// Whether there is a certificate that devices can take, and for how long.
+fn certificate_stage(
+    gateway: &Gateway,
+    found: &Result<Option<CertificateFacts>, Failure>,
+    status: Option<&GatewayStatus>,
+    now: SystemTime,
+) -> DoctorStage {
+    const NAME: &str = "certificate";
+    let facts = match found {
+        Ok(Some(facts)) => facts,
+        Ok(None) if gateway.tls == GatewayTls::DangerPlaintext => {
+            return DoctorStage::skipped(NAME, "no TLS: passwords cross the network in clear");
+        }
+        Ok(None) => return DoctorStage::skipped(NAME, "the gateway makes one when it starts"),
+        Err(failure) => {
+            return DoctorStage::failed(NAME, Duration::ZERO, "", failure.clone());
+        }
+    };
+    let file = facts.file.display();
+    let ends = Moment(facts.expires_at.into());
+    let made = if facts.self_made { "self-made, " } else { "" };
+    let evidence = format!("{made}{file}, ends {}", when::day(ends));
+    let remedy = "put another in its place: it is read again without a restart";
+    if ends.0 <= now {
+        let cause = format!("{file} ended on {}: devices refuse it", when::day(ends));
+        let finding = Finding::new("tls.expired", cause, remedy, YOU);
+        return DoctorStage::failed(NAME, Duration::ZERO, evidence, finding);
+    }
+    if let Some(problem) = status.and_then(|status| status.certificate_problem.as_ref()) {
+        let cause = format!("its files changed and cannot be used: {problem}");
+        let remedy = "put them right; until then the certificate from before stays in use";
+        let finding = Finding::new("config.certificate", cause, remedy, YOU);
+        return DoctorStage::warning(NAME, Duration::ZERO, evidence, finding);
+    }
+    if is_near(ends.0, now) {
+        let cause = format!("{file} ends {}", when::end(ends, now));
+        let finding = Finding::new("tls.expires_soon", cause, remedy, YOU);
+        return DoctorStage::warning(NAME, Duration::ZERO, evidence, finding);
+    }
+    DoctorStage::ok(NAME, Duration::ZERO, evidence)
+}
+
+/// Whether those who may connect can come where it listens.
+fn clients_stage(gateway: &Gateway) -> DoctorStage {
+    const NAME: &str = "clients";
+    let reach = |network: &&Network| gateway.listen.iter().any(|at| reaches(network, at.ip()));
+    let (reached, out): (Vec<&Network>, Vec<&Network>) = gateway.clients.iter().partition(reach);
+    let evidence = joined(&gateway.clients);
+    // This machine comes in by whichever family there is.
+    let out: Vec<_> = out
+        .into_iter()
+        .filter(|network| reached.is_empty() || !network.address().is_loopback())
+        .collect();
+    if out.is_empty() {
+        return DoctorStage::ok(NAME, Duration::ZERO, evidence);
+    }
+    let finding = Finding::new(
+        "config.clients",
+        format!(
+            "nobody in {} can reach {}",
+            joined(out),
+            joined(&gateway.listen)
+        ),
+        format!(
+            "set gateway.{}.listen to this machine's address in that network, with the port",
+            gateway.name
+        ),
+        YOU,
+    );
+    if reached.is_empty() {
+        DoctorStage::failed(NAME, Duration::ZERO, evidence, finding)
+    } else {
+        DoctorStage::warning(NAME, Duration::ZERO, evidence, finding)
+    }
+}
+
+/// Whether anybody in the network can come to a listener at that address, whatever lies between.
+fn reaches(network: &Network, listener: IpAddr) -> bool {
+    let (client, listener) = (network.address(), listener.to_canonical());
+    if listener.is_unspecified() {
+        listener.is_ipv6() || client.is_ipv4()
+    } else {
+        let same_side = client.is_loopback() == listener.is_loopback();
+        network.contains(listener) || same_side && client.is_ipv4() == listener.is_ipv4()
+    }
+}
+
+/// Whether devices are refused on purpose.
+fn rehearsal_stage(gateway: &Gateway, refused: u64, now: SystemTime) -> DoctorStage {
+    const NAME: &str = "rehearsal";
+    let Some(rehearse) = &gateway.rehearse else {
+        return DoctorStage::skipped(NAME, "none is configured");
+    };
+    let at = |moment: SystemTime| when::relative(Moment(moment), now);
+    let who = match &rehearse.devices {
+        Some(devices) => joined(devices),
+        None => "every device".to_owned(),
+    };
+    let name = &gateway.name;
+    match rehearse.until {
+        _ if now < rehearse.from => {
+            let evidence = format!("begins {}, for {who}", at(rehearse.from));
+            DoctorStage::ok(NAME, Duration::ZERO, evidence)
+        }
+        Some(until) if until <= now => {
+            let evidence = format!("over since {}: its setting can go", at(until));
+            DoctorStage::ok(NAME, Duration::ZERO, evidence)
+        }
+        until => {
+            let end = until.map_or_else(
+                || "without an end".to_owned(),
+                |end| format!("ends {}", at(end)),
+            );
+            let evidence = format!("{end}; {refused} refused so far");
+            let finding = Finding::new(
+                "gateway.rehearses",
+                format!("a rehearsal refuses {who} with 550 5.7.30, as Exchange will"),
+                format!("to end it now, take rehearse out of [gateway.{name}]"),
+                YOU,
+            );
+            DoctorStage::warning(NAME, Duration::ZERO, evidence, finding)
+        }
+    }
+}
+
+/// How the accounts behind it fared; the one that takes over later keeps no mail now.
+fn account_stages(gateway: &Gateway, reports: &[DoctorReport]) -> Vec<DoctorStage> {
+    const NAME: &str = "account";
+    let stage = |name: &str| {
+        let Some(report) = reports.iter().find(|report| report.account == name) else {
+            return DoctorStage::skipped(NAME, format!("{name} was not looked at"));
+        };
+        let evidence = format!("{name}: {}", report.verdict);
+        let Some(failure) = report.failure() else {
+            return DoctorStage::ok(NAME, Duration::ZERO, evidence);
+        };
+        let mut finding = failure.clone();
+        finding.cause = format!("{name}: {}", finding.cause);
+        if gateway.observe.as_deref().is_some_and(|now| now != name) {
+            return DoctorStage::warning(NAME, Duration::ZERO, evidence, finding);
+        }
+        DoctorStage::failed(NAME, Duration::ZERO, evidence, finding)
+    };
+    accounts_behind(gateway).into_iter().map(stage).collect()
+}
+
+/// The devices that failed last. Whoever is on the network can fail: none of them is a fault of
+/// the gateway.
+fn device_stages(gateway: &str, failing: &[FailingDevice], now: SystemTime) -> Vec<DoctorStage> {
+    const NAME: &str = "device";
+    let stage = |device: &FailingDevice| {
+        let who = match &device.device {
+            Some(name) => format!("{name} ({})", device.client),
+            None => device.client.to_string(),
+        };
+        let times = match device.count {
+            1 => "once".to_owned(),
+            count => format!("{count} times"),
+        };
+        let last = when::relative(device.at, now);
+        let evidence = format!("{who}: failed {times}, last {last}");
+        let finding = Finding::new(
+            "gateway.device_fails",
+            device.why.clone(),
+            next_step(gateway, device),
+            YOU,
+        );
+        DoctorStage::warning(NAME, Duration::ZERO, evidence, finding)
+    };
+    let mut stages: Vec<_> = failing.iter().take(TOLD).map(stage).collect();
+    if failing.len() > TOLD {
+        let more = failing.len() - TOLD;
+        let evidence = format!("and {more} more that failed: postrider status --json");
+        stages.push(DoctorStage::skipped(NAME, evidence));
+    }
+    stages
+}
+
+/// What to do about a device that heard this.
+fn next_step(gateway: &str, device: &FailingDevice) -> String {
+    let code = device.why.split(' ').next().unwrap_or_default();
+    match (&device.device, code) {
+        (Some(name), "535") => format!(
+            "type its password in again, or give it another: postrider gateway credential add \
+             {name} --gateway {gateway} --replace"
+        ),
+        (None, "535") => format!(
+            "compare the user name on its settings page with postrider gateway credential list \
+             --gateway {gateway}"
+        ),
+        (None, _) if device.why == NO_CLIENT => {
+            format!("if it is one of yours, add its network to clients of [gateway.{gateway}]")
+        }
+        (Some(name), _) => format!(
+            "postrider gateway report --gateway {gateway} --device {name} tells all that it was \
+             refused"
+        ),
+        (None, _) => format!("postrider gateway report --gateway {gateway} tells more"),
+    }
+}
+
+fn joined<T: ToString>(values: impl IntoIterator<Item = T>) -> String {
+    let values: Vec<String> = values.into_iter().map(|value| value.to_string()).collect();
+    values.join(", ")
+}
