@@ -53,7 +53,8 @@ pub enum Event {
         arrival: Arrival,
         /// What it was told.
         refusal: Refusal,
-        /// What it was not told: a script's reason, an address that the device is not to have.
+        /// What it was not told: a script's reason, an address that the device is not to have, why
+        /// nobody looked at the password.
         why: Option<String>,
     },
     /// A message is safe.

@@ -382,9 +382,13 @@ impl Session {
             (Verdict::Right | Verdict::Wrong, _) => {
                 return self.failed(known, mechanism, None).await;
             }
-            (Verdict::Busy | Verdict::Unusable, _) => {
-                let text = "the password cannot be looked at now, try again later";
-                return Refusal::new(454, "4.7.0", text).reply();
+            (Verdict::Busy, _) => {
+                let why = "too many passwords wait to be verified";
+                return self.not_verified(known, mechanism, why);
+            }
+            (Verdict::Unusable, _) => {
+                let why = "what is stored for it is no hash that is computed here: give it another";
+                return self.not_verified(known, mechanism, why);
             }
         };
         let current = Arc::clone(&self.current);
@@ -430,19 +434,43 @@ impl Session {
         if self.failures >= FAILURES_PER_CONNECTION {
             refusal = Refusal::new(421, "4.7.0", "too many failed sign-ins").closing();
         }
-        let mut arrival = self.arrival.clone();
-        (arrival.device, arrival.mechanism) = (device, mechanism);
-        self.house.tell(Event::AuthFailed {
-            arrival,
-            refusal: refusal.clone(),
-            why,
-        });
+        self.tell_failed(device, mechanism, refusal.clone(), why);
         let wait = self
             .house
             .tarpit
             .failed(self.arrival.client, Instant::now());
         tokio::time::sleep(wait).await;
         refusal.reply()
+    }
+
+    /// The answer to whoever's password nobody has looked at.
+    fn not_verified(
+        &self,
+        device: Option<String>,
+        mechanism: &'static str,
+        why: &str,
+    ) -> ServerReply {
+        let text = "the password cannot be looked at now, try again later";
+        let refusal = Refusal::new(454, "4.7.0", text);
+        let reply = refusal.reply();
+        self.tell_failed(device, mechanism, refusal, Some(why.to_owned()));
+        reply
+    }
+
+    fn tell_failed(
+        &self,
+        device: Option<String>,
+        mechanism: &'static str,
+        refusal: Refusal,
+        why: Option<String>,
+    ) {
+        let mut arrival = self.arrival.clone();
+        (arrival.device, arrival.mechanism) = (device, mechanism);
+        self.house.tell(Event::AuthFailed {
+            arrival,
+            refusal,
+            why,
+        });
     }
 
     /// Whether this device may send as that, now.

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use lettre::message::Mailbox;
-use postrider_smtp::server::RcptCommand;
-use postrider_smtp::server::{MailCommand, Ret};
+use postrider_smtp::server::{MailCommand, RcptCommand, Ret};
 use postrider_smtp::{Address, Dsn, Notify, RecipientDsn, Return, message};
 
 use crate::author::shown;

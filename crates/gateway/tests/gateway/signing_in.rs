@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use postrider_gateway::credential::Verifier;
+use postrider_gateway::credential::{self, Verifier};
 use postrider_gateway::{Decision, Event, Gateway, Network, Refusal, Rehearse, TlsMode};
 use tokio::time::Instant;
 
@@ -206,6 +206,39 @@ async fn helo_is_enough_where_a_device_knows_no_more() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn a_hash_that_cannot_be_computed_is_somebodys_to_mend() {
+    let desk = Desk::new();
+    *desk.hash.lock().unwrap() = Some("$argon2id$v=19$m=4194304,t=2,p=1".into());
+    let gateway = plain(&desk, |_| {});
+    let mut client = Client::connect(&gateway).await;
+    let reply = client.plain("printer-2", PASSWORD).await;
+    assert!(reply.starts_with("454 4.7.0"), "{reply}");
+    let told = desk.told(|event| match event {
+        Event::AuthFailed { arrival, why, .. } => Some((arrival.device.clone(), why.clone())),
+        _ => None,
+    });
+    let [(Some(device), Some(why))] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!(device, "printer-2");
+    assert!(why.contains("no hash that is computed here"), "{why}");
+}
+
+#[tokio::test]
+async fn a_password_that_is_replaced_ends_its_sessions() {
+    let desk = Desk::new();
+    let gateway = plain(&desk, |_| {});
+    let mut client = Client::signed_in(&gateway).await;
+    let another = credential::hash(&PASSWORD.into()).unwrap();
+    *desk.hash.lock().unwrap() = Some(another);
+    let reply = client.say("MAIL FROM:<scans@contoso.com>").await;
+    assert!(reply.starts_with("421 4.7.0"), "{reply}");
+    let mut client = Client::signed_in(&gateway).await;
+    let reply = client.submit("scans@contoso.com", MESSAGE).await;
+    assert!(reply.starts_with("250"), "{reply}");
 }
 
 #[tokio::test]

@@ -51,6 +51,8 @@ pub(crate) struct Desk {
     pub(crate) messages: Mutex<Vec<Message>>,
     pub(crate) events: Mutex<Vec<Event>>,
     pub(crate) seconds: Mutex<i64>,
+    /// What is stored for everybody, where it is not the hash of [`PASSWORD`].
+    pub(crate) hash: Mutex<Option<SecretString>>,
     /// What the vault, the scripts, the queue say, where it is no.
     pub(crate) credential: Mutex<Option<Refusal>>,
     pub(crate) on_auth: Mutex<Decision>,
@@ -169,10 +171,9 @@ impl Backend for Host {
                 return Err(refusal);
             }
             let devices = self.0.devices.lock().unwrap();
-            Ok(devices
-                .iter()
-                .any(|one| one == device)
-                .then(|| HASH.clone()))
+            let hash = self.0.hash.lock().unwrap().clone();
+            let is_known = devices.iter().any(|one| one == device);
+            Ok(is_known.then(|| hash.unwrap_or_else(|| HASH.clone())))
         }
         .boxed()
     }

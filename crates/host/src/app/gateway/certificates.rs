@@ -113,7 +113,7 @@ fn tell(app: &App, gateway: &str, facts: &CertificateFacts, days: i64) {
     let payload = json!({
         "gateway": gateway,
         "certificate": (!facts.self_made).then_some(file),
-        "expires_at": facts.expires_at.as_millisecond() / 1000,
+        "expires_at": facts.expires_at.as_second(),
         "days": days,
     });
     app.announce("gateway.certificate_expiring", payload);
