@@ -81,4 +81,10 @@ impl Talk {
         let _ = self.0.read_to_end(&mut octets);
         octets
     }
+
+    /// The connection, when everything was heard.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        assert!(self.0.buffer().is_empty(), "there is more to hear");
+        self.0.into_inner()
+    }
 }
