@@ -15,7 +15,7 @@ use crate::backend::Refusal;
 ///
 /// # Errors
 /// Nobody, several or somebody whom the device may not send as is the author.
-pub(crate) fn check(
+pub fn check(
     header: &mut Header,
     may_send_as: impl Fn(&str) -> bool,
     instead: Option<&Mailbox>,

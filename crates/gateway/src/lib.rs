@@ -29,6 +29,7 @@ mod tarpit;
 mod trace;
 mod transaction;
 
+pub use author::check as check_author;
 pub use backend::{AccountSender, Arrival, Backend, Decision, Entry, Finished, Queued, Refusal};
 pub use certificate::{CertificateFacts, certificate};
 pub use error::GatewayError;

@@ -2,12 +2,14 @@
 //! answered.
 //!
 //! The scripts decide as they do in a daemon, and so do the settings about networks, senders and
-//! recipients. Not here: passwords, limits, the dialogue itself, and what the message's header says.
+//! recipients. Not here: passwords, limits, and the dialogue itself.
 
 use std::path::Path;
 
 use postrider_config as config;
-use postrider_gateway::Refusal;
+use postrider_config::Mailbox;
+use postrider_gateway::{AccountSender, Policy, Refusal, check_author};
+use postrider_smtp::message::Intake;
 use serde_json::{Value, json};
 
 use super::world::World;
@@ -199,6 +201,13 @@ async fn dialogue(
         allowed => allowed,
     };
     message.from = Some(path.unwrap_or_else(|| NULL_PATH.to_owned()));
+    let agreed = Agreed {
+        policy,
+        own,
+        chosen,
+        is_changed,
+    };
+    agreed.look_at(&mut message, &settings.hostname)?;
     for recipient in &message.to {
         if !policy.allows_recipient(recipient) {
             let text = format!("you may not send to <{recipient}>");
@@ -213,4 +222,59 @@ async fn dialogue(
     };
     let asked = Asked::default();
     Ok(gateway::scripts::queue(app, message, policy, &origin, &asked).await?)
+}
+
+/// An envelope that was agreed to.
+struct Agreed<'a> {
+    policy: &'a Policy,
+    /// That of the account that the device has.
+    own: AccountSender,
+    /// That of the account that it goes through.
+    chosen: AccountSender,
+    /// A hook made it another one.
+    is_changed: bool,
+}
+
+impl Agreed<'_> {
+    /// Checks as whom the message itself says it is sent, or rewrites that; its lines end in CRLF
+    /// then.
+    fn look_at(&self, message: &mut SendRequest, host: &str) -> Result<(), Refused> {
+        let Some(Source::Octets(octets)) = &mut message.raw else {
+            return Ok(());
+        };
+        let (mut intake, mut body) = (Intake::default(), Vec::new());
+        let read = intake.push(octets, &mut body);
+        read.and_then(|()| intake.finish(&mut body))
+            .map_err(|error| Refusal::new(552, "5.3.4", error.to_string()))?;
+        let mut header = intake.take_header();
+        let (policy, own, chosen) = (self.policy, &self.own, &self.chosen);
+        let allowed = |address: &str| {
+            if self.is_changed {
+                policy.allows_author(chosen, address)
+            } else {
+                policy.allows_sender(own, address)
+            }
+        };
+        let mailbox = || Mailbox::new(chosen.display_name.clone(), chosen.address.clone());
+        let instead = policy.rewrite_from.then(mailbox);
+        match check_author(&mut header, allowed, instead.as_ref(), host) {
+            Ok(true) if message.from.as_deref() != Some(NULL_PATH) => {
+                message.from = Some(chosen.address.to_string());
+            }
+            Ok(_) => {}
+            Err(refusal) => {
+                let own = |address: &str| policy.allows_sender(own, address);
+                if self.is_changed && check_author(&mut header, own, None, host).is_ok() {
+                    let problem = format!("a hook of gateway.mail: {}", refusal.text);
+                    return Err(Failure::new("hook.failed", problem).into());
+                }
+                return Err(refusal.into());
+            }
+        }
+        octets.clear();
+        header.write_to(octets);
+        octets.extend_from_slice(b"\r\n");
+        octets.append(&mut body);
+        Ok(())
+    }
 }
