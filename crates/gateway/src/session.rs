@@ -14,6 +14,7 @@ use postrider_smtp::server::{
     MailCommand, Problem, RcptCommand, ServerReply, Submission, TlsPolicy, Verb,
 };
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::author::shown;
 use crate::backend::{AccountSender, Arrival, Decision, Refusal};
@@ -188,7 +189,8 @@ impl Handler for Session {
             Ok(attempt) => attempt,
             // Guesses in another shape are guesses.
             Err(NoAttempt::Refused(refusal)) if refusal.code == 535 => {
-                return Ok(Box::pin(self.failed(None, "", None)).await);
+                let failed = self.failed(Instant::now(), None, "", None);
+                return Ok(Box::pin(failed).await);
             }
             Err(NoAttempt::Refused(refusal)) => return Ok(refusal.reply()),
             Err(NoAttempt::Ended(end)) => return Err(end),

@@ -26,6 +26,7 @@ pub(super) struct SignedIn {
 impl Session {
     /// A name and a password: right, or as wrong as any other.
     pub(super) async fn sign_in(&mut self, attempt: Attempt) -> ServerReply {
+        let came = Instant::now();
         let Attempt {
             name,
             password,
@@ -45,7 +46,7 @@ impl Session {
         let hash = match (verdict, stored) {
             (Verdict::Right, Some(hash)) => hash,
             (Verdict::Right | Verdict::Wrong, _) => {
-                return self.failed(known, mechanism, None).await;
+                return self.failed(came, known, mechanism, None).await;
             }
             (Verdict::Busy, _) => {
                 let why = "too many passwords wait to be verified";
@@ -60,7 +61,7 @@ impl Session {
         let policy = current.settings.policy(&name);
         if !policy.allows_client(self.arrival.client) {
             let why = "the device may not come from this address".to_owned();
-            return self.failed(known, mechanism, Some(why)).await;
+            return self.failed(came, known, mechanism, Some(why)).await;
         }
         let mut arrival = self.arrival.clone();
         arrival.device = Some(name.clone());
@@ -73,7 +74,9 @@ impl Session {
             return reply;
         }
         match house.backend.on_auth(&arrival).await {
-            Ok(Decision::Refuse(why)) => return self.failed(known, mechanism, Some(why)).await,
+            Ok(Decision::Refuse(why)) => {
+                return self.failed(came, known, mechanism, Some(why)).await;
+            }
             Ok(_) => {}
             Err(refusal) => return refusal.reply(),
         }
@@ -87,9 +90,11 @@ impl Session {
         ServerReply::new(235, "2.7.0 authentication successful")
     }
 
-    /// The answer to whoever may not come in, after a while.
+    /// The answer to whoever may not come in, a while after it `came`: how long it was looked up,
+    /// computed and decided, which could tell a name from none, does not show.
     pub(super) async fn failed(
         &mut self,
+        came: Instant,
         device: Option<String>,
         mechanism: &'static str,
         why: Option<String>,
@@ -100,11 +105,9 @@ impl Session {
             refusal = Refusal::new(421, "4.7.0", "too many failed sign-ins").closing();
         }
         self.tell_failed(device, mechanism, refusal.clone(), why);
-        let wait = self
-            .house
-            .tarpit
-            .failed(self.arrival.client, Instant::now());
-        tokio::time::sleep(wait).await;
+        let (tarpit, client) = (&self.house.tarpit, self.arrival.client);
+        let wait = tarpit.failed(client, Instant::now());
+        tokio::time::sleep_until(came + wait).await;
         refusal.reply()
     }
 

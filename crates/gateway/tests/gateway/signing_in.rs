@@ -1,5 +1,7 @@
 //! Who gets in, and what everybody else hears.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
@@ -140,6 +142,21 @@ async fn each_failure_waits_longer_and_one_too_many_ends_the_connection() {
     let begun = Instant::now();
     client.plain("printer-2", "wrong").await;
     assert_eq!(begun.elapsed().as_secs(), 16);
+}
+
+#[tokio::test]
+async fn how_long_a_failure_takes_tells_nothing_of_what_was_looked_up() {
+    let desk = Desk::new();
+    let gateway = plain(&desk, |_| {});
+    tokio::time::pause();
+    let mut client = Client::connect(&gateway).await;
+    for (lookup, wait) in [(0, 1000), (900, 2000)] {
+        *desk.lookup.lock().unwrap() = Duration::from_millis(lookup);
+        let begun = Instant::now();
+        client.plain("printer-2", "wrong").await;
+        let took = begun.elapsed().as_millis();
+        assert!((wait..wait + 10).contains(&took), "{took}");
+    }
 }
 
 #[tokio::test]

@@ -53,6 +53,8 @@ pub(crate) struct Desk {
     pub(crate) seconds: Mutex<i64>,
     /// What is stored for everybody, where it is not the hash of [`PASSWORD`].
     pub(crate) hash: Mutex<Option<SecretString>>,
+    /// How long the vault takes.
+    pub(crate) lookup: Mutex<Duration>,
     /// What the vault, the scripts, the queue say, where it is no.
     pub(crate) credential: Mutex<Option<Refusal>>,
     pub(crate) on_auth: Mutex<Decision>,
@@ -167,6 +169,8 @@ impl Backend for Host {
     ) -> BoxFuture<'a, Result<Option<SecretString>, Refusal>> {
         assert_eq!(gateway, "office");
         async move {
+            let lookup = *self.0.lookup.lock().unwrap();
+            tokio::time::sleep(lookup).await;
             if let Some(refusal) = self.0.credential.lock().unwrap().clone() {
                 return Err(refusal);
             }
