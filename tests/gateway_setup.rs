@@ -188,6 +188,8 @@ fn what_would_be_open_to_others_is_not_written() {
         let all: Vec<&str> = ["add", "office"].iter().chain(arguments).copied().collect();
         let refused = gateway(&home, &all).expect_status(78);
         assert!(refused.stderr.contains(remedy), "{}", refused.stderr);
+        // It is a line of no file.
+        assert!(!refused.stderr.contains("line "), "{}", refused.stderr);
         assert_eq!(config(&home), before);
     }
     // There is no option for it either.

@@ -9,15 +9,16 @@ use std::time::{Duration, SystemTime};
 
 use postrider_config::{Gateway, GatewayTls, Network};
 use postrider_gateway::CertificateFacts;
-use postrider_vault::Kind;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::Serialize;
 
 use super::listener::{self, Listener};
 use super::report::{DoctorReport, DoctorStage, Finding, StageResult, YOU, verdict};
-use crate::app::gateway::{NO_CLIENT, credential, holder_of, settings as gateway_settings};
-use crate::app::{App, Moment, is_near, vault};
+use crate::app::gateway::{
+    NO_CLIENT, credential, devices, holder_of, settings as gateway_settings,
+};
+use crate::app::{App, Moment, is_near};
 use crate::control::{FailingDevice, GatewayStatus, Status};
 use crate::failure::{Failure, with_sources};
 use crate::{state, when};
@@ -191,19 +192,14 @@ impl App {
         let Some(vault) = self.vault().existing()? else {
             return Ok(Vec::new());
         };
-        let names = vault
-            .names(Kind::Device)
-            .map_err(|error| vault::failure(&error))?;
-        let mut devices = Vec::new();
-        for name in &names {
-            if let Some((at, device)) = name.split_once('/')
-                && at == gateway.name
-            {
-                credential(&vault, at, device)?;
-                devices.push(device.to_owned());
+        let mut found = Vec::new();
+        for (at, device) in devices(&vault)? {
+            if at == gateway.name {
+                credential(&vault, &at, &device)?;
+                found.push(device);
             }
         }
-        Ok(devices)
+        Ok(found)
     }
 
     /// Every listener that there should be, as a device meets it.

@@ -131,6 +131,20 @@ pub(crate) fn credential(
     }
 }
 
+/// Gateway and device of every credential that there is.
+///
+/// # Errors
+/// The vault cannot be read.
+pub(crate) fn devices(vault: &Vault) -> Result<Vec<(String, String)>, Failure> {
+    let names = vault
+        .names(Kind::Device)
+        .map_err(|error| vault::failure(&error))?;
+    let pairs = names.iter().filter_map(|name| name.split_once('/'));
+    Ok(pairs
+        .map(|(gateway, device)| (gateway.to_owned(), device.to_owned()))
+        .collect())
+}
+
 /// Keeps it, in place of any other.
 ///
 /// # Errors

@@ -19,7 +19,9 @@ mod settings;
 pub(crate) use backend::account_sender;
 pub(crate) use book::NO_CLIENT;
 pub(crate) use certificates::look_after;
-pub(crate) use credential::{StoredCredential, credential, credential_name, keep_credential};
+pub(crate) use credential::{
+    StoredCredential, credential, credential_name, devices, keep_credential,
+};
 pub(crate) use holder::of as holder_of;
 pub(crate) use own_address::own_address;
 pub(crate) use readiness::{ledger_file, readiness};

@@ -1,15 +1,15 @@
 //! `postrider gateway add NAME`: a table in the configuration, checked before it is written.
 
-use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use postrider_config::edit::Change;
-use postrider_config::{Gateway, GatewayTls, Quirk};
+use postrider_config::{Gateway, GatewayTls};
 use serde_json::{Map, Value, json};
 
+use super::{clients, joined, write};
 use crate::app::{App, AppSettings, setup};
 use crate::cli::output::Output;
 use crate::failure::Failure;
@@ -98,7 +98,7 @@ pub(super) fn run(
     has_accounts(&app, arguments)?;
     let key = format!("gateway.{}", Value::from(name.as_str()));
     let value = table(arguments);
-    setup::write(&path, &[Change::Set { key, value }])?;
+    write(&path, &[Change::Set { key, value }])?;
 
     let app = App::open(settings)?;
     let config = app.config();
@@ -220,18 +220,6 @@ fn whole(path: &PathBuf) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.clone())
 }
 
-pub(super) fn clients(gateway: &Gateway) -> String {
-    if gateway
-        .clients
-        .iter()
-        .all(|network| network.address().is_loopback())
-    {
-        "this machine alone".to_owned()
-    } else {
-        joined(&gateway.clients)
-    }
-}
-
 fn tls(gateway: &Gateway) -> &'static str {
     match gateway.tls {
         GatewayTls::Starttls => "by STARTTLS, required before a password is taken",
@@ -239,14 +227,4 @@ fn tls(gateway: &Gateway) -> &'static str {
         GatewayTls::Implicit => "from the first octet",
         GatewayTls::DangerPlaintext => "none: passwords and messages cross the network in clear",
     }
-}
-
-pub(super) fn joined<T: Display>(values: impl IntoIterator<Item = T>) -> String {
-    let values: Vec<String> = values.into_iter().map(|value| value.to_string()).collect();
-    values.join(", ")
-}
-
-/// Quirks by their names.
-pub(super) fn quirks<'q>(quirks: impl IntoIterator<Item = &'q Quirk>) -> String {
-    joined(quirks.into_iter().map(|quirk| quirk.as_str()))
 }

@@ -16,8 +16,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::page::Page;
-use super::{chosen, confirm};
-use crate::app::gateway::{StoredCredential, credential, credential_name, keep_credential};
+use super::{chosen, confirm, write};
+use crate::app::gateway::{
+    StoredCredential, credential, credential_name, devices as stored_devices, keep_credential,
+};
 use crate::app::{App, AppSettings, Moment, setup, vault};
 use crate::cli::output::{Output, complain};
 use crate::cli::unseen;
@@ -179,7 +181,7 @@ fn add(
     let app = if changes.is_empty() {
         app
     } else {
-        setup::write(&setup::config_path(settings), &changes)?;
+        write(&setup::config_path(settings), &changes)?;
         App::open(settings)?
     };
     keep_credential(&vault, &name, device, &stored)?;
@@ -427,15 +429,8 @@ fn remove(
 
 /// Gateway and device of every password there is.
 pub(super) fn devices(app: &App) -> Result<Vec<(String, String)>, Failure> {
-    let Some(vault) = app.vault().existing()? else {
-        return Ok(Vec::new());
-    };
-    let names = vault
-        .names(Kind::Device)
-        .map_err(|error| vault::failure(&error))?;
-    Ok(names
-        .iter()
-        .filter_map(|name| name.split_once('/'))
-        .map(|(gateway, device)| (gateway.to_owned(), device.to_owned()))
-        .collect())
+    match app.vault().existing()? {
+        Some(vault) => stored_devices(&vault),
+        None => Ok(Vec::new()),
+    }
 }

@@ -1,28 +1,24 @@
 //! `postrider gateway list`, and `postrider gateway certificate`.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use postrider_config::{Gateway, GatewayTls};
-use postrider_vault::Kind;
 use serde_json::json;
 
-use super::add::{clients, joined, quirks};
-use super::{certificate_of, chosen};
-use crate::app::{App, AppSettings, Moment, vault};
+use super::credential::devices;
+use super::{certificate_of, chosen, clients, joined, quirks};
+use crate::app::{App, AppSettings, Moment};
 use crate::cli::output::Output;
 use crate::failure::Failure;
 
 pub(super) fn run(settings: &AppSettings, output: &Output) -> Result<ExitCode, Failure> {
     let app = App::open(settings)?;
-    let credentials = credentials(&app)?;
+    let credentials = devices(&app)?;
     let mut rows = Vec::new();
     let mut values = Vec::new();
     for gateway in app.config().gateways.values() {
-        let devices = credentials
-            .get(gateway.name.as_str())
-            .cloned()
-            .unwrap_or_default();
+        let own = credentials.iter().filter(|(at, _)| *at == gateway.name);
+        let devices: Vec<&str> = own.map(|(_, device)| device.as_str()).collect();
         rows.push(vec![
             gateway.name.clone(),
             joined(&gateway.listen),
@@ -86,25 +82,6 @@ fn mode(gateway: &Gateway) -> String {
         Some(account) => format!("observe, through {account}"),
         None => "submit".to_owned(),
     }
-}
-
-/// The devices with a password, by gateway.
-fn credentials(app: &App) -> Result<BTreeMap<String, Vec<String>>, Failure> {
-    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    if let Some(vault) = app.vault().existing()? {
-        for name in vault
-            .names(Kind::Device)
-            .map_err(|error| vault::failure(&error))?
-        {
-            if let Some((gateway, device)) = name.split_once('/') {
-                found
-                    .entry(gateway.to_owned())
-                    .or_default()
-                    .push(device.to_owned());
-            }
-        }
-    }
-    Ok(found)
 }
 
 /// Prints the certificate, and not its key, which may stand in the same file.

@@ -11,19 +11,21 @@ mod page;
 mod remove;
 mod report;
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 use clap::Subcommand;
 use jiff::Timestamp;
-use postrider_config::{CertificateFiles, ConfigErrors, Gateway};
+use postrider_config::edit::{self, Change, EditError};
+use postrider_config::{CertificateFiles, ConfigErrors, Gateway, Presets, Quirk};
 use postrider_gateway::{CertificateFacts, GatewayError};
 
 use super::output::Output;
 use super::setup::ask;
 use crate::app::gateway::settings as gateway_settings;
-use crate::app::{App, AppSettings, Moment, config_failure};
+use crate::app::{App, AppSettings, Moment, config_failure, edit_failure};
 use crate::failure::{Failure, with_sources};
 use crate::terminal::cancelled;
 use crate::{state, suggest, when};
@@ -122,6 +124,24 @@ pub(super) fn chosen<'a>(app: &'a App, name: Option<&str>) -> Result<&'a Gateway
             Some(near) => failure.with_remedy(format!("did you mean \"{near}\"?")),
             None => failure.with_remedy("postrider gateway list shows those that there are"),
         }
+    })
+}
+
+/// Changes settings that are right as they are. What is wrong with the change is said without its
+/// line, which is in no file.
+fn write(path: &Path, changes: &[Change]) -> Result<(), Failure> {
+    edit::apply(path, changes, &Presets::builtin()).map_err(|error| {
+        let mut failure = edit_failure(&error);
+        if let EditError::Invalid(errors) = &error
+            && let [first, more @ ..] = errors.problems.as_slice()
+        {
+            failure.message = format!("{}: {}", first.key, first.message);
+            if !more.is_empty() {
+                failure.message = format!("{} (and {} more)", failure.message, more.len());
+            }
+            failure.remedy.clone_from(&first.suggestion);
+        }
+        failure
     })
 }
 
@@ -228,4 +248,27 @@ fn encryption(gateway: &Gateway) -> &'static str {
         Implicit => "SSL/TLS",
         DangerPlaintext => "none",
     }
+}
+
+/// Who may connect.
+fn clients(gateway: &Gateway) -> String {
+    if gateway
+        .clients
+        .iter()
+        .all(|network| network.address().is_loopback())
+    {
+        "this machine alone".to_owned()
+    } else {
+        joined(&gateway.clients)
+    }
+}
+
+fn joined<T: Display>(values: impl IntoIterator<Item = T>) -> String {
+    let values: Vec<String> = values.into_iter().map(|value| value.to_string()).collect();
+    values.join(", ")
+}
+
+/// Quirks by their names.
+fn quirks<'q>(quirks: impl IntoIterator<Item = &'q Quirk>) -> String {
+    joined(quirks.into_iter().map(|quirk| quirk.as_str()))
 }

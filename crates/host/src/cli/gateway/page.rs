@@ -7,8 +7,7 @@ use postrider_gateway::CertificateFacts;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
-use super::add::joined;
-use super::{certificate_of, encryption};
+use super::{certificate_of, encryption, joined};
 use crate::app::AppSettings;
 use crate::app::gateway::own_address;
 use crate::failure::Failure;

@@ -9,6 +9,7 @@ use postrider_vault::Kind;
 use serde_json::{Value, json};
 
 use super::{chosen, confirm};
+use crate::app::gateway::{credential_name, devices};
 use crate::app::{App, AppSettings, config_failure, edit_failure, vault};
 use crate::cli::output::Output;
 use crate::failure::Failure;
@@ -45,15 +46,12 @@ pub(super) fn run(
     };
     // What keeps the vault from opening is said before anything is changed.
     let vault = app.vault().existing()?;
-    let mut credentials = Vec::new();
-    if let Some(vault) = &vault {
-        let names = vault
-            .names(Kind::Device)
-            .map_err(|error| vault::failure(&error))?;
-        let own = format!("{}/", gateway.name);
-        credentials.extend(names.into_iter().filter(|name| name.starts_with(&own)));
-    }
-    let what = match credentials.len() {
+    let mut devices = match &vault {
+        Some(vault) => devices(vault)?,
+        None => Vec::new(),
+    };
+    devices.retain(|(at, _)| *at == gateway.name);
+    let what = match devices.len() {
         0 => format!("the gateway {}", gateway.name),
         1 => format!("the gateway {} and its device's password", gateway.name),
         some => format!(
@@ -67,10 +65,10 @@ pub(super) fn run(
         EditError::Invalid(errors) => config_failure(&errors),
         error => edit_failure(&error),
     })?;
-    for name in &credentials {
-        if let Some(vault) = &vault {
+    if let Some(vault) = &vault {
+        for (gateway, device) in &devices {
             vault
-                .remove(Kind::Device, name)
+                .remove(Kind::Device, &credential_name(gateway, device))
                 .map_err(|error| vault::failure(&error))?;
         }
     }
@@ -78,7 +76,7 @@ pub(super) fn run(
         "name": gateway.name,
         "removed": true,
         "config": path,
-        "credentials": credentials.len(),
+        "credentials": devices.len(),
     }));
     output.line(format!("{what}: removed"));
     Ok(ExitCode::SUCCESS)

@@ -12,9 +12,8 @@ use postrider_gateway::report::{
     Account, Counted, DeviceReport, Facts, RehearsalReport, RehearsalState, Report, Said,
 };
 
-use super::add::joined;
 use super::credential::devices;
-use super::state_dir;
+use super::{joined, state_dir};
 use crate::app::gateway::{ledger_file, readiness, settings as gateway_settings};
 use crate::app::{App, AppSettings, Moment};
 use crate::cli::host::Host;
@@ -23,16 +22,6 @@ use crate::control::Client;
 use crate::control::work::{Listed, ListedCredential};
 use crate::failure::Failure;
 use crate::when;
-
-/// What a daemon that runs says of its ledger.
-async fn trouble(settings: &AppSettings, alone: bool) -> Option<String> {
-    if alone {
-        return None;
-    }
-    let client = Client::look(settings).await.ok()?;
-    let standing = client.status().await.ok()?;
-    standing.status.ledger?.trouble
-}
 
 /// So many of a list are shown in a line.
 const SHOWN: usize = 3;
@@ -118,6 +107,16 @@ pub(super) async fn run(
         print(&report, &listed, arguments, output);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a daemon that runs says of its ledger.
+async fn trouble(settings: &AppSettings, alone: bool) -> Option<String> {
+    if alone {
+        return None;
+    }
+    let client = Client::look(settings).await.ok()?;
+    let standing = client.status().await.ok()?;
+    standing.status.ledger?.trouble
 }
 
 fn unreadable(error: &dyn std::fmt::Display) -> Failure {
