@@ -3,7 +3,9 @@
 //! The queue is a directory that processes share, so these work on it themselves; a daemon sees
 //! what they change.
 
-use std::collections::{BTreeMap, HashMap};
+mod list;
+
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
@@ -13,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use postrider_delivery::Flush;
-use postrider_spool::{Filter, Listed, QueueId, Select, StateKind, Store};
+use postrider_spool::{Filter, QueueId, Select, StateKind, Store};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
@@ -175,13 +177,7 @@ pub(super) async fn run(command: Command, app: App, output: &Output) -> Result<E
                 None if !all => UNDONE.map(Some).to_vec(),
                 state => vec![state],
             };
-            let filter = filter.filter(now);
-            let mut found = listed(store, &filter, &states, limit).await?;
-            let more = found.len() > limit;
-            found.truncate(limit);
-            say_pauses(store, &mut found, now).await?;
-            list(&found, more, output);
-            Ok(ExitCode::SUCCESS)
+            list::run(store, &filter.filter(now), &states, limit, now, output).await
         }
         Command::Show { id } => show(store, id, now, output).await,
         Command::Retry(chosen) => {
@@ -210,118 +206,6 @@ pub(super) async fn run(command: Command, app: App, output: &Output) -> Result<E
     }
 }
 
-/// The first messages with a recipient in one of these states, the oldest first: one more than
-/// `limit`, if there are.
-async fn listed(
-    store: &dyn Store,
-    filter: &Filter,
-    states: &[Option<StateKind>],
-    limit: usize,
-) -> Result<Vec<report::Listed>, Failure> {
-    let at_most = limit.saturating_add(1);
-    let mut found = BTreeMap::new();
-    for state in states {
-        let filter = Filter {
-            state: *state,
-            ..filter.clone()
-        };
-        let listed = first(store, filter, at_most).await?;
-        found.extend(listed.into_iter().map(|message| (message.id, message)));
-    }
-    let found = found.into_values().take(at_most);
-    Ok(found.map(report::Listed::from).collect())
-}
-
-/// Says of each message if it waits for its account, which pauses or is parked.
-async fn say_pauses<'m>(
-    store: &dyn Store,
-    messages: impl IntoIterator<Item = &'m mut report::Listed>,
-    now: Timestamp,
-) -> Result<(), Failure> {
-    let mut pauses = HashMap::new();
-    for message in messages {
-        if !pauses.contains_key(&message.account) {
-            let state = store.account_state(&message.account, now).await;
-            let state = state.map_err(|error| failure(&error))?;
-            let pause = state.back_off.filter(|pause| pause.until > now);
-            pauses.insert(message.account.clone(), pause);
-        }
-        message.waits_for(pauses[&message.account].as_ref());
-    }
-    Ok(())
-}
-
-fn list(found: &[report::Listed], more: bool, output: &Output) {
-    output.json(&found);
-    let now = SystemTime::now();
-    let rows: Vec<Vec<String>> = found.iter().map(|message| row(message, now)).collect();
-    let head = [
-        "ID",
-        "QUEUED",
-        "ACCOUNT",
-        "STATE",
-        "NEXT",
-        "RECIPIENT",
-        "WHY",
-    ];
-    output.table(&head, &rows, "nothing waits; --all shows what is done, too");
-    if more {
-        output.note("there are more: --limit shows them, and --account, --state and others choose");
-    }
-}
-
-/// So many of what matches, page by page.
-async fn first(
-    store: &dyn Store,
-    mut filter: Filter,
-    at_most: usize,
-) -> Result<Vec<Listed>, Failure> {
-    let mut found = Vec::new();
-    while found.len() < at_most {
-        let wanted = (at_most - found.len()).min(Filter::PAGE);
-        filter.limit = Some(wanted);
-        let page = store.list(filter.clone()).await;
-        let page = page.map_err(|error| failure(&error))?;
-        filter.after = page.last().map(|last| last.id);
-        let is_last = page.len() < wanted;
-        found.extend(page);
-        if is_last {
-            break;
-        }
-    }
-    Ok(found)
-}
-
-fn row(message: &report::Listed, now: SystemTime) -> Vec<String> {
-    let states: Vec<String> = match message.states.len() {
-        1 => message.states.keys().map(ToString::to_string).collect(),
-        _ => (message.states.iter())
-            .map(|(state, count)| format!("{count} {state}"))
-            .collect(),
-    };
-    let recipients: u64 = message.states.values().sum();
-    let others = match recipients {
-        0 | 1 => String::new(),
-        many => format!(" +{}", many - 1),
-    };
-    vec![
-        message.id.clone(),
-        when::relative(message.queued_at, now),
-        message.account.clone(),
-        states.join(", "),
-        match message.paused_until.or(message.due_at) {
-            Some(at) if at.0 > now => when::relative(at, now),
-            Some(_) => "now".to_owned(),
-            None => String::new(),
-        },
-        format!("{}{others}", message.recipient),
-        match &message.paused_why {
-            Some(why) => format!("the account waits: {why}"),
-            None => message.why.clone().unwrap_or_default(),
-        },
-    ]
-}
-
 async fn show(
     store: &dyn Store,
     id: QueueId,
@@ -330,7 +214,7 @@ async fn show(
 ) -> Result<ExitCode, Failure> {
     let shown = store.show(id).await.map_err(|error| failure(&error))?;
     let mut shown = report::Shown::from(shown.ok_or_else(|| missing(id))?);
-    say_pauses(store, [&mut shown.listed], now).await?;
+    list::say_pauses(store, [&mut shown.listed], now).await?;
     output.json(&shown);
     let message = &shown.listed;
     let time = |moment: Moment| {
@@ -450,7 +334,7 @@ async fn later(
             state: Some(StateKind::Deferred),
             ..Filter::default()
         };
-        let tried = first(store, deferred, 1).await?;
+        let tried = list::first(store, deferred, 1).await?;
         if let Some(why) = tried.into_iter().find_map(|message| message.why) {
             later.insert(due.account, (due.at, why));
         }
