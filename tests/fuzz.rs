@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 #[path = "../fuzz/bodies/config.rs"]
 mod config;
+#[path = "../fuzz/bodies/importers.rs"]
+mod importers;
 #[path = "../fuzz/bodies/plugin_json.rs"]
 mod plugin_json;
 #[path = "../fuzz/bodies/server_session.rs"]
@@ -76,5 +78,17 @@ proptest! {
         "scopes = [", "\"https://graph.microsoft.com/Mail.Send\"", "]\n", "=", "#", "\n", "[plugins]\n", "é",
     ])) {
         config::run(&data);
+    }
+
+    #[test]
+    fn importers(data in octets(&[
+        "\u{1e}", "\n", "\n", "\n", "\n", "account a", "defaults", "host h", "auth on", "user u@h", "password ", "secret-1",
+        "from u@h", "[SMTP-25]", "[a@b]", "[emailproxy]", "server_address = h", "server_port = 465",
+        "token_url = https://login.microsoftonline.com/t/oauth2/v2.0/token", "client_id = c", "client_secret = ",
+        "relayhost = [h]:587", "smtp_sasl_auth_enable = yes", "smtp_sasl_password_maps = ", "static:u@h:", "inline:{",
+        "}", "texthash:/p", "regexp:/p", "[h]:587 u@h:", "/.+/ ", "/^a@h$/ ", "inet_interfaces = all", "mynetworks = 10.0.0.0/8",
+        "smtp inet n - y - - smtpd", "{\"client_id\":\"c\"}", "{", "=", ":", "\u{7}",
+    ])) {
+        importers::run(&data);
     }
 }

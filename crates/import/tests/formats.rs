@@ -7,7 +7,6 @@ use postrider_import::{
     Files, ImportError, ImportErrorKind, Imported, Options, emailproxy, msmtp, needs_password,
     postfix, sasl_xoauth2,
 };
-use proptest::prelude::*;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -586,69 +585,6 @@ fn nothing_that_is_shown_holds_a_secret() {
             "google-password",
         ] {
             assert!(!shown.contains(secret), "{secret} in {shown}");
-        }
-    }
-}
-
-/// Pieces that the formats are made of, in any order.
-fn soup() -> impl Strategy<Value = String> {
-    let pieces = [
-        "account a",
-        "account b : a",
-        "defaults",
-        "host h",
-        "auth on",
-        "user u@h",
-        "password p",
-        "[SMTP-25]",
-        "[SMTP-x]",
-        "[a@b]",
-        "[@]",
-        "[emailproxy]",
-        "server_address = h",
-        "server_port = 465",
-        "token_url = https://h/t/oauth2/v2.0/token",
-        "client_id = c",
-        "allow_catch_all_accounts = 1",
-        "token_salt = AA==",
-        "refresh_token = gAAAAA",
-        "relayhost = [h]:587",
-        "smtp_sasl_auth_enable = yes",
-        "inet_interfaces = $x",
-        "smtp_sasl_password_maps = texthash:/p",
-        "mynetworks = 10.0.0.0/8 !x",
-        "x = ${x?{y}:{$x}}",
-        "smtp inet n - y - - smtpd",
-        "  -o a=b",
-        "[h]:587 u@h:p",
-        "{\"client_id\":\"c\"}",
-        " ",
-        "=",
-    ];
-    let line = prop_oneof![
-        prop::sample::select(pieces.to_vec()).prop_map(str::to_owned),
-        ".{0,40}".prop_map(|text: String| text),
-    ];
-    prop::collection::vec(line, 0..30).prop_map(|lines| lines.join("\n"))
-}
-
-proptest! {
-    #[test]
-    fn any_files_are_imported_or_refused(main in soup(), other in soup()) {
-        let files = files([("m", &main), ("/p", &other), ("master.cf", &other), ("p", &other)]);
-        let options = Options::default();
-        for imported in [
-            msmtp("m", &files, &options),
-            postfix("m", &files, &options),
-            sasl_xoauth2("m", "/p", &files, &options),
-            emailproxy("m", &files, None, &options),
-        ] {
-            match imported {
-                Ok(imported) => for account in &imported.accounts {
-                    prop_assert!(!account.name.is_empty() && account.name.len() <= 64);
-                },
-                Err(error) => prop_assert!(!error.to_string().contains('\n')),
-            }
         }
     }
 }

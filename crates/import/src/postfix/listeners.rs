@@ -9,6 +9,9 @@ use crate::left::{NotCarried, Place, shown};
 use crate::names::Names;
 use crate::{Imported, Options};
 
+/// The most listeners of a `master.cf`.
+const MAX_SERVICES: usize = 100;
+
 /// A `smtpd` of `master.cf`.
 struct Service {
     name: String,
@@ -291,7 +294,8 @@ fn services(main: &str, files: &dyn Files) -> Vec<Service> {
         }];
     };
     let lines = logical_lines(&text).into_iter();
-    lines.filter_map(|line| service(&path, &line)).collect()
+    let services = lines.filter_map(|line| service(&path, &line));
+    services.take(MAX_SERVICES).collect()
 }
 
 /// `service type private unpriv chroot wakeup maxproc command arguments`.
