@@ -13,18 +13,16 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::Serialize;
 
+use super::devices;
 use super::listener::{self, Listener};
 use super::report::{DoctorReport, DoctorStage, Finding, StageResult, YOU, verdict};
 use crate::app::gateway::{
-    NO_CLIENT, credential, devices, holder_of, settings as gateway_settings,
+    credential, devices as stored_devices, holder_of, settings as gateway_settings,
 };
 use crate::app::{App, Moment, is_near};
-use crate::control::{FailingDevice, GatewayStatus, Status};
+use crate::control::{GatewayStatus, Status};
 use crate::failure::{Failure, with_sources};
 use crate::{state, when};
-
-/// So many devices that fail are told of.
-const TOLD: usize = 5;
 
 /// What was found of one gateway.
 #[derive(Debug, Serialize)]
@@ -121,7 +119,7 @@ impl App {
         stages.push(rehearsal_stage(gateway, rehearsed, now));
         stages.extend(account_stages(gateway, around.accounts));
         let failing = status.map_or(&[][..], |status| &status.failing);
-        stages.extend(device_stages(&gateway.name, failing, now));
+        stages.extend(devices::stages(&gateway.name, failing, now));
         let (ok, verdict) = verdict(&stages);
         GatewayReport {
             gateway: gateway.name.clone(),
@@ -193,7 +191,7 @@ impl App {
             return Ok(Vec::new());
         };
         let mut found = Vec::new();
-        for (at, device) in devices(&vault)? {
+        for (at, device) in stored_devices(&vault)? {
             if at == gateway.name {
                 credential(&vault, &at, &device)?;
                 found.push(device);
@@ -479,62 +477,55 @@ fn account_stages(gateway: &Gateway, reports: &[DoctorReport]) -> Vec<DoctorStag
     accounts_behind(gateway).into_iter().map(stage).collect()
 }
 
-/// The devices that failed last. Whoever is on the network can fail: none of them is a fault of
-/// the gateway.
-fn device_stages(gateway: &str, failing: &[FailingDevice], now: SystemTime) -> Vec<DoctorStage> {
-    const NAME: &str = "device";
-    let stage = |device: &FailingDevice| {
-        let who = match &device.device {
-            Some(name) => format!("{name} ({})", device.client),
-            None => device.client.to_string(),
-        };
-        let times = match device.count {
-            1 => "once".to_owned(),
-            count => format!("{count} times"),
-        };
-        let last = when::relative(device.at, now);
-        let evidence = format!("{who}: failed {times}, last {last}");
-        let finding = Finding::new(
-            "gateway.device_fails",
-            device.why.clone(),
-            next_step(gateway, device),
-            YOU,
-        );
-        DoctorStage::warning(NAME, Duration::ZERO, evidence, finding)
-    };
-    let mut stages: Vec<_> = failing.iter().take(TOLD).map(stage).collect();
-    if failing.len() > TOLD {
-        let more = failing.len() - TOLD;
-        let evidence = format!("and {more} more that failed: postrider status --json");
-        stages.push(DoctorStage::skipped(NAME, evidence));
-    }
-    stages
-}
-
-/// What to do about a device that heard this.
-fn next_step(gateway: &str, device: &FailingDevice) -> String {
-    let code = device.why.split(' ').next().unwrap_or_default();
-    match (&device.device, code) {
-        (Some(name), "535") => format!(
-            "type its password in again, or give it another: postrider gateway credential add \
-             {name} --gateway {gateway} --replace"
-        ),
-        (None, "535") => format!(
-            "compare the user name on its settings page with postrider gateway credential list \
-             --gateway {gateway}"
-        ),
-        (None, _) if device.why == NO_CLIENT => {
-            format!("if it is one of yours, add its network to clients of [gateway.{gateway}]")
-        }
-        (Some(name), _) => format!(
-            "postrider gateway report --gateway {gateway} --device {name} tells all that it was \
-             refused"
-        ),
-        (None, _) => format!("postrider gateway report --gateway {gateway} tells more"),
-    }
-}
-
 fn joined<T: ToString>(values: impl IntoIterator<Item = T>) -> String {
     let values: Vec<String> = values.into_iter().map(|value| value.to_string()).collect();
     values.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_config::{Config, Presets};
+
+    use super::*;
+
+    fn gateway(listen: &str, clients: &str) -> Gateway {
+        let text = format!(
+            "[account.a]\nusername = \"a@contoso.com\"\nserver = {{ host = \"smtp.contoso.com\" }}\n\
+             auth = {{ plugin = \"basic\", password = {{ env = \"P\" }} }}\n\
+             [gateway.office]\nlisten = {listen}\nclients = {clients}\n"
+        );
+        let mut config = Config::parse(&text, None, &Presets::builtin()).unwrap();
+        config.gateways.remove("office").unwrap()
+    }
+
+    #[test]
+    fn whoever_cannot_come_to_any_listener_is_named() {
+        use StageResult::{Failed, Ok, Warning};
+        let printers = r#"["192.168.1.0/24"]"#;
+        for (listen, clients, result) in [
+            (r#""127.0.0.1:25""#, r#"["127.0.0.0/8", "::1"]"#, Ok),
+            (
+                r#""127.0.0.1:25""#,
+                r#"["10.0.0.0/8", "127.0.0.1"]"#,
+                Warning,
+            ),
+            (r#""127.0.0.1:25""#, printers, Failed),
+            (r#"["127.0.0.1:25", "192.168.1.5:25"]"#, printers, Ok),
+            // Through a router.
+            (r#""192.168.2.5:25""#, printers, Ok),
+            (r#""192.168.1.5:25""#, r#"["127.0.0.0/8"]"#, Failed),
+            (r#""[fd00::5]:25""#, printers, Failed),
+            (
+                r#""[fd00::5]:25""#,
+                r#"["fd00::/64", "192.168.1.0/24"]"#,
+                Warning,
+            ),
+            (r#""0.0.0.0:25""#, printers, Ok),
+            (r#""0.0.0.0:25""#, r#"["fd00::/64"]"#, Failed),
+            (r#""[::]:25""#, r#"["fd00::/64", "192.168.1.0/24"]"#, Ok),
+        ] {
+            let stage = clients_stage(&gateway(listen, clients));
+            assert_eq!(stage.result, result, "{listen} {clients}: {stage:?}");
+        }
+    }
 }

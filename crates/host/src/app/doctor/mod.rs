@@ -9,6 +9,7 @@
 //! Not here: what single refusals mean (the diagnosis), and putting anything right.
 
 mod claims;
+mod devices;
 mod directory;
 mod gateway;
 mod inspect;
