@@ -601,3 +601,145 @@ fn a_file_that_is_broken_or_missing_changes_nothing() {
         .expect_status(64);
     assert!(!machine.config.exists());
 }
+
+/// A proxy with a listener on each of `ports`, and a mailbox for it.
+fn two_proxies(ports: [u16; 2]) -> String {
+    let section = |port: u16, host: &str, tenant: &str| {
+        format!(
+            "[SMTP-{port}]\nserver_address = {host}\nserver_port = 587\nserver_starttls = True\n\n\
+             [{tenant}@example.org]\n\
+             permission_url = https://login.microsoftonline.com/{tenant}/oauth2/v2.0/authorize\n\
+             token_url = https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token\n\
+             oauth2_scope = https://outlook.office.com/SMTP.Send offline_access\n\
+             client_id = {PUBLIC_CLIENT}\n\n"
+        )
+    };
+    let [one, other] = ports;
+    section(one, "smtp.office365.com", "common")
+        + &section(other, "smtp-mail.outlook.com", "consumers")
+}
+
+#[test]
+fn a_gateway_that_would_be_refused_is_left_out_before_anything_is_shown() {
+    let machine = Machine::new();
+    let file = machine.write("emailproxy.config", &two_proxies([1587, 1588]));
+    let file = file.to_str().unwrap();
+    let there = "[account.mine]\nusername = \"me@example.org\"\nauth = { plugin = \"basic\", \
+                 password = { env = \"X\" } }\nserver = { host = \"h.example\", port = 587, tls = \"starttls\" }\n\n\
+                 [gateway.mine]\nlisten = \"127.0.0.1:1587\"\naccount = \"mine\"\n";
+    write_private(&machine.config, there);
+
+    let plan = machine
+        .import(&["emailproxy", file, "--dry-run"])
+        .expect_status(0)
+        .stdout;
+    assert!(
+        plan.contains("[gateway.mine] listens on 127.0.0.1:1587 already"),
+        "{plan}"
+    );
+    assert!(
+        !plan.contains("set     [gateway.smtp-1587]")
+            && plan.contains("set     [gateway.smtp-1588]"),
+        "{plan}"
+    );
+    assert_eq!(machine.written(), there, "a dry run changes nothing");
+
+    let imported = machine.imported(&["emailproxy", file]);
+    let taken = left(&imported, "gateway smtp-1587");
+    assert_eq!(taken["instead"], "give one of them another port");
+    assert_eq!(imported["gateways"].as_array().unwrap().len(), 1);
+    machine.home.run(["check"]).expect_status(0);
+    assert_eq!(machine.imported(&["emailproxy", file])["changed"], false);
+}
+
+#[test]
+fn a_certificate_that_devices_would_refuse_is_not_taken_over() {
+    let machine = Machine::new();
+    let broken = machine.write("relay.pem", "no certificate");
+    let text = two_proxies([1587, 1588]).replacen(
+        "server_address",
+        &format!(
+            "local_certificate_path = {0}\nlocal_key_path = {0}\nserver_address",
+            broken.display()
+        ),
+        1,
+    );
+    let file = machine.write("emailproxy.config", &text);
+    let file = file.to_str().unwrap();
+
+    let imported = machine.imported(&["emailproxy", file]);
+
+    left(&imported, "the certificate of gateway smtp-1587");
+    assert_eq!(imported["gateways"].as_array().unwrap().len(), 2);
+    assert!(!machine.written().contains("relay.pem"));
+    machine.home.run(["check"]).expect_status(0);
+    assert_eq!(machine.imported(&["emailproxy", file])["changed"], false);
+}
+
+#[test]
+fn a_gateway_stays_for_the_mailboxes_that_are_right() {
+    let machine = Machine::new();
+    // The first mailbox's tenant is the text of somebody's instructions.
+    let text = two_proxies([1587, 1588])
+        .replace("/common/", "/TENANT_ID/")
+        .replace("[consumers@", "[other@")
+        .replace("/consumers/", "/common/")
+        .replace("[SMTP-1588]\nserver_address = smtp-mail.outlook.com\nserver_port = 587\nserver_starttls = True\n", "");
+    let file = machine.write("emailproxy.config", &text);
+
+    let imported = machine.imported(&["emailproxy", file.to_str().unwrap()]);
+
+    left(&imported, "account common");
+    let gateway = &imported["gateways"][0];
+    assert_eq!(gateway["settings"]["account"], "other");
+    assert_eq!(gateway["devices"], json!(["other@example.org"]));
+    machine.home.run(["check"]).expect_status(0);
+}
+
+#[test]
+fn what_stands_behind_the_file_is_not_repeated() {
+    let machine = Machine::new();
+    let file = machine.write("emailproxy.config", &two_proxies([1587, 1588]));
+    let file = file.to_str().unwrap();
+    for kind in ["emailproxy", "msmtp", "postfix", "sasl-xoauth2"] {
+        let refused = machine
+            .import(&[kind, file, "hunter2", "--yes"])
+            .expect_status(64);
+        assert!(!refused.stderr.contains("hunter2"), "{}", refused.stderr);
+        assert!(
+            refused.stderr.contains("not taken from the command line"),
+            "{}",
+            refused.stderr
+        );
+    }
+    assert!(machine.everything().is_empty());
+}
+
+#[test]
+fn a_relay_whose_password_stands_in_main_cf_is_an_account_with_the_sender_of_everything() {
+    let machine = Machine::new();
+    let file = machine.write(
+        "main.cf",
+        "relayhost = [smtp.example.org]:587\nsmtp_sasl_auth_enable = yes\n\
+         smtp_sasl_password_maps = inline:{ { smtp.example.org = apikey:hunter2 hunter2 } }\n\
+         smtp_tls_security_level = encrypt\nmynetworks = 192.168.1.0/24\n\
+         sender_canonical_maps = static:noreply@contoso.com\n",
+    );
+    let arguments = ["postfix", file.to_str().unwrap()];
+    let plan = machine.import(&[&arguments[..], &["--dry-run"]].concat());
+    let plan = plan.expect_status(0);
+    assert!(!plan.stdout.contains("hunter2"), "{}", plan.stdout);
+
+    machine.imported(&arguments);
+    machine.home.run(["check"]).expect_status(0);
+    let account = machine.home.json(["account", "show", "noreply"]);
+    assert_eq!(account["username"], "apikey");
+    assert!(
+        account["sender"]
+            .to_string()
+            .contains("noreply@contoso.com")
+    );
+    let written = machine.written();
+    assert!(written.contains("rewrite_from = true"), "{written}");
+    assert!(!written.contains("hunter2"), "{written}");
+}

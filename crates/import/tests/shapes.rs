@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use postrider_import::{Files, Imported, Options, emailproxy, msmtp, postfix, sasl_xoauth2};
 use secrecy::ExposeSecret as _;
@@ -318,6 +319,32 @@ smtp_sasl_password_maps = mysql:/etc/postfix/sasl.cf, joe@example.org:hunter2
     );
     assert!(is_left(&imported, "mysql:/etc/postfix/sasl.cf"));
     assert!(!format!("{imported:?}").contains("hunter2"));
+}
+
+#[test]
+fn tables_in_main_cf_say_what_postfix_itself_finds_in_them() {
+    for (table, key) in [
+        ("static:joe@example.org:pa:ss", "[h]:587"),
+        ("static:{ joe@example.org:pa ss }", "[h]:587"),
+        (
+            "inline:{ [h]:587=joe@example.org:a, [h]:587=joe@example.org:b=c }",
+            "[h]:587",
+        ),
+        ("inline:{{[h]:587 = joe@example.org:pa ss } x=y}", "[h]:587"),
+    ] {
+        let main = format!(
+            "relayhost = [h]:587\nsmtp_sasl_auth_enable = yes\nsmtp_sasl_password_maps = {table}\n"
+        );
+        let files = files([("f", main.leak())]);
+        let imported = postfix("f", &files, &Options::default()).unwrap();
+        let found = format!("joe@example.org:{}", passwords(&imported)[0]);
+        let Ok(asked) = Command::new("postmap").args(["-q", key, table]).output() else {
+            eprintln!("skipped: postfix is not installed");
+            return;
+        };
+        let asked = String::from_utf8(asked.stdout).unwrap();
+        assert_eq!(asked.trim_end(), found, "{table}");
+    }
 }
 
 // ---- msmtp
