@@ -26,47 +26,16 @@ const OFFICE: &str = "[gateway.office]\nlisten = \"127.0.0.1:0\"\naccount = \"sa
 /// An office with these gateways, where `printer-2` may send through `office`.
 fn office(gateways: &str) -> Office {
     let office = Office::with(gateways);
-    admit(&office, "office", "printer-2", PASSWORD);
+    office.admit("office", "printer-2", PASSWORD);
     office
-}
-
-/// Lets a device sign in with this password.
-#[track_caller]
-fn admit(office: &Office, gateway: &str, device: &str, password: &str) {
-    let arguments = [
-        "gateway",
-        "credential",
-        "add",
-        device,
-        "--gateway",
-        gateway,
-        "--password-stdin",
-    ];
-    run_with(&mut office.home.postrider(arguments), password).expect_status(0);
-}
-
-/// The port of this gateway's only listener.
-#[track_caller]
-fn port(daemon: &Daemon, gateway: &str) -> u16 {
-    let shown = shown(daemon, gateway);
-    let address = shown["listen"][0].as_str().unwrap();
-    address.rsplit_once(':').unwrap().1.parse().unwrap()
-}
-
-/// A gateway as the status shows it.
-#[track_caller]
-fn shown(daemon: &Daemon, gateway: &str) -> Value {
-    let status = daemon.status();
-    let all = status["gateways"].as_array().unwrap().iter();
-    let one = all.into_iter().find(|one| one["name"] == gateway);
-    one.cloned()
-        .unwrap_or_else(|| panic!("{}", status["gateways"]))
 }
 
 /// A device that is connected, or nothing where there is no Python.
 fn connected(daemon: &Daemon, gateway: &str, tls: &str) -> Option<Device> {
     let mut device = Device::new()?;
-    device.connect(port(daemon, gateway), tls).expect(220);
+    device
+        .connect(daemon.gateway_port(gateway), tls)
+        .expect(220);
     Some(device)
 }
 
@@ -77,16 +46,6 @@ fn signed_in(daemon: &Daemon, gateway: &str) -> Option<Device> {
     Some(device)
 }
 
-/// The message with this subject, once it has arrived.
-#[track_caller]
-fn arrived(office: &Office, subject: &str) -> String {
-    until(&format!("{subject} arrives"), || {
-        let mail = office.sandbox.mail(TO).into_iter();
-        let mut mail = mail.map(|path| read_to_string(&path));
-        mail.find(|text| text.contains(&format!("Subject: {subject}\r\n")))
-    })
-}
-
 const NO_PYTHON: &str = "python3 is not installed";
 
 #[test]
@@ -94,7 +53,7 @@ fn a_password_of_the_gateways_own_goes_in_and_oauth_goes_out() {
     let office = office(&format!(
         "{OFFICE}[gateway.secure]\nlisten = \"127.0.0.1:0\"\ntls = \"implicit\"\naccount = \"sandbox\"\n"
     ));
-    admit(&office, "secure", "scanner", OTHER_PASSWORD);
+    office.admit("secure", "scanner", OTHER_PASSWORD);
     let daemon = Daemon::start(&office.home);
 
     for (gateway, tls, mechanism, device, password) in [
@@ -111,7 +70,7 @@ fn a_password_of_the_gateways_own_goes_in_and_oauth_goes_out() {
         let message = scan(PERSON.0, TO, &subject);
         client.send(PERSON.0, &[TO], &message).expect(250);
 
-        let text = arrived(&office, &subject);
+        let text = office.arrived(&subject);
         assert_eq!(field(&text, "From"), PERSON.0);
         assert!(text.contains("\r\nReceived: from "), "{text}");
         assert!(text.contains(" with ESMTPSA "), "{text}");
@@ -166,7 +125,7 @@ fn a_wrong_password_and_an_unknown_device_are_told_the_same() {
             let Some(mut client) = Device::new() else {
                 return skip(NO_PYTHON);
             };
-            let (from, to) = (addresses.next().unwrap(), port(&daemon, "office"));
+            let (from, to) = (addresses.next().unwrap(), daemon.gateway_port("office"));
             client.connect_from(&from, to, "starttls").expect(220);
             let reply = client.auth(mechanism, device, password);
             assert_eq!(reply.code, 535, "{reply:?}");
@@ -181,7 +140,7 @@ fn a_wrong_password_and_an_unknown_device_are_told_the_same() {
 
     let said = daemon.says("a sign-in failed");
     assert_eq!(said["level"], "WARN", "{said}");
-    let shown = shown(&daemon, "office");
+    let shown = daemon.gateway("office");
     let failing = shown["failing"].as_array().unwrap();
     let device = |name: Value| failing.iter().find(|one| one["device"] == name);
     let printer = device(json!("printer-2")).unwrap();
@@ -197,7 +156,7 @@ fn only_its_senders_are_taken_unless_they_are_to_be_rewritten() {
     let office = office(&format!(
         "{OFFICE}[gateway.rewriting]\nlisten = \"127.0.0.1:0\"\naccount = \"sandbox\"\nrewrite_from = true\n"
     ));
-    admit(&office, "rewriting", "printer-2", PASSWORD);
+    office.admit("rewriting", "printer-2", PASSWORD);
     let daemon = Daemon::start(&office.home);
     let Some(mut strict) = signed_in(&daemon, "office") else {
         return skip(NO_PYTHON);
@@ -212,7 +171,7 @@ fn only_its_senders_are_taken_unless_they_are_to_be_rewritten() {
 
     let mut lenient = signed_in(&daemon, "rewriting").unwrap();
     lenient.send("ceo@contoso.com", &[TO], &foreign).expect(250);
-    let text = arrived(&office, "as somebody else");
+    let text = office.arrived("as somebody else");
     assert!(field(&text, "From").contains(SENDER), "{text}");
     assert!(
         field(&text, "Reply-To").contains("ceo@contoso.com"),
@@ -272,7 +231,7 @@ fn a_gateway_with_another_name_keeps_its_port() {
     let config = OFFICE.replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
     let office = Office::with(&config);
     let accounts = read_to_string(&office.home.path().join("postrider.toml"));
-    admit(&office, "office", "printer-2", PASSWORD);
+    office.admit("office", "printer-2", PASSWORD);
     let daemon = Daemon::start(&office.home);
 
     let renamed = accounts.replace("gateway.office", "gateway.main");
@@ -281,7 +240,7 @@ fn a_gateway_with_another_name_keeps_its_port() {
     let status = daemon.status();
     assert_eq!(status["last_reload"]["ok"], true, "{status}");
     assert_eq!(
-        shown(&daemon, "main")["listen"][0],
+        daemon.gateway("main")["listen"][0],
         format!("127.0.0.1:{port}")
     );
 
@@ -298,7 +257,7 @@ fn a_gateway_with_another_name_keeps_its_port() {
     let status = daemon.status();
     assert_eq!(status["last_reload"]["ok"], false, "{status}");
     assert_eq!(
-        shown(&daemon, "main")["listen"][0],
+        daemon.gateway("main")["listen"][0],
         format!("127.0.0.1:{port}")
     );
     if let Some(mut client) = Device::new() {
@@ -333,7 +292,7 @@ pr.on("gateway.message", function(message)
 end)
 "#,
     );
-    admit(&office, "office", "scanner", OTHER_PASSWORD);
+    office.admit("office", "scanner", OTHER_PASSWORD);
     let daemon = Daemon::start(&office.home);
     let Some(mut scanner) = connected(&daemon, "office", "starttls") else {
         return skip(NO_PYTHON);
@@ -357,7 +316,7 @@ end)
     }
     // Whose mistake that is, and where.
     daemon.says("the device may not send as");
-    arrived(&office, "[printer-2] a page");
+    office.arrived("[printer-2] a page");
     assert_eq!(office.subjects(), ["[printer-2] a page"]);
     daemon.terminate().expect_status(0);
 }
@@ -370,14 +329,14 @@ fn a_reload_adds_and_removes_gateways_and_sessions_under_way_go_on() {
     let Some(mut client) = signed_in(&daemon, "office") else {
         return skip(NO_PYTHON);
     };
-    let first = port(&daemon, "office");
+    let first = daemon.gateway_port("office");
 
     let second = OFFICE.replace("office", "annex");
     office.home.configure(&format!("{second}{accounts}"));
     daemon.hang_up();
     // What did not change stays where it is.
-    assert_eq!(port(&daemon, "office"), first);
-    admit(&office, "annex", "scanner", OTHER_PASSWORD);
+    assert_eq!(daemon.gateway_port("office"), first);
+    office.admit("annex", "scanner", OTHER_PASSWORD);
     let mut scanner = connected(&daemon, "annex", "starttls").unwrap();
     scanner.auth("LOGIN", "scanner", OTHER_PASSWORD).expect(235);
     let message = scan(PERSON.0, TO, "from the annex");
@@ -397,7 +356,7 @@ fn a_reload_adds_and_removes_gateways_and_sessions_under_way_go_on() {
         .finish(&scan(PERSON.0, TO, "from before"))
         .expect(250);
     for subject in ["from the annex", "from before"] {
-        arrived(&office, subject);
+        office.arrived(subject);
     }
     daemon.terminate().expect_status(0);
 }
@@ -407,7 +366,7 @@ fn a_reload_whose_port_is_taken_changes_nothing() {
     let office = office(OFFICE);
     let accounts = read_to_string(&office.home.path().join("postrider.toml"));
     let daemon = Daemon::start(&office.home);
-    let first = port(&daemon, "office");
+    let first = daemon.gateway_port("office");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap();
 
@@ -422,7 +381,7 @@ fn a_reload_whose_port_is_taken_changes_nothing() {
     let why = status["last_reload"]["message"].as_str().unwrap();
     assert!(why.contains(&taken.to_string()), "{why}");
     assert_eq!(status["gateways"].as_array().unwrap().len(), 1, "{status}");
-    assert_eq!(port(&daemon, "office"), first);
+    assert_eq!(daemon.gateway_port("office"), first);
     if let Some(mut client) = signed_in(&daemon, "office") {
         let message = scan(PERSON.0, TO, "as before");
         client.send(PERSON.0, &[TO], &message).expect(250);
@@ -454,7 +413,7 @@ fn a_credential_that_is_removed_opens_nothing_any_more() {
     let Some(mut before) = signed_in(&daemon, "office") else {
         return skip(NO_PYTHON);
     };
-    admit(&office, "office", "scanner", OTHER_PASSWORD);
+    office.admit("office", "scanner", OTHER_PASSWORD);
     let mut scanner = connected(&daemon, "office", "starttls").unwrap();
     scanner.auth("PLAIN", "scanner", OTHER_PASSWORD).expect(235);
     let first = scan(PERSON.0, TO, "while it may");
@@ -473,7 +432,7 @@ fn a_credential_that_is_removed_opens_nothing_any_more() {
     let mut after = connected(&daemon, "office", "starttls").unwrap();
     after.auth("PLAIN", "printer-2", PASSWORD).expect(535);
 
-    admit(&office, "office", "printer-2", OTHER_PASSWORD);
+    office.admit("office", "printer-2", OTHER_PASSWORD);
     let mut again = connected(&daemon, "office", "starttls").unwrap();
     again.auth("PLAIN", "printer-2", PASSWORD).expect(535);
     let mut again = connected(&daemon, "office", "starttls").unwrap();
@@ -494,7 +453,7 @@ fn a_credential_that_is_removed_opens_nothing_any_more() {
 fn mail_is_taken_for_an_account_that_needs_a_person_and_the_status_says_so() {
     let office =
         Office::with("[gateway.office]\nlisten = \"127.0.0.1:0\"\naccount = \"sandbox-person\"\n");
-    admit(&office, "office", "printer-2", PASSWORD);
+    office.admit("office", "printer-2", PASSWORD);
     let daemon = Daemon::start(&office.home);
     let Some(mut client) = signed_in(&daemon, "office") else {
         return skip(NO_PYTHON);
@@ -503,7 +462,7 @@ fn mail_is_taken_for_an_account_that_needs_a_person_and_the_status_says_so() {
     client.send(PERSON.0, &[TO], &message).expect(250);
 
     let shown = until("the status shows it", || {
-        let shown = shown(&daemon, "office");
+        let shown = daemon.gateway("office");
         (shown["waiting"] != Value::Null).then_some(shown)
     });
     assert_eq!(shown["waiting"][0]["name"], "sandbox-person", "{shown}");
@@ -543,7 +502,7 @@ fn the_status_shows_where_gateways_listen_and_what_they_took() {
         ledger["trouble"].is_null() && ledger["lost"] == 0,
         "{ledger}"
     );
-    let shown = shown(&daemon, "office");
+    let shown = daemon.gateway("office");
     for (key, value) in [
         ("tls", json!("starttls")),
         ("mode", json!("submit")),
@@ -558,7 +517,7 @@ fn the_status_shows_where_gateways_listen_and_what_they_took() {
     assert!(shown["certificate_expires_at"].is_string(), "{shown}");
     assert_eq!(shown["failing"][0]["device"], "printer-2", "{shown}");
     let text = office.home.run(["status"]).expect_status(0).stdout;
-    let port = port(&daemon, "office");
+    let port = daemon.gateway_port("office");
     for part in [
         &format!(
             "gateway      office: 127.0.0.1:{port} (STARTTLS), 1 connection, 1 message taken, 1 refused"
@@ -598,7 +557,7 @@ fn three_commands_take_a_printer_from_nothing_to_a_delivered_message() {
     client.auth("LOGIN", "printer-2", password).expect(235);
     let message = scan(PERSON.0, TO, "three commands");
     client.send(PERSON.0, &[TO], &message).expect(250);
-    arrived(&office, "three commands");
+    office.arrived("three commands");
     daemon.terminate().expect_status(0);
     // Nothing but its hash was kept.
     let state = office.home.state();
@@ -632,15 +591,15 @@ fn a_certificate_that_is_replaced_is_used_without_a_restart_and_its_end_is_told(
          certificate = \"gateway.pem\"\nkey = \"gateway.key\"\n",
     );
     certificate(office.home.path(), 5);
-    admit(&office, "office", "printer-2", PASSWORD);
+    office.admit("office", "printer-2", PASSWORD);
     let daemon = Daemon::start(&office.home);
     daemon.says("certificate ends");
-    let first = shown(&daemon, "office")["certificate_expires_at"].clone();
+    let first = daemon.gateway("office")["certificate_expires_at"].clone();
 
     certificate(office.home.path(), 300);
     daemon.hang_up();
     until("the new certificate is in use", || {
-        let now = shown(&daemon, "office")["certificate_expires_at"].clone();
+        let now = daemon.gateway("office")["certificate_expires_at"].clone();
         (now != first).then_some(())
     });
     if let Some(mut client) = signed_in(&daemon, "office") {

@@ -20,6 +20,17 @@ const APP_ONLY: &str = "sandbox";
 const USER: &str = PERSON.0;
 const PASSWORD: &str = PERSON.1;
 const ADMIN: &str = "admin@contoso.com";
+/// Sends a message, or says in JSON why not.
+const SEND: &[&str] = &[
+    "--json",
+    "send",
+    "--account",
+    ACCOUNT,
+    "--to",
+    ADMIN,
+    "--text",
+    "t",
+];
 const ADMIN_PASSWORD: &str = "admin-password";
 
 /// A sandbox, a configuration that uses it, and a person who can sign in there.
@@ -735,16 +746,7 @@ fn what_is_wrong_with_the_vault_is_said_in_its_own_words_wherever_it_shows() {
     for arguments in [
         &["--json", "token", ACCOUNT][..],
         &["--json", "logout", ACCOUNT],
-        &[
-            "--json",
-            "send",
-            "--account",
-            ACCOUNT,
-            "--to",
-            ADMIN,
-            "--text",
-            "t",
-        ],
+        SEND,
     ] {
         let ended = site.run(arguments).expect_status(78);
         let failed: Value = serde_json::from_str(&ended.stdout).unwrap();
@@ -775,18 +777,7 @@ fn a_clock_that_is_wrong_is_looked_at_before_the_provider() {
 fn sending_without_a_sign_in_names_the_one_command() {
     let site = Site::start();
 
-    let ended = site
-        .run(&[
-            "--json",
-            "send",
-            "--account",
-            ACCOUNT,
-            "--to",
-            ADMIN,
-            "--text",
-            "t",
-        ])
-        .expect_status(77);
+    let ended = site.run(SEND).expect_status(77);
 
     let failed: Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(failed["error"]["code"], "auth.sign_in_needed", "{failed}");

@@ -8,9 +8,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use support::clock::Later;
-use support::sandbox::PERSON;
-use support::worlds::{at_the_sandbox, one_time_refresh_tokens, troubles};
-use support::{Ended, run, skip};
+use support::worlds::{signed_in_at_the_sandbox, troubles};
+use support::{Ended, run};
 
 /// How often a timer runs `postrider rotate`.
 const STEP: Duration = Duration::from_mins(10);
@@ -22,14 +21,9 @@ const LATER: i32 = 75;
 
 #[test]
 fn a_login_outlives_twelve_hours_of_a_broken_provider_and_mail_resumes_by_itself() {
-    let all = at_the_sandbox("authorization_code", one_time_refresh_tokens);
-    let ((sandbox, home, mut browser), mut later) = match (all, Later::new()) {
-        (Ok(all), Ok(later)) => (all, later),
-        (Err(reason), _) | (_, Err(reason)) => return skip(&reason),
+    let Some((sandbox, home, mut later)) = signed_in_at_the_sandbox() else {
+        return;
     };
-    home.login("sandbox-person", &mut browser, PERSON)
-        .0
-        .expect_status(0);
     let first = home.token("sandbox-person");
     let at = |later: &Later, arguments: &[&str]| -> Ended {
         run(later.tell(&mut home.postrider(arguments.iter().copied())))
@@ -90,14 +84,9 @@ fn a_login_outlives_twelve_hours_of_a_broken_provider_and_mail_resumes_by_itself
 
 #[test]
 fn a_provider_that_hangs_keeps_nobody_waiting_while_there_is_a_token() {
-    let all = at_the_sandbox("authorization_code", one_time_refresh_tokens);
-    let ((sandbox, home, mut browser), mut later) = match (all, Later::new()) {
-        (Ok(all), Ok(later)) => (all, later),
-        (Err(reason), _) | (_, Err(reason)) => return skip(&reason),
+    let Some((sandbox, home, mut later)) = signed_in_at_the_sandbox() else {
+        return;
     };
-    home.login("sandbox-person", &mut browser, PERSON)
-        .0
-        .expect_status(0);
     let token = home.token("sandbox-person");
     // Due, with some minutes to live.
     later.pass(Duration::from_mins(50));

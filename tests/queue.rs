@@ -13,7 +13,7 @@ use support::crowd::all_at_once;
 use support::curl::Curl;
 use support::daemon::Daemon;
 use support::office::{Office, TO, field, hurried, send, until};
-use support::{Ended, read_to_string, run, skip, write_private};
+use support::{read_to_string, run, says, skip, write_private};
 
 /// A daemon whose only script says what it hears of the queue.
 fn listening(office: &Office) -> Daemon {
@@ -44,15 +44,6 @@ fn heard(daemon: &Daemon, id: &str) -> Vec<String> {
     events
         .map(|event| event.replace("heard queue.", ""))
         .collect()
-}
-
-/// All of `parts` stand in what was said.
-#[track_caller]
-fn says(ended: &Ended, parts: &[&str]) {
-    let said = format!("{}{}", ended.stdout, ended.stderr);
-    for part in parts {
-        assert!(said.contains(part), "{part:?} is not in {said}");
-    }
 }
 
 #[test]

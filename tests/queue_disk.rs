@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use support::office::{Office, TO, send};
-use support::{Ended, Peer, find_program, run, skip};
+use support::{Peer, find_program, run, says, skip};
 
 /// A shell of the user's, with mounts of its own: `first` is done as its root, with the state
 /// directory as `$1`, then `then`, with `postrider` as `$2`.
@@ -51,15 +51,6 @@ const QUEUE: &str = r#"
     }
     postrider=$2 state=$1
 "#;
-
-/// All of `parts` stand in what was said.
-#[track_caller]
-fn says(ended: &Ended, parts: &[&str]) {
-    let said = format!("{}{}", ended.stdout, ended.stderr);
-    for part in parts {
-        assert!(said.contains(part), "{part:?} is not in {said}");
-    }
-}
 
 #[test]
 fn a_full_disk_refuses_new_mail_and_keeps_the_old() {

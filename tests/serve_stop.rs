@@ -10,25 +10,29 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use support::daemon::Daemon;
 use support::gate::Gate;
+use support::home::Home;
 use support::office::TO;
 use support::scripted::{config, home, run_now, script};
+
+/// A schedule `slow` whose call lasts until the gate answers.
+fn slow(home: &Home) -> Gate {
+    let gate = Gate::new();
+    let text = format!(
+        "local pr = require 'postrider'
+         pr.every('1h', function()
+             pr.http.get('{}')
+             pr.log.info('finished')
+         end, {{ name = 'slow' }})",
+        gate.url()
+    );
+    script(home, "a.lua", &text);
+    gate
+}
 
 #[test]
 fn a_call_under_way_ends_before_the_daemon_does() {
     let home = home("");
-    let gate = Gate::new();
-    script(
-        &home,
-        "a.lua",
-        &format!(
-            "local pr = require 'postrider'
-             pr.every('1h', function()
-                 pr.http.get('{}')
-                 pr.log.info('finished')
-             end, {{ name = 'slow' }})",
-            gate.url()
-        ),
-    );
+    let gate = slow(&home);
     let daemon = Daemon::start(&home);
     run_now(&daemon, "slow");
     let answer = gate.knock();
@@ -79,16 +83,7 @@ fn a_call_that_does_not_end_is_cut_off_in_time_and_a_second_signal_does_not_wait
 #[test]
 fn the_watchdog_hears_of_life_to_the_end() {
     let home = home("");
-    let gate = Gate::new();
-    script(
-        &home,
-        "a.lua",
-        &format!(
-            "local pr = require 'postrider'
-             pr.every('1h', function() pr.http.get('{}') end, {{ name = 'slow' }})",
-            gate.url()
-        ),
-    );
+    let gate = slow(&home);
     let mut serve = home.postrider(["serve"]);
     let daemon = Daemon::started_by(serve.env("WATCHDOG_USEC", "200000"), &home);
     run_now(&daemon, "slow");

@@ -201,6 +201,15 @@ impl Ended {
     }
 }
 
+/// All of `parts` stand in what was said.
+#[track_caller]
+pub(crate) fn says(ended: &Ended, parts: &[&str]) {
+    let said = format!("{}{}", ended.stdout, ended.stderr);
+    for part in parts {
+        assert!(said.contains(part), "{part:?} is not in {said}");
+    }
+}
+
 /// A program that runs beside the story and ends with it.
 pub(crate) struct Peer(Child);
 

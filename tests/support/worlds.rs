@@ -4,9 +4,11 @@ use serde_json::{Value, json};
 use toml_edit::DocumentMut;
 
 use super::browser::Browser;
+use super::clock::Later;
 use super::home::Home;
 use super::openid::OpenId;
 use super::sandbox::{PERSON, Sandbox};
+use super::skip;
 
 /// At the sandbox, where the account is called `sandbox-person`; its scenario may be changed.
 pub(crate) fn at_the_sandbox(
@@ -28,6 +30,22 @@ pub(crate) fn at_the_sandbox(
     let mut home = Home::new(&config);
     home.set(sandbox.client_secret());
     Ok((sandbox, home, browser))
+}
+
+/// The same by the clock of [`Later`], signed in, with refresh tokens for one use; nothing, which
+/// is said, where that cannot be had.
+pub(crate) fn signed_in_at_the_sandbox() -> Option<(Sandbox, Home, Later)> {
+    let all = at_the_sandbox("authorization_code", one_time_refresh_tokens);
+    let ((sandbox, home, mut browser), later) = match (all, Later::new()) {
+        (Ok(all), Ok(later)) => (all, later),
+        (Err(reason), _) | (_, Err(reason)) => {
+            skip(&reason);
+            return None;
+        }
+    };
+    let (login, _) = home.login("sandbox-person", &mut browser, PERSON);
+    login.expect_status(0);
+    Some((sandbox, home, later))
 }
 
 /// At the OpenID provider, where the account is called `openid`.
