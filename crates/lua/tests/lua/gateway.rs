@@ -236,7 +236,13 @@ async fn a_hook_changes_a_finished_message_and_what_it_leaves_stays() {
 
     let seen = ask("seen").await.unwrap();
     assert_eq!(raw(&seen).as_bytes(), RAW);
-    assert_eq!(seen.message, message("seen@contoso.com").message);
+    let by = seen.message.changed_by.clone();
+    assert!(by.as_ref().is_some_and(|by| by.ends_with("script.lua:3")));
+    let as_given = SendRequest {
+        changed_by: by,
+        ..message("seen@contoso.com").message
+    };
+    assert_eq!(seen.message, as_given);
 
     let headers = ask("headers").await.unwrap();
     assert_eq!(headers.message.to.len(), 2);
