@@ -1,7 +1,7 @@
-//! Who listens on a port already, as far as this user may know.
+//! Who listens where somebody else is to, as far as this user may know.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// `nginx, pid 812`: of Linux's tables, and only where the process is this user's or this user is
 /// root.
@@ -10,7 +10,7 @@ pub(crate) fn of(address: SocketAddr) -> Option<String> {
     let inode = tables
         .iter()
         .filter_map(|table| fs::read_to_string(table).ok())
-        .find_map(|table| listening(&table, address.port()))?;
+        .find_map(|table| in_the_way(&table, address))?;
     let socket = format!("socket:[{inode}]");
     let processes = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
     let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -26,19 +26,36 @@ pub(crate) fn of(address: SocketAddr) -> Option<String> {
     Some(format!("{name}, pid {pid}"))
 }
 
-/// The inode of the socket that listens on this port (`proc_net_tcp(5)`): local address, state and
-/// inode are the second, fourth and tenth column.
-fn listening(table: &str, port: u16) -> Option<u64> {
-    let port = format!(":{port:04X}");
+/// The inode of the socket that keeps others from this address (`proc_net_tcp(5)`): local address,
+/// state and inode are the second, fourth and tenth column.
+fn in_the_way(table: &str, address: SocketAddr) -> Option<u64> {
     table.lines().skip(1).find_map(|line| {
         let mut columns = line.split_whitespace();
-        let local = columns.nth(1)?;
+        let local = endpoint(columns.nth(1)?)?;
         let state = columns.nth(1)?;
         let inode = columns.nth(5)?;
-        (local.ends_with(&port) && state == "0A")
+        let (one, other) = (local.ip(), address.ip());
+        let is_there = one == other || one.is_unspecified() || other.is_unspecified();
+        (local.port() == address.port() && is_there && state == "0A")
             .then(|| inode.parse().ok())
             .flatten()
     })
+}
+
+/// `0100007F:0019` is 127.0.0.1:25: an address is one word, or four, of the machine's own order.
+fn endpoint(text: &str) -> Option<SocketAddr> {
+    let (address, port) = text.split_once(':')?;
+    let word = |at| {
+        let word = u32::from_str_radix(address.get(at..at + 8)?, 16).ok()?;
+        Some(word.to_ne_bytes())
+    };
+    let ip = if address.len() == 8 {
+        IpAddr::from(word(0)?)
+    } else {
+        let words = [word(0)?, word(8)?, word(16)?, word(24)?].concat();
+        IpAddr::from(<[u8; 16]>::try_from(words).ok()?).to_canonical()
+    };
+    Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
 }
 
 #[cfg(test)]
@@ -57,13 +74,33 @@ mod tests {
     }
 
     #[test]
-    fn only_a_socket_that_listens_counts() {
-        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
-                     0: 0100007F:0019 0200007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 111 1\n   \
-                     1: 0100007F:0019 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 222 1\n";
-        assert_eq!(listening(table, 25), Some(222));
-        assert_eq!(listening(table, 26), None);
-        assert_eq!(listening("", 25), None);
-        assert_eq!(listening("x\ny", 25), None);
+    fn only_a_socket_that_listens_there_counts() {
+        let word = |octets: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(octets));
+        let loopback = word([127, 0, 0, 1]);
+        let zeros = "0".repeat(24);
+        let last = word([0, 0, 0, 1]);
+        let table = format!(
+            "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
+             0: {loopback}:0019 0200007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 111 1\n   \
+             1: {loopback}:0019 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 222 1\n   \
+             2: 00000000:001A 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 333 1\n   \
+             3: {zeros}{last}:001B {zeros}00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 444 1\n"
+        );
+        for (address, inode) in [
+            ("127.0.0.1:25", Some(222)),
+            ("0.0.0.0:25", Some(222)),
+            ("127.0.0.2:25", None),
+            ("192.0.2.1:26", Some(333)),
+            ("[::1]:27", Some(444)),
+            ("[::2]:27", None),
+            ("127.0.0.1:28", None),
+        ] {
+            let address: SocketAddr = address.parse().unwrap();
+            assert_eq!(in_the_way(&table, address), inode, "{address}");
+        }
+        let address = "127.0.0.1:25".parse().unwrap();
+        for table in ["", "x\ny", "x\n 0: \u{e4}:0019 x 0A"] {
+            assert_eq!(in_the_way(table, address), None);
+        }
     }
 }
