@@ -76,11 +76,12 @@ impl Gateways {
             book: Arc::clone(&book),
             credentials: Arc::default(),
         };
-        let verifier = Verifier::new();
+        let verifier =
+            Verifier::new().map_err(|error| Failure::new("internal", error.to_string()))?;
         Ok(Self {
             open: Mutex::default(),
             backend: Arc::new(host),
-            verifier: verifier.map_err(|error| Failure::new("internal", error.to_string()))?,
+            verifier,
             book,
         })
     }
@@ -178,19 +179,23 @@ impl Gateways {
         let _ = spawn_blocking(move || book.flush()).await;
     }
 
-    /// What the gateway's devices sent within the last day counts, whoever ran then.
-    async fn restore_limits(&self, gateway: &Gateway, ledger: &Path) {
-        let (book, gateway) = (Arc::clone(&self.book), gateway.clone());
-        let ledger = ledger.to_owned();
+    /// What these gateways' devices sent within the last day counts, whoever ran then.
+    async fn restore_limits(&self, new: Vec<Gateway>, ledger: &Path) {
+        if new.is_empty() {
+            return;
+        }
+        let (book, ledger) = (Arc::clone(&self.book), ledger.to_owned());
         let restoring = spawn_blocking(move || {
             book.flush();
             let recent = match Reader::open(&ledger)? {
                 Some(reader) => reader.recent(book.now())?,
                 None => Vec::new(),
             };
-            for one in recent.iter().filter(|one| one.gateway == gateway.name()) {
-                let limits = gateway.limits();
-                limits.restore(&one.gateway, &one.device, one.at, one.messages);
+            for one in recent {
+                if let Some(gateway) = new.iter().find(|new| new.name() == one.gateway) {
+                    let limits = gateway.limits();
+                    limits.restore(&one.gateway, &one.device, one.at, one.messages);
+                }
             }
             Ok::<_, LedgerError>(())
         });
@@ -238,12 +243,12 @@ impl Steps {
                 one.gateway.look_at_certificate();
                 one.gateway.clone()
             } else {
-                let gateway = self.add(settings.clone(), gateways)?;
-                gateways.restore_limits(&gateway, ledger).await;
-                gateway
+                self.add(settings.clone(), gateways)?
             };
             after.insert(name, Open { gateway, settings });
         }
+        let new = self.added.iter().map(|one| one.gateway.clone());
+        gateways.restore_limits(new.collect(), ledger).await;
         Ok(after)
     }
 
