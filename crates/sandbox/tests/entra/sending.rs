@@ -91,6 +91,14 @@ pub(crate) fn message(from: &str) -> Outgoing {
     draft.build(SystemTime::UNIX_EPOCH, "unique").unwrap()
 }
 
+/// Exchange does not take this token.
+async fn is_refused(site: &Site, token: &str) {
+    let message = message("svc-mail@contoso.com");
+    let error = pool(site, token).send(&message).await.unwrap_err();
+    let code = error.reply().map(|reply| reply.code);
+    assert_eq!(code, Some(535), "{error:?}");
+}
+
 #[tokio::test]
 async fn an_app_alone_sends_as_its_mailbox_and_as_the_shared_one_but_as_nobody_else() {
     let site = Site::start().await;
@@ -157,15 +165,7 @@ async fn a_persons_token_sends_until_it_is_revoked_and_the_log_knows_why_it_stop
         .await
         .unwrap();
 
-    let error = pool(&site, token)
-        .send(&message("svc-mail@contoso.com"))
-        .await
-        .unwrap_err();
-    assert_eq!(
-        error.reply().map(|reply| reply.code),
-        Some(535),
-        "{error:?}"
-    );
+    is_refused(&site, token).await;
     let entries = site.sandbox.state().log_entries(0);
     let last = entries
         .iter()
@@ -178,15 +178,7 @@ async fn a_persons_token_sends_until_it_is_revoked_and_the_log_knows_why_it_stop
 async fn a_token_for_graph_is_refused_by_exchange() {
     let site = Site::start().await;
     let answer = site.person("SMTP.Send").await;
-    let error = pool(&site, answer.text("access_token"))
-        .send(&message("svc-mail@contoso.com"))
-        .await
-        .unwrap_err();
-    assert_eq!(
-        error.reply().map(|reply| reply.code),
-        Some(535),
-        "{error:?}"
-    );
+    is_refused(&site, answer.text("access_token")).await;
     let why = site.sandbox.state().log_entries(0).pop().unwrap().why;
     assert!(
         why.contains("00000003-0000-0000-c000-000000000000"),

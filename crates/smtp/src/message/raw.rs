@@ -215,6 +215,15 @@ mod tests {
         std::str::from_utf8(outgoing.message().unwrap()).unwrap()
     }
 
+    fn reverse_path(outgoing: &Outgoing) -> String {
+        outgoing
+            .envelope()
+            .reverse_path
+            .as_ref()
+            .unwrap()
+            .to_string()
+    }
+
     fn names(outgoing: &Outgoing) -> Vec<String> {
         outgoing
             .envelope()
@@ -251,15 +260,7 @@ mod tests {
              Date: Tue, 14 Nov 2023 22:13:20 +0000\nSubject: x\n\nbody\n",
         )
         .unwrap();
-        assert_eq!(
-            outgoing
-                .envelope()
-                .reverse_path
-                .as_ref()
-                .unwrap()
-                .to_string(),
-            "a@example.org"
-        );
+        assert_eq!(reverse_path(&outgoing), "a@example.org");
         assert_eq!(
             names(&outgoing),
             [
@@ -291,15 +292,7 @@ mod tests {
     fn the_sender_field_is_the_reverse_path() {
         let outgoing =
             build("From: a@example.org\nSender: s@example.org\nTo: b@example.net\n\n").unwrap();
-        assert_eq!(
-            outgoing
-                .envelope()
-                .reverse_path
-                .as_ref()
-                .unwrap()
-                .to_string(),
-            "s@example.org"
-        );
+        assert_eq!(reverse_path(&outgoing), "s@example.org");
     }
 
     #[test]

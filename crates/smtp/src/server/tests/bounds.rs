@@ -131,19 +131,9 @@ async fn a_client_that_dawdles_hears_421() {
         ("EHLO a\r\nMAIL FROM:<a@b>\r\n", 300),
         ("EHLO a\r\nAUTH PLAIN\r\n", 300),
     ] {
-        let (mut client, server) = duplex(1 << 20);
         let begun = tokio::time::Instant::now();
-        tokio::spawn(serve(
-            server,
-            None,
-            TlsPolicy::DangerPlaintext,
-            Recorder::default(),
-            Limits::default(),
-            Quirks::default(),
-        ));
-        client.write_all(input.as_bytes()).await.unwrap();
-        let mut said = String::new();
-        client.read_to_string(&mut said).await.unwrap();
+        let server = served_in_clear(Recorder::default(), Limits::default());
+        let said = heard(server, input.as_bytes()).await;
         assert!(said.ends_with("421 4.4.2 Timeout\r\n"), "{said}");
         assert_eq!(begun.elapsed().as_secs(), after);
     }
@@ -151,17 +141,9 @@ async fn a_client_that_dawdles_hears_421() {
 
 #[tokio::test(start_paused = true)]
 async fn a_line_that_trickles_in_gets_no_more_time_than_one_that_stops() {
-    let (client, server) = duplex(1 << 20);
+    let (client, _) = served_in_clear(Recorder::default(), Limits::default());
     let (mut reading, mut writing) = tokio::io::split(client);
     let begun = tokio::time::Instant::now();
-    tokio::spawn(serve(
-        server,
-        None,
-        TlsPolicy::DangerPlaintext,
-        Recorder::default(),
-        Limits::default(),
-        Quirks::default(),
-    ));
     let trickle = tokio::spawn(async move {
         while writing.write_all(b"A").await.is_ok() {
             tokio::time::sleep(Duration::from_secs(10)).await;
@@ -193,20 +175,12 @@ proptest! {
 }
 
 async fn says_lossy(input: &[u8]) -> Vec<u8> {
-    let (mut client, server) = duplex(1 << 20);
     let limits = Limits {
         message_octets: 64,
         discard_octets: 64,
         ..Limits::default()
     };
-    let serving = tokio::spawn(serve(
-        server,
-        None,
-        TlsPolicy::DangerPlaintext,
-        Recorder::default(),
-        limits,
-        Quirks::default(),
-    ));
+    let (mut client, serving) = served_in_clear(Recorder::default(), limits);
     client.write_all(input).await.unwrap();
     client.shutdown().await.unwrap();
     let mut said = Vec::new();

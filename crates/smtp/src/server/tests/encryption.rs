@@ -6,24 +6,14 @@ use super::*;
 async fn what_follows_starttls_in_clear_is_never_used() {
     let tls = Tls::new();
     let handler = Recorder::default();
-    let (mut client, server) = duplex(1 << 20);
-    let serving = serve(
-        server,
+    let server = served(
         Some(tls.acceptor),
         TlsPolicy::Starttls,
         handler.clone(),
         Limits::default(),
-        Quirks::default(),
     );
-    let serving = tokio::spawn(serving);
-    client
-        .write_all(b"EHLO a\r\nSTARTTLS\r\nMAIL FROM:<evil@b>\r\n")
-        .await
-        .unwrap();
-    let mut said = String::new();
-    client.read_to_string(&mut said).await.unwrap();
-    drop(client);
-    serving.await.unwrap().unwrap();
+    let input = b"EHLO a\r\nSTARTTLS\r\nMAIL FROM:<evil@b>\r\n";
+    let said = heard(server, input).await;
     assert_eq!(codes(&said), [220, 250, 503]);
     assert!(handler.events().is_empty());
 }
@@ -32,16 +22,12 @@ async fn what_follows_starttls_in_clear_is_never_used() {
 async fn tls_starts_the_session_anew_and_allows_auth() {
     let tls = Tls::new();
     let handler = Recorder::default();
-    let (mut client, server) = duplex(1 << 20);
-    let serving = serve(
-        server,
+    let (mut client, serving) = served(
         Some(tls.acceptor),
         TlsPolicy::Starttls,
         handler.clone(),
         Limits::default(),
-        Quirks::default(),
     );
-    let serving = tokio::spawn(serving);
     assert_eq!(codes(&read_reply(&mut client).await), [220]);
     for (command, code) in [
         ("EHLO a", 250),
@@ -72,15 +58,12 @@ async fn tls_starts_the_session_anew_and_allows_auth() {
 #[tokio::test(start_paused = true)]
 async fn implicit_tls_greets_inside_and_offers_no_more() {
     let tls = Tls::new();
-    let (client, server) = duplex(1 << 20);
-    tokio::spawn(serve(
-        server,
+    let (client, _) = served(
         Some(tls.acceptor),
         TlsPolicy::Implicit,
         Recorder::default(),
         Limits::default(),
-        Quirks::default(),
-    ));
+    );
     let name = rustls_pki_types::ServerName::try_from("localhost").unwrap();
     let mut client = tls.connector.connect(name, client).await.unwrap();
     assert_eq!(codes(&read_reply(&mut client).await), [220]);
@@ -94,15 +77,12 @@ async fn implicit_tls_greets_inside_and_offers_no_more() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_certificate_nobody_authenticates() {
-    let (mut client, server) = duplex(1 << 20);
-    tokio::spawn(serve(
-        server,
+    let (mut client, _) = served(
         None,
         TlsPolicy::Starttls,
         Recorder::default(),
         Limits::default(),
-        Quirks::default(),
-    ));
+    );
     read_reply(&mut client).await;
     assert_eq!(ask(&mut client, "EHLO a").await, 250);
     assert_eq!(ask(&mut client, "STARTTLS").await, 502);

@@ -1,6 +1,7 @@
 //! The server half against a client that writes octets, in memory and paused time.
 
 use std::collections::VecDeque;
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -10,6 +11,7 @@ use proptest::prelude::*;
 use tokio::io::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex,
 };
+use tokio::task::JoinHandle;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
@@ -127,24 +129,40 @@ impl Handler for Recorder {
     }
 }
 
-/// Everything the server says to `input` arriving at once, in clear, until it closes.
-async fn says(limits: Limits, handler: Recorder, input: &[u8]) -> String {
-    let (mut client, server) = duplex(1 << 20);
-    let serving = tokio::spawn(serve(
-        server,
-        None,
-        TlsPolicy::DangerPlaintext,
-        handler,
-        limits,
-        Quirks::default(),
-    ));
+/// A client's end of a connection, and the server's, whose outcome is known when it has ended.
+type Served = (DuplexStream, JoinHandle<io::Result<()>>);
+
+fn served(
+    tls: Option<TlsAcceptor>,
+    policy: TlsPolicy,
+    handler: Recorder,
+    limits: Limits,
+) -> Served {
+    let (client, server) = duplex(1 << 20);
+    let serving = serve(server, tls, policy, handler, limits, Quirks::default());
+    (client, tokio::spawn(serving))
+}
+
+fn served_in_clear(handler: Recorder, limits: Limits) -> Served {
+    served(None, TlsPolicy::DangerPlaintext, handler, limits)
+}
+
+/// Everything the server says to `input` arriving at once, until it closes.
+async fn heard((mut client, serving): Served, input: &[u8]) -> String {
     client.write_all(input).await.unwrap();
-    client.shutdown().await.unwrap();
     let mut said = String::new();
     client.read_to_string(&mut said).await.unwrap();
     drop(client);
     serving.await.unwrap().unwrap();
     said
+}
+
+/// The same of a client that leaves behind `input`, in clear.
+async fn says(limits: Limits, handler: Recorder, input: &[u8]) -> String {
+    let (mut client, serving) = served_in_clear(handler, limits);
+    client.write_all(input).await.unwrap();
+    client.shutdown().await.unwrap();
+    heard((client, serving), b"").await
 }
 
 /// A client that has sent everything already: pieces arrive one a read, then the end.
@@ -158,7 +176,7 @@ impl AsyncRead for Script {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
+    ) -> Poll<io::Result<()>> {
         if let Some(mut piece) = self.pieces.pop_front() {
             let rest = piece.split_off(piece.len().min(buf.remaining()));
             buf.put_slice(&piece);
@@ -175,16 +193,16 @@ impl AsyncWrite for Script {
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
         octets: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
+    ) -> Poll<io::Result<usize>> {
         self.said.lock().unwrap().extend_from_slice(octets);
         Poll::Ready(Ok(octets.len()))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 }

@@ -64,21 +64,9 @@ async fn what_is_wrong_with_an_address_is_said_and_passes_by_switch_only() {
 async fn a_handshake_where_none_begins_is_answered_at_once() {
     // The head of a TLS record, and no line end.
     let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
-    let (mut client, server) = duplex(1 << 20);
     let began = tokio::time::Instant::now();
-    let serving = tokio::spawn(serve(
-        server,
-        None,
-        TlsPolicy::DangerPlaintext,
-        Recorder::default(),
-        Limits::default(),
-        Quirks::default(),
-    ));
-    client.write_all(hello).await.unwrap();
-    let mut said = String::new();
-    client.read_to_string(&mut said).await.unwrap();
-    drop(client);
-    serving.await.unwrap().unwrap();
+    let server = served_in_clear(Recorder::default(), Limits::default());
+    let said = heard(server, hello).await;
     assert!(
         said.ends_with("500 5.5.2 TLS does not begin here before STARTTLS\r\n"),
         "{said}"
