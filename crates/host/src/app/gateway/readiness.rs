@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use postrider_gateway::AccountSender;
 use postrider_gateway::report;
 
+use super::account_sender;
 use crate::app::App;
 use crate::control::work::{Listed, ListedCredential};
 
@@ -17,11 +17,7 @@ pub(crate) fn ledger_file(state_dir: &Path) -> PathBuf {
 /// The accounts by name. One whose standing nobody knows has to be looked after first.
 pub(crate) fn readiness(app: &App, listed: &[Listed]) -> BTreeMap<String, report::Account> {
     let of = |account: &postrider_config::Account| {
-        let sender = AccountSender {
-            address: account.sender.email.clone(),
-            display_name: account.sender.name.clone(),
-            username: account.username.clone(),
-        };
+        let sender = account_sender(account);
         let credential = listed.iter().find(|listed| listed.name == account.name);
         match credential.map(|listed| &listed.credential) {
             Some(ListedCredential::Known(standing)) if standing.state == "none" => {

@@ -166,6 +166,11 @@ fn print(report: &Report, listed: &[Listed], arguments: &Arguments, output: &Out
     for rehearsal in &report.rehearsals {
         rehearsed(rehearsal, output);
     }
+    if let Some(trouble) = &report.ledger.trouble {
+        output.line(format!(
+            "\nThe latest is missing, for the ledger cannot be written: {trouble}"
+        ));
+    }
     if report.ledger.lost > 0 {
         output.line(format!(
             "\n{} observations are missing: the ledger could not be written",
