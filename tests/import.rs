@@ -250,6 +250,37 @@ fn a_mailbox_of_the_proxy_goes_on_with_its_sign_in_and_its_programs_with_their_p
 }
 
 #[test]
+fn tokens_that_the_proxy_keeps_in_another_file_are_found_there() {
+    let sandbox = Sandbox::start();
+    let values = json!({ "refresh_token": "r" });
+    let Some(encrypted) = encrypted_by_the_proxy(&values) else {
+        return;
+    };
+    let machine = Machine::new();
+    let kept = format!("[{}]\n{encrypted}\n", PERSON.0);
+    let kept = machine.write("tokens.config", &kept);
+    let config = machine.write("emailproxy.config", &proxy_config(&sandbox, 1589, ""));
+    let password = machine.write("password", PASSWORD);
+    let plan = machine
+        .import(&[
+            "emailproxy",
+            config.to_str().unwrap(),
+            "--cache-store",
+            kept.to_str().unwrap(),
+            "--password-file",
+            password.to_str().unwrap(),
+            "--dry-run",
+        ])
+        .expect_status(0);
+    assert!(
+        plan.stdout.contains("in the vault: its sign-in")
+            && plan.stdout.contains("with the password that it has"),
+        "{}",
+        plan.stdout
+    );
+}
+
+#[test]
 fn tokens_need_the_right_password_and_an_import_without_says_what_to_do() {
     let sandbox = Sandbox::start();
     let values = json!({ "refresh_token": "r", "client_secret_encrypted": "daemon-client-secret" });

@@ -34,7 +34,7 @@ pub(crate) fn run(data: &[u8]) {
         msmtp("main", &files, &options),
         postfix("main", &files, &options),
         sasl_xoauth2("main", "passwords", &files, &options),
-        emailproxy("main", &files, None, &options),
+        emailproxy("main", None, &files, None, &options),
     ];
     for imported in imports {
         match imported {

@@ -6,25 +6,27 @@
 //!
 //! Tokens are encrypted with the password that mail programs have for the mailbox.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+mod gateways;
+mod sections;
+
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::account::{ImportedAccount, ImportedTokens};
 use crate::error::{ImportError, ImportErrorKind};
 use crate::fernet::Key;
-use crate::files::{self, Files};
-use crate::gateway::{ImportedDevice, ImportedGateway};
+use crate::files::Files;
 use crate::hosts::{Server, Tls};
 use crate::ini::{Entry, Ini, Section, truth};
 use crate::left::{NotCarried, Place, shown};
 use crate::names::Names;
 use crate::oauth::{self, Client, Flow};
-use crate::{Imported, MAX_ACCOUNTS, Options};
+use crate::{Imported, Options};
+use sections::{is_mailbox, option, read};
 
 /// Rounds of releases that wrote no number into the file (before October 2023), and of those
 /// since 2025.
@@ -63,13 +65,16 @@ const OPTIONS: [(&str, &str); 4] = [
     ),
 ];
 
-/// Whether the file at `path` holds anything that a password would open.
+/// Whether the file at `path`, or the one at `cache`, holds anything that a password would open.
 ///
 /// # Errors
 /// The file cannot be read, or is broken.
-pub fn needs_password(path: &str, files: &dyn Files) -> Result<bool, ImportError> {
-    let text = files::required(files, path)?;
-    let ini = Ini::parse(path, &text)?;
+pub fn needs_password(
+    path: &str,
+    cache: Option<&str>,
+    files: &dyn Files,
+) -> Result<bool, ImportError> {
+    let ini = read(path, cache, files)?;
     Ok(ini
         .sections
         .iter()
@@ -81,19 +86,19 @@ pub fn needs_password(path: &str, files: &dyn Files) -> Result<bool, ImportError
         }))
 }
 
-/// What the file at `path` comes to. With `password`, tokens and secrets too, and clients keep
-/// that password.
+/// What the file at `path` comes to, with the tokens at `cache` if the proxy keeps them there
+/// (`--cache-store`). With `password`, tokens and secrets too, and clients keep that password.
 ///
 /// # Errors
 /// The file cannot be read or is broken, or `password` opens nothing of what is encrypted in it.
 pub fn emailproxy(
     path: &str,
+    cache: Option<&str>,
     files: &dyn Files,
     password: Option<&SecretString>,
     options: &Options,
 ) -> Result<Imported, ImportError> {
-    let text = files::required(files, path)?;
-    let ini = Ini::parse(path, &text)?;
+    let ini = read(path, cache, files)?;
     let mut import = Import {
         path,
         files,
@@ -107,12 +112,11 @@ pub fn emailproxy(
         imported: Imported::default(),
     };
     import.find_servers()?;
-    let mailboxes: Vec<_> = ini.sections.iter().filter(|it| is_mailbox(it)).collect();
-    if mailboxes.len() > MAX_ACCOUNTS || import.servers.len() > MAX_SERVERS {
-        let message = format!("has more than {MAX_ACCOUNTS} mailboxes or {MAX_SERVERS} servers");
+    if import.servers.len() > MAX_SERVERS {
+        let message = format!("has more than {MAX_SERVERS} servers");
         return Err(ImportError::malformed(Place::file(path), message));
     }
-    for section in mailboxes {
+    for section in ini.sections.iter().filter(|section| is_mailbox(section)) {
         import.mailbox(section);
     }
     import.gateways(options);
@@ -131,10 +135,6 @@ pub fn emailproxy(
         ));
     }
     Ok(import.imported.bounded())
-}
-
-fn is_mailbox(section: &Section) -> bool {
-    section.name.contains('@')
 }
 
 /// A listener with its server.
@@ -172,10 +172,6 @@ struct Opened {
 }
 
 impl<'a> Import<'a> {
-    fn at(&self, line: usize) -> Place {
-        Place::line(self.path, line)
-    }
-
     /// A path in the file; the proxy runs where its file is, as a rule.
     fn beside(&self, entry: &Entry) -> String {
         let path = entry.value.as_str();
@@ -197,7 +193,7 @@ impl<'a> Import<'a> {
             if !matches!(kind, "SMTP" | "IMAP" | "POP") {
                 continue;
             }
-            let place = self.at(section.line);
+            let place = section.place.clone();
             if kind != "SMTP" {
                 self.leave(NotCarried::new(
                     place,
@@ -248,7 +244,7 @@ impl<'a> Import<'a> {
     }
 
     fn mailbox(&mut self, section: &'a Section) {
-        let place = self.at(section.line);
+        let place = section.place.clone();
         let title = format!("[{}]", section.name);
         if section.name.starts_with('@') {
             self.leave(
@@ -303,7 +299,7 @@ impl<'a> Import<'a> {
         .write(&mut account, service, &place, &mut left);
         for (key, why) in ACCOUNT_KEYS {
             if let Some(entry) = self.option(section, key) {
-                left.push(NotCarried::new(self.at(entry.line), key, why));
+                left.push(NotCarried::new(entry.place.clone(), key, why));
             }
         }
         if client_id.contains("*** your") {
@@ -367,7 +363,7 @@ impl<'a> Import<'a> {
             Some("service_account") if !person => {
                 self.leave(
                     NotCarried::new(
-                        self.at(section.line),
+                        section.place.clone(),
                         title,
                         "Google service accounts are not known to Postrider",
                     )
@@ -378,7 +374,7 @@ impl<'a> Import<'a> {
             Some("password") if !person => {
                 self.leave(
                     NotCarried::new(
-                        self.at(section.line),
+                        section.place.clone(),
                         "oauth2_flow = password",
                         "Postrider does not hand a person's password to the provider; the account \
                          was imported with a sign-in in the browser",
@@ -403,7 +399,7 @@ impl<'a> Import<'a> {
                 ..Opened::default()
             };
         };
-        let place = self.at(first.line);
+        let place = first.place.clone();
         let again = format!("sign in: postrider login {name}");
         let Some(password) = self.password else {
             left.push(
@@ -475,7 +471,7 @@ impl<'a> Import<'a> {
         if let Some(entry) = clear.filter(|entry| entry.value.contains("*** your")) {
             left.push(
                 NotCarried::new(
-                    self.at(entry.line),
+                    entry.place.clone(),
                     "client_secret",
                     "it is the sample file's text",
                 )
@@ -501,102 +497,13 @@ impl<'a> Import<'a> {
             account.set_auth("client_secret", json!({ "vault": name.as_str() }));
             left.push(
                 NotCarried::new(
-                    self.at(section.line),
+                    section.place.clone(),
                     "client_secret",
                     "it is not in the file, or could not be decrypted",
                 )
                 .instead(format!("postrider secret set {name}")),
             );
         }
-    }
-
-    fn gateways(&mut self, options: &Options) {
-        for server in std::mem::take(&mut self.servers) {
-            if let Some(gateway) = self.gateway(&server, options) {
-                self.imported.gateways.push(gateway);
-            }
-            self.servers.push(server);
-        }
-    }
-
-    fn gateway(&mut self, server: &LocalServer<'a>, options: &Options) -> Option<ImportedGateway> {
-        let section = server.section;
-        let place = self.at(section.line);
-        let first = *server.accounts.first().or_else(|| {
-            self.imported.not_carried.push(NotCarried::new(
-                place.clone(),
-                &format!("[{}]", section.name),
-                "no mailbox in the file sends through it",
-            ));
-            None
-        })?;
-        let get = |key: &str| {
-            let entry = self.ini.get(section, key)?;
-            (!entry.value.is_empty()).then_some(entry)
-        };
-        let name = self.names.of(&section.name.to_lowercase());
-        let mut gateway = ImportedGateway::new(name, place);
-        let address = get("local_address").map_or("localhost", |entry| entry.value.as_str());
-        let here = matches!(address, "localhost" | "127.0.0.1" | "::1" | "[::1]");
-        let own: Option<IpAddr> = address.trim_matches(['[', ']']).parse().ok();
-        let own = own.filter(|_| !here && !options.clients.is_empty());
-        let open = own.is_some();
-        let listen = SocketAddr::new(own.unwrap_or(Ipv4Addr::LOCALHOST.into()), server.port);
-        gateway.set("listen", listen.to_string());
-        if open {
-            gateway.set("clients", options.clients.as_slice());
-        } else if !here {
-            let entry = get("local_address").map_or(section.line, |entry| entry.line);
-            self.imported.not_carried.push(
-                NotCarried::new(
-                    self.at(entry),
-                    "local_address",
-                    "who may reach it from other machines is not in the file, so it listens on \
-                     the loopback interface alone",
-                )
-                .instead("import with --client NETWORK, or set listen and clients"),
-            );
-        }
-        if let (Some(certificate), Some(key)) =
-            (get("local_certificate_path"), get("local_key_path"))
-        {
-            let place = self.at(certificate.line);
-            let paths = (self.beside(certificate), self.beside(key));
-            let left = &mut self.imported.not_carried;
-            gateway.certificate(&paths.0, &paths.1, &place, self.files, left);
-            let starttls = get("local_starttls").is_some_and(|entry| truth(&entry.value));
-            gateway.set("tls", if starttls { "starttls" } else { "implicit" });
-        } else {
-            // Clients on this machine go on without TLS; others have to learn it.
-            gateway.set("tls", "offered");
-            if open {
-                self.imported.not_carried.push(
-                    NotCarried::new(
-                        self.at(section.line),
-                        &format!("[{}] without TLS", section.name),
-                        "clients on other machines must use STARTTLS: passwords do not cross \
-                         a network in clear",
-                    )
-                    .instead("turn STARTTLS on in these clients"),
-                );
-            }
-        }
-        let accounts = &self.imported.accounts;
-        let account = |at: &usize| accounts.get(*at);
-        gateway.set("account", account(&first)?.name.as_str());
-        let with_passwords = server.accounts.iter().zip(&server.passwords);
-        for (account, password) in with_passwords.filter_map(|(at, it)| Some((account(at)?, it))) {
-            let mut settings = serde_json::Map::new();
-            if server.accounts.len() > 1 {
-                settings.insert("account".to_owned(), Value::from(account.name.as_str()));
-            }
-            gateway.devices.push(ImportedDevice {
-                name: account.username().to_owned(),
-                settings,
-                password: password.clone(),
-            });
-        }
-        Some(gateway)
     }
 
     fn options(&mut self) {
@@ -607,27 +514,10 @@ impl<'a> Import<'a> {
             let known = OPTIONS.iter().find(|(key, _)| *key == entry.key);
             // An unknown one is not repeated: it may be the next line of a broken token.
             let (what, why) = known.unwrap_or(&("an option", "Postrider has no such option"));
-            let left = NotCarried::new(self.at(entry.line), what, *why);
+            let left = NotCarried::new(entry.place.clone(), what, *why);
             self.imported.not_carried.push(left);
         }
     }
-}
-
-/// What a mailbox has under `key`, if need be from the catch-all sections.
-fn option<'a>(ini: &'a Ini, section: &'a Section, key: &str) -> Option<&'a Entry> {
-    let filled = |entry: &&Entry| !entry.value.is_empty();
-    let own = ini.get(section, key).filter(filled);
-    own.or_else(|| {
-        let global = ini.section("emailproxy")?;
-        let allowed = ini.get(global, "allow_catch_all_accounts")?;
-        if !truth(&allowed.value) {
-            return None;
-        }
-        let domain = section.name.rsplit('@').next().unwrap_or_default();
-        let catch_all = [format!("@{domain}"), "@".to_owned()];
-        let mut sections = catch_all.iter().filter_map(|name| ini.section(name));
-        sections.find_map(|section| ini.get(section, key).filter(filled))
-    })
 }
 
 /// The last two labels of a host.

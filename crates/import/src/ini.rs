@@ -19,7 +19,7 @@ pub(crate) struct Ini {
 /// A section.
 pub(crate) struct Section {
     pub(crate) name: String,
-    pub(crate) line: usize,
+    pub(crate) place: Place,
     pub(crate) entries: Vec<Entry>,
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct Section {
 pub(crate) struct Entry {
     pub(crate) key: String,
     pub(crate) value: Zeroizing<String>,
-    pub(crate) line: usize,
+    pub(crate) place: Place,
 }
 
 impl Ini {
@@ -68,7 +68,7 @@ impl Ini {
                 keys.clear();
                 sections.push(Section {
                     name: name.to_owned(),
-                    line,
+                    place: Place::line(file, line),
                     entries: Vec::new(),
                 });
                 continue;
@@ -89,7 +89,7 @@ impl Ini {
             section.entries.push(Entry {
                 key,
                 value: Zeroizing::new(value.trim_start().to_owned()),
-                line,
+                place: Place::line(file, line),
             });
         }
         let defaults = sections
@@ -108,6 +108,15 @@ impl Ini {
     pub(crate) fn get<'a>(&'a self, section: &'a Section, key: &str) -> Option<&'a Entry> {
         let mut entries = section.entries.iter().chain(&self.defaults);
         entries.find(|entry| entry.key == key)
+    }
+}
+
+impl Section {
+    /// Takes over the entries of `other`, in place of its own under these keys.
+    pub(crate) fn take_in(&mut self, other: Self) {
+        self.entries
+            .retain(|entry| !other.entries.iter().any(|it| it.key == entry.key));
+        self.entries.extend(other.entries);
     }
 }
 

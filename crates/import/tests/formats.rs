@@ -116,6 +116,7 @@ fn import_proxy(text: &str, password: Option<&str>) -> Result<Imported, ImportEr
     let password = password.map(SecretString::from);
     emailproxy(
         "/etc/proxy/emailproxy.config",
+        None,
         &files([("/etc/proxy/emailproxy.config", text)]),
         password.as_ref(),
         &Options::default(),
@@ -190,7 +191,7 @@ fn a_proxys_listener_for_a_network_wants_to_know_which() {
     };
     let text = proxy();
     let files = files([("f", text.as_str())]);
-    let imported = emailproxy("f", &files, None, &options).unwrap();
+    let imported = emailproxy("f", None, &files, None, &options).unwrap();
     let gmail = &imported.gateways[1];
     assert_eq!(gmail.name, "old-smtp-1465");
     assert_eq!(
@@ -214,8 +215,8 @@ fn tokens_stay_shut_without_the_right_password() {
     let error = import_proxy(&proxy(), Some("wrong")).unwrap_err();
     assert_eq!(error.kind, ImportErrorKind::Password);
     let text = proxy();
-    assert!(needs_password("f", &files([("f", text.as_str())])).unwrap());
-    assert!(!needs_password("f", &files([("f", "[SMTP-1587]\n")])).unwrap());
+    assert!(needs_password("f", None, &files([("f", text.as_str())])).unwrap());
+    assert!(!needs_password("f", None, &files([("f", "[SMTP-1587]\n")])).unwrap());
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn all(files: &Three<'_>) -> [Result<Imported, ImportError>; 4] {
         msmtp("main", files, &options),
         postfix("main", files, &options),
         sasl_xoauth2("main", "/passwords", files, &options),
-        emailproxy("main", files, None, &options),
+        emailproxy("main", Some("cache"), files, None, &options),
     ]
 }
 
@@ -139,13 +139,14 @@ const PIECES: [&str; 56] = [
     "/^u@h$/ [h]:587",
     "hunter2",
     "smtp inet n - y - - smtpd",
-    "  -o smtpd_tls_wrappermode=yes",
+    "465 inet n - y - - smtpd -o smtpd_tls_wrappermode=yes",
 ];
 
 fn soup() -> impl Strategy<Value = String> {
     let line = prop_oneof![
         5 => prop::sample::select(&PIECES[..]).prop_map(str::to_owned),
-        1 => ".{0,40}".prop_map(|text: String| text),
+        // No line that goes on with one of these: what was a password could become a name.
+        1 => ".{0,40}".prop_map(|text: String| text.trim_start().to_owned()),
     ];
     let lines = prop::collection::vec(line, 0..30).prop_map(|lines| lines.join("\n"));
     let object = prop::sample::select(vec![
@@ -157,7 +158,7 @@ fn soup() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_files_are_imported_or_refused_and_no_secret_is_shown(

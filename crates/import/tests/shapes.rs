@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use postrider_import::{Files, Imported, Options, emailproxy, msmtp, postfix, sasl_xoauth2};
+use postrider_import::{
+    Files, Imported, Options, emailproxy, msmtp, needs_password, postfix, sasl_xoauth2,
+};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -271,7 +273,7 @@ inet_interfaces = loopback-only
         Some(2)
     );
     assert_eq!(left(&imported, "a pattern").place.line, Some(3));
-    assert_eq!(left(&imported, "a row without a colon").place.line, Some(3));
+    assert_eq!(left(&imported, "a row").place.line, Some(3));
 }
 
 #[test]
@@ -452,7 +454,7 @@ client_id = 1f1e2d3c-4b5a-4697-8879-6a5b4c3d2e1f
 gAAAAABhunter2 = the next line of a broken token
 ";
     let files = files([("f", text)]);
-    let imported = emailproxy("f", &files, None, &Options::default()).unwrap();
+    let imported = emailproxy("f", None, &files, None, &Options::default()).unwrap();
     let providers: Vec<_> = imported
         .accounts
         .iter()
@@ -460,6 +462,61 @@ gAAAAABhunter2 = the next line of a broken token
         .collect();
     assert_eq!(providers, ["microsoft365", "outlook"]);
     assert_eq!(left(&imported, "an option").place.line, Some(26));
+    assert!(!format!("{imported:?}").contains("hunter2"));
+}
+
+#[test]
+fn mailboxes_of_a_catch_all_are_those_whose_tokens_are_kept() {
+    let config = "\
+[SMTP-1587]
+server_address = smtp-mail.outlook.com
+server_port = 587
+server_starttls = True
+
+[@]
+permission_url = https://login.microsoftonline.com/common/oauth2/v2.0/devicecode
+token_url = https://login.microsoftonline.com/common/oauth2/v2.0/token
+oauth2_scope = https://outlook.office.com/SMTP.Send offline_access
+oauth2_flow = device
+client_id = 0f1e2d3c-4b5a-4697-8879-6a5b4c3d2e1f
+
+[emailproxy]
+allow_catch_all_accounts = True
+";
+    // As the proxy writes it; a key that it does not look for there is none.
+    let kept = "\
+[one@outlook.com]
+token_salt = imphqPO+VeegVUUeKDsUyQ==
+refresh_token = gAAAAAhunter2
+client_id = another
+
+[two@outlook.com]
+last_activity = 1793480000
+";
+    let files = files([("f", config), ("/data/tokens", kept)]);
+    let options = Options::default();
+    assert!(!needs_password("f", None, &files).unwrap());
+    assert!(needs_password("f", Some("/data/tokens"), &files).unwrap());
+
+    let imported = emailproxy("f", Some("/data/tokens"), &files, None, &options).unwrap();
+
+    let names: Vec<_> = imported
+        .accounts
+        .iter()
+        .map(|it| it.name.as_str())
+        .collect();
+    assert_eq!(names, ["one", "two"]);
+    assert_eq!(
+        imported.accounts[0].settings["auth"],
+        json!({
+            "plugin": "oauth",
+            "flow": "device_code",
+            "client_id": "0f1e2d3c-4b5a-4697-8879-6a5b4c3d2e1f",
+        })
+    );
+    assert_eq!(imported.gateways[0].devices.len(), 2);
+    let tokens = left(&imported, "the tokens");
+    assert_eq!(tokens.place.to_string(), "/data/tokens:3");
     assert!(!format!("{imported:?}").contains("hunter2"));
 }
 

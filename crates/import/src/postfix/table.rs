@@ -114,7 +114,9 @@ pub(crate) fn rows(file: &str, text: &str) -> Vec<Row> {
 pub(crate) fn credentials(rows: Vec<Row>, left: &mut Vec<NotCarried>) -> Vec<Credential> {
     let mut found = Vec::new();
     for row in rows {
-        match row.value.split_once(':') {
+        // What has blanks is no user, and is not shown as one.
+        let parts = row.value.split_once(':');
+        match parts.filter(|(user, _)| !user.contains(char::is_whitespace)) {
             Some((user, secret)) => found.push(Credential {
                 next: row.key.as_deref().map_or(Next::Any, Next::parse),
                 user: user.to_owned(),
@@ -123,8 +125,8 @@ pub(crate) fn credentials(rows: Vec<Row>, left: &mut Vec<NotCarried>) -> Vec<Cre
             }),
             None => left.push(NotCarried::new(
                 row.place,
-                "a row without a colon",
-                "it is no user with a password",
+                "a row",
+                "it is no user:password",
             )),
         }
     }
@@ -143,7 +145,11 @@ pub(crate) fn tables(
     for item in list(value) {
         // `proxy:` asks a process of Postfix, which reads the same table.
         let item = item.strip_prefix("proxy:").unwrap_or(item);
-        let (kind, rest) = item.split_once(':').unwrap_or(("hash", item));
+        let (kind, rest) = match item.split_once(':') {
+            Some(typed) => typed,
+            None if item.starts_with('/') => ("hash", item),
+            None => ("", item),
+        };
         match table(files, kind, rest, place, left) {
             Ok(rows) => found.extend(rows),
             Err(unread) => left.push(
@@ -303,9 +309,10 @@ mod tests {
     #[test]
     fn a_password_may_hold_colons() {
         let mut left = Vec::new();
-        let table = rows("f", "[h]:587  u@h:pa:ss word\n# c\nnonsense\n[i] user\n");
-        let found = credentials(table, &mut left);
-        assert_eq!((found.len(), left.len()), (1, 1));
+        let text = "[h]:587  u@h:pa:ss word\n# c\nnonsense\n[i] user\n[j] hunter2\n :\n";
+        let found = credentials(rows("f", text), &mut left);
+        assert_eq!((found.len(), left.len()), (1, 2));
+        assert!(!format!("{left:?}").contains("hunter2"));
         assert_eq!(
             (found[0].user.as_str(), found[0].secret.as_str()),
             ("u@h", "pa:ss word")

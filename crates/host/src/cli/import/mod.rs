@@ -42,6 +42,9 @@ Stop the proxy first: some providers take a refresh token once.")]
     Emailproxy {
         #[command(flatten)]
         common: Common,
+        /// Where the proxy keeps its tokens, if it is started with --cache-store
+        #[arg(long, value_name = "FILE")]
+        cache_store: Option<PathBuf>,
         /// Read the mail programs' password from standard input
         #[arg(long, conflicts_with_all = ["password_file", "without_tokens"])]
         password_stdin: bool,
@@ -195,17 +198,20 @@ fn read(command: &Command) -> Result<Imported, Failure> {
     let imported = match command {
         Command::Emailproxy {
             common,
+            cache_store,
             password_stdin,
             password_file,
             without_tokens,
         } => {
             let path = named(&common.file)?;
+            let cache = cache_store.as_deref().map(named).transpose()?;
+            let cache = cache.as_deref();
             let password = match password_file {
                 _ if *without_tokens => None,
                 Some(file) => Some(of_file(file)?),
                 None if *password_stdin => Some(unseen::ask("Password", true)?),
                 // What is wrong with the file is said before anybody types.
-                None => match postrider_import::needs_password(&path, &Disk) {
+                None => match postrider_import::needs_password(&path, cache, &Disk) {
                     Ok(true) if unseen::is_typed() => {
                         Some(unseen::ask_at_terminal("Password of the mail programs")?)
                     }
@@ -213,7 +219,7 @@ fn read(command: &Command) -> Result<Imported, Failure> {
                     Err(error) => return Err(failure(&error)),
                 },
             };
-            postrider_import::emailproxy(&path, &Disk, password.as_ref(), &options)
+            postrider_import::emailproxy(&path, cache, &Disk, password.as_ref(), &options)
         }
         Command::Msmtp { common } => {
             postrider_import::msmtp(&named(&common.file)?, &Disk, &options)
