@@ -11,7 +11,7 @@ use support::daemon::Daemon;
 use support::device::{Device, scan};
 use support::office::{Office, TO, hurried, until};
 use support::sandbox::{PERSON, Sandbox};
-use support::{run_with, skip, write_private};
+use support::{skip, write_private};
 
 const FROM: &str = "alerts@contoso.com";
 const PASSWORD: &str = "correct-horse-battery-9";
@@ -48,11 +48,7 @@ impl Site {
         let mut office = Office::at(|sandbox| config(sandbox, more));
         office.home.set(("OLD_PASSWORD", PERSON.1));
         for device in ["printer-2", "scanner"] {
-            let mut add =
-                office
-                    .home
-                    .postrider(["gateway", "credential", "add", device, "--password-stdin"]);
-            run_with(&mut add, PASSWORD).expect_status(0);
+            office.admit("office", device, PASSWORD);
         }
         Self {
             daemon: Daemon::start(&office.home),
@@ -69,9 +65,7 @@ impl Site {
 
     /// Each device has an address of its own.
     fn connect(&self, device: &str) -> Option<Device> {
-        let status = self.daemon.status();
-        let address = status["gateways"][0]["listen"][0].as_str().unwrap();
-        let port = address.rsplit_once(':').unwrap().1.parse().unwrap();
+        let port = self.daemon.gateway_port("office");
         let from = if device == "scanner" {
             "127.0.0.2"
         } else {

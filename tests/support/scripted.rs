@@ -42,3 +42,16 @@ pub(crate) fn run_to_its_end(daemon: &Daemon, schedule: &str) {
     let (status, answer) = daemon.tell(&path, &json!({ "wait": true }));
     assert_eq!((status, &answer["ok"]), (200, &true.into()), "{answer}");
 }
+
+/// The names of the schedules, as the daemon lists them.
+#[track_caller]
+pub(crate) fn schedules(daemon: &Daemon) -> Vec<String> {
+    let (status, answer) = daemon.ask("GET", "/v1/schedules");
+    assert_eq!(status, 200, "{answer}");
+    let list = answer.as_array().or(answer["schedules"].as_array());
+    let names = list
+        .unwrap()
+        .iter()
+        .map(|one| one["name"].as_str().unwrap());
+    names.map(str::to_owned).collect()
+}
