@@ -359,6 +359,10 @@ fn devices_talk(user: &mut Overheard, daemon: &Daemon) -> Option<()> {
         vec![format!("MAIL FROM:<{RIGHT}>")],
         vec![format!("MAIL FROM:<a@contoso.com> AUTH={MISPLACED}")],
         vec![format!("MAIL FROM:<a@contoso.com> {RIGHT}")],
+        vec![format!("MAIL FROM:{RIGHT}")],
+        vec![format!("MAIL FROM: <{RIGHT}>")],
+        vec![format!("RCPT TO:{RIGHT}")],
+        vec![format!("PROXY {RIGHT}")],
         vec![RIGHT.to_owned()],
         vec![base64.clone()],
         vec![plain.clone()],
@@ -397,6 +401,9 @@ fn operators_look(user: &mut Overheard, daemon: &Daemon, home: &Home, metrics: u
     for arguments in [
         &["status"][..],
         &["check"],
+        &["doctor"],
+        &["doctor", "--gateway", "office"],
+        &["doctor", "--gateway", "odd", "--offline"],
         &["gateway", "list"],
         &["gateway", "report"],
         &[
