@@ -61,6 +61,16 @@ pub fn check(
     Ok(true)
 }
 
+/// What a client wrote in place of an address. One without `@` is not repeated: it may be a
+/// password that was typed into the wrong field.
+pub(crate) fn no_address(text: &str) -> String {
+    if text.contains('@') {
+        format!("{} is no address", shown(text))
+    } else {
+        "what stands there has no @ and is no address".to_owned()
+    }
+}
+
 /// What a client wrote, in a reply: short, on one line.
 pub(crate) fn shown(text: &str) -> String {
     let mut short: String = text

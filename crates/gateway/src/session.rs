@@ -16,7 +16,7 @@ use postrider_smtp::server::{
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::author::shown;
+use crate::author::{no_address, shown};
 use crate::backend::{AccountSender, Arrival, Decision, Refusal};
 use crate::body::{Body, too_large};
 use crate::event::{Accepted, Event};
@@ -207,6 +207,10 @@ impl Handler for Session {
                 ServerReply::new(250, "2.1.0 OK")
             }
             Err(refusal) => {
+                // It may be a password that was typed into the wrong field.
+                self.arrival
+                    .sender
+                    .take_if(|path| !path.is_empty() && !path.contains('@'));
                 let reply = self.refused(refusal);
                 self.reset();
                 reply
@@ -386,8 +390,7 @@ impl Session {
         let path = mail.reverse_path.as_str();
         let mut reverse_path = message::address(path);
         if reverse_path.is_none() && !path.is_empty() && (observes || !policy.rewrite_from) {
-            let text = format!("{} is no address", shown(path));
-            return Err(Refusal::new(553, "5.1.7", text));
+            return Err(Refusal::new(553, "5.1.7", no_address(path)));
         }
         if !path.is_empty() && !may_send_as(&policy, &own, path) {
             if observes || !policy.rewrite_from {
@@ -477,7 +480,7 @@ impl Session {
         let observes = transaction.observes;
         let path = &rcpt.forward_path;
         let Some(address) = message::address(path) else {
-            let text = format!("{} is no address that mail can be sent to", shown(path));
+            let text = format!("{} that mail can be sent to", no_address(path));
             return Err(Refusal::new(553, "5.1.3", text));
         };
         if transaction.recipients.len() >= policy.recipients_per_message {

@@ -89,7 +89,12 @@ async fn a_sender_that_is_no_address_is_refused_or_replaced() {
             let message = MESSAGE.replace("scans@contoso.com", path);
             let reply = client.submit(path, &message).await;
             if !rewrite_from {
-                assert_eq!(reply, format!("553 5.1.7 <{path}> is no address"));
+                // What has no `@` may be a password: it is not repeated.
+                let named = match path {
+                    "root" => "what stands there has no @ and is no address".to_owned(),
+                    path => format!("<{path}> is no address"),
+                };
+                assert_eq!(reply, format!("553 5.1.7 {named}"));
                 continue;
             }
             assert!(reply.starts_with("250"), "{path}: {reply}");

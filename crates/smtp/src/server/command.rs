@@ -152,7 +152,8 @@ pub enum BadCommand {
     /// The mailbox of `MAIL FROM:` or `RCPT TO:` stands there without angle brackets.
     NoBrackets(Verb),
     /// This, printable and bounded, stands between the brackets of `MAIL FROM:` or `RCPT TO:`,
-    /// and is no mailbox.
+    /// and is no mailbox. Empty where there is no `@` in it: it may be a password that was typed
+    /// into the wrong field.
     Address(Verb, String),
 }
 
@@ -300,6 +301,9 @@ impl fmt::Display for BadCommand {
             Self::Arguments(verb) => write!(f, "malformed arguments of {verb}"),
             Self::SpaceBehindColon(verb) => write!(f, "a space behind the colon of {verb}"),
             Self::NoBrackets(verb) => write!(f, "no angle brackets around the address of {verb}"),
+            Self::Address(verb, text) if text.is_empty() => {
+                write!(f, "no @ in the address of {verb}")
+            }
             Self::Address(verb, text) => write!(f, "<{text}> of {verb} is no address"),
             Self::Parameter(verb, keyword) => {
                 write!(f, "unsupported parameter {keyword} of {verb}")
@@ -459,7 +463,12 @@ fn path_argument(verb: Verb, text: &str, quirks: Quirks) -> Result<(&str, &str),
         found
     } else if let Some(found) = path::any(written) {
         if !(is_reverse && quirks.any_sender) {
-            return Err(BadCommand::Address(verb, shown(found.0.as_bytes(), 100)));
+            let named = if found.0.contains('@') {
+                shown(found.0.as_bytes(), 100)
+            } else {
+                String::new()
+            };
+            return Err(BadCommand::Address(verb, named));
         }
         found
     } else {

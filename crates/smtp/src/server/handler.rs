@@ -194,7 +194,8 @@ pub enum Problem {
     SpaceBehindColon(Verb),
     /// No angle brackets around the address of `MAIL FROM:` or `RCPT TO:`.
     NoBrackets(Verb),
-    /// This, printable and bounded, is no address for `MAIL FROM:` or `RCPT TO:`.
+    /// This, printable and bounded, is no address for `MAIL FROM:` or `RCPT TO:`; empty where
+    /// there is no `@` in it.
     Address(Verb, String),
     /// `EHLO` has to come first.
     HelloFirst,
@@ -300,7 +301,12 @@ impl Problem {
                 } else {
                     "5.1.3"
                 };
-                return ServerReply::new(501, format!("{status} <{address}> is no address"));
+                let text = if address.is_empty() {
+                    format!("{status} The address of {verb} has no @")
+                } else {
+                    format!("{status} <{address}> is no address")
+                };
+                return ServerReply::new(501, text);
             }
             Self::HelloFirst => (503, "5.5.1 Send EHLO first"),
             Self::EhloFirst => (503, "5.5.1 AUTH needs EHLO, not HELO: send EHLO"),
