@@ -38,3 +38,22 @@ pub(crate) fn explain(error: &io::Error, at_once: bool) -> Option<String> {
 /// The same of a client that begins with TLS where that has to be asked for.
 pub(crate) const UNASKED: &str = "it begins with TLS at once, and here that is asked for: \
     STARTTLS has to be chosen in its settings, or tls = \"implicit\" for it here";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_told_and_a_connection_that_only_ends_is_not() {
+        let silent = io::Error::from(io::ErrorKind::TimedOut);
+        let told = explain(&silent, true).unwrap();
+        assert!(told.contains("waits for a greeting"), "{told}");
+        let told = explain(&silent, false).unwrap();
+        assert!(told.contains("did not go on"), "{told}");
+        for ended in [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset] {
+            assert_eq!(explain(&ended.into(), true), None);
+        }
+        let stopped = io::Error::new(io::ErrorKind::ConnectionAborted, "the server stops");
+        assert_eq!(explain(&stopped, true), None);
+    }
+}
