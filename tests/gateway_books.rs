@@ -257,8 +257,11 @@ fn a_message_that_a_device_is_sending_when_the_daemon_stops_is_taken() {
     };
     busy.begin(PERSON.0, &[TO]).expect(354);
     daemon.signal(Signal::TERM);
-    daemon.told("STOPPING=1");
-    let farewell = idle.say("NOOP").expect(421);
+    let farewell = until("it is sent away", || {
+        let reply = idle.say("NOOP");
+        (reply.code != 250).then_some(reply)
+    });
+    let farewell = farewell.expect(421);
     assert!(farewell.starts_with("4.3.2 "), "{farewell}");
     busy.finish(&scan(PERSON.0, TO, "at the end")).expect(250);
     drop((busy, idle));
@@ -308,6 +311,10 @@ fn that_a_certificate_ends_is_not_told_again_after_a_restart() {
     let accounts = fs::read_to_string(office.home.path().join("postrider.toml")).unwrap();
     let daemon = Daemon::start(&office.home);
     daemon.says("its certificate ends");
+    until("that is kept", || {
+        let vault = office.home.json(["vault", "status"]);
+        (vault["records"]["notice"] == 1).then_some(())
+    });
     daemon.terminate().expect_status(0);
 
     // Those of one are looked at after those of the other.
