@@ -220,18 +220,33 @@ fn a_file_that_is_full_of_one_thing_costs_no_more_than_its_length() {
         full_of("", "s{}@h u@h:p\n"),
     ];
     let master = full_of("", "{} inet n - y - - smtpd -o smtpd_tls_cert_file=$x\n");
-    let small = others.iter().map(|other| (relay, other.as_str()));
-    for (main, other) in texts.iter().map(|main| (main.as_str(), "")).chain(small) {
-        let files = Three {
+    for main in &texts {
+        assert_bounded(&Three {
             main,
+            master: "",
+            other: "",
+        });
+    }
+    for other in &others {
+        assert_bounded(&Three {
+            main: relay,
             master: &master,
             other,
-        };
-        for imported in all(&files) {
-            is_fit(&imported).unwrap();
-            let accounts = imported.map_or(0, |imported| imported.accounts.len());
-            assert!(accounts <= 1000, "{accounts}");
-        }
+        });
+    }
+}
+
+#[track_caller]
+fn assert_bounded(files: &Three<'_>) {
+    for imported in all(files) {
+        is_fit(&imported).unwrap();
+        let (accounts, gateways) = imported.map_or((0, 0), |imported| {
+            (imported.accounts.len(), imported.gateways.len())
+        });
+        assert!(
+            accounts <= 1000 && gateways <= 100,
+            "{accounts}, {gateways}"
+        );
     }
 }
 

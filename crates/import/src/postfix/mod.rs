@@ -157,6 +157,9 @@ impl Import<'_> {
             );
             return;
         }
+        // What everything goes through comes first: it is the gateways' account.
+        let is_default = |it: &Credential| default.as_ref().is_some_and(|to| it.next.is_for(to));
+        found.sort_by_key(|credential| !is_default(credential));
         if found.len() > MAX_ACCOUNTS {
             found.truncate(MAX_ACCOUNTS);
             self.leave(NotCarried::new(
@@ -165,9 +168,6 @@ impl Import<'_> {
                 format!("only its first {MAX_ACCOUNTS} rows were read"),
             ));
         }
-        // What everything goes through comes first: it is the gateways' account.
-        let is_default = |it: &Credential| default.as_ref().is_some_and(|to| it.next.is_for(to));
-        found.sort_by_key(|credential| !is_default(credential));
         for credential in &found {
             self.account(credential, default.as_ref(), &relays);
         }
@@ -216,7 +216,7 @@ impl Import<'_> {
             );
         }
         for relay in relays {
-            let sender = relay.sender.as_deref().unwrap_or("of everything");
+            let sender = relay.sender.as_deref().unwrap_or("every sender");
             if !is_known(&relay.next) && !has_own(sender) {
                 self.imported.not_carried.push(
                     NotCarried::new(
@@ -253,7 +253,7 @@ impl Import<'_> {
             Next::Sender(sender) => (relay_of(sender).or(default), Some(sender.clone())),
             Next::Any => {
                 for relay in relays.iter().filter(|relay| Some(&relay.next) != default) {
-                    let sender = relay.sender.as_deref().unwrap_or("of everything");
+                    let sender = relay.sender.as_deref().unwrap_or("every sender");
                     self.imported.not_carried.push(
                         NotCarried::new(
                             relay.place.clone(),

@@ -33,7 +33,7 @@ const ELSEWHERE: [&str; 14] = [
 ];
 
 /// The most rows of a parameter's tables.
-pub(crate) const MAX_ROWS: usize = 5_000;
+pub(crate) const MAX_ROWS: usize = 2_000;
 
 /// A line of a table.
 pub(crate) struct Row {
