@@ -175,6 +175,29 @@ fn several_changes_are_made_together_or_not_at_all() {
 }
 
 #[test]
+fn a_preview_is_what_would_be_written_and_writes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("deeper/postrider.toml");
+    let set = |value| Change::Set {
+        key: "account.printer".to_owned(),
+        value,
+    };
+    let server = json!({ "host": "smtp.example.org", "port": 587, "tls": "starttls" });
+    let auth = json!({ "plugin": "basic", "password": { "env": "X" } });
+    let right = set(json!({ "username": "a@example.org", "server": server, "auth": auth }));
+    let wrong = set(json!({ "username": "a@example.org" }));
+    let presets = Presets::builtin();
+
+    let config = edit::preview(&path, &[right], &presets).unwrap();
+    assert!(config.accounts.contains_key("printer"));
+    assert!(matches!(
+        edit::preview(&path, &[wrong], &presets),
+        Err(EditError::Invalid(_))
+    ));
+    assert!(!path.parent().unwrap().exists());
+}
+
+#[test]
 fn values_are_read_back_as_written() {
     let (_dir, path) = settings(SETTINGS);
     let get = |key| edit::get(&path, key).unwrap();
