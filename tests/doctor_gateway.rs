@@ -142,6 +142,12 @@ fn without_a_daemon_the_cause_is_that_nobody_listens() {
                     postrider serve\n  who: you; waiting does not help\n";
         assert!(said.contains(line), "{said}");
     }
+    // Who forgets what it is the name of hears how to ask.
+    let said = office.home.run(["doctor", "office"]).expect_status(78);
+    assert!(
+        said.stderr.contains("postrider doctor --gateway office"),
+        "{said:?}"
+    );
     // Nor is it asked where that is not wanted.
     let alone = report(&office, &["--no-daemon"], 0);
     says(&alone, "daemon", "skipped", &["--no-daemon"]);

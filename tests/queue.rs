@@ -774,6 +774,13 @@ fn status_tells_what_an_operator_asks_first() {
     let asked = office.home.json(["status"]);
     let states = &asked["queue"]["accounts"]["sandbox"]["states"];
     assert_eq!(states["held"], 1, "{asked}");
+    // What waits no more because it was given up is no good news.
+    office.fault("smtp_message", &json!({ "reply": "554 5.6.0 No" }));
+    office.comes_to(&office.queue("refused", &[]), "failed");
+    let failed = line();
+    for part in ["1 held, 1 failed", "queue list --state failed` shows"] {
+        assert!(failed.contains(part), "{part}: {failed}");
+    }
     daemon.terminate().expect_status(0);
 }
 

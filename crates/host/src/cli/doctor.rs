@@ -117,7 +117,7 @@ pub(super) async fn run(
         (None, None) => config.config().gateways.values().collect(),
     };
     let names: Vec<String> = match (&arguments.account, &arguments.gateway) {
-        (Some(name), _) => vec![config.settings_of(name)?.name.clone()],
+        (Some(name), _) => vec![account(&config, name)?],
         (None, Some(_)) => {
             let behind = gateways.iter().copied().flat_map(accounts_behind);
             behind.map(str::to_owned).collect()
@@ -159,6 +159,20 @@ pub(super) async fn run(
     }
     config.close().await;
     Ok(tell(general, accounts, reports, output))
+}
+
+/// The account that is meant. A gateway's name is none, but what was meant is clear.
+fn account(app: &App, name: &str) -> Result<String, Failure> {
+    let found = app.settings_of(name).map(|account| account.name.clone());
+    found.map_err(|failure| {
+        if app.config().gateways.contains_key(name) {
+            failure.with_remedy(format!(
+                "it is a gateway: postrider doctor --gateway {name}"
+            ))
+        } else {
+            failure
+        }
+    })
 }
 
 /// Prints everything that was found; the exit status is that of the first failure.

@@ -179,7 +179,8 @@ fn show_queue(queue: &QueueStanding, now: SystemTime, output: &Output) {
     }
     let held = sum(|account| account.count(StateKind::Held));
     let unknown = sum(|account| account.count(StateKind::Unknown));
-    for (count, what) in [(held, "held"), (unknown, "unknown")] {
+    let failed = sum(|account| account.count(StateKind::Failed));
+    for (count, what) in [(held, "held"), (unknown, "unknown"), (failed, "failed")] {
         if count > 0 {
             parts.push(output.bad(&format!("{count} {what}")));
         }
@@ -204,6 +205,9 @@ fn show_queue(queue: &QueueStanding, now: SystemTime, output: &Output) {
     }
     if held + unknown > 0 {
         output.line("             `postrider queue list` shows them");
+    }
+    if failed > 0 {
+        output.line("             `postrider queue list --state failed` shows what failed");
     }
 }
 
