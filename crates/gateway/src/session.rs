@@ -293,22 +293,21 @@ impl Handler for Session {
     }
 
     fn refuse(&mut self, problem: &Problem) -> ServerReply {
-        let mut reply = problem.reply();
+        let (code, enhanced, text) = problem.parts();
         let quirk = mended_by(problem, self.current.settings.quirks);
-        if let Some(quirk) = quirk {
-            let text = reply.text().concat();
-            let text = format!("{text}; the quirk {quirk} lets it pass");
-            reply = ServerReply::new(reply.code(), text);
-        }
+        let text = match quirk {
+            Some(quirk) => format!("{text}; the quirk {quirk} lets it pass"),
+            None => text.into_owned(),
+        };
+        let refusal = Refusal::new(code, enhanced, text);
+        let reply = refusal.reply();
         if *problem == Problem::TlsUnasked {
             let problem = handshake::UNASKED.to_owned();
             self.house.not_encrypted(self.arrival.client, problem);
         }
         // What a device that is known fails at is worth knowing, and what has to be mended here.
         if self.signed_in.is_some() || quirk.is_some() || *problem == Problem::ProxyHeader {
-            let text = reply.text().first().map_or("", String::as_str);
-            let (enhanced, text) = status(text);
-            self.tell_refused(Refusal::new(reply.code(), enhanced, text));
+            self.tell_refused(refusal);
         }
         reply
     }
@@ -341,17 +340,6 @@ pub(crate) fn broken_rule(
     });
     let text = "a rule could not be applied, try again later";
     Refusal::new(451, "4.3.0", text)
-}
-
-/// The enhanced status that a reply of the server half begins with, and the rest.
-fn status(text: &str) -> (&'static str, &str) {
-    const STATUSES: [&str; 15] = [
-        "4.4.2", "4.5.3", "4.7.0", "5.1.3", "5.3.4", "5.5.0", "5.5.1", "5.5.2", "5.5.4", "5.6.0",
-        "5.6.7", "5.7.0", "5.7.11", "4.3.2", "4.3.0",
-    ];
-    let (said, rest) = text.split_once(' ').unwrap_or(("", text));
-    let known = STATUSES.into_iter().find(|status| *status == said);
-    known.map_or(("5.0.0", text), |status| (status, rest))
 }
 
 impl Session {

@@ -1,5 +1,6 @@
 //! The decisions a server's owner makes, and the words it says them in.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 
@@ -263,90 +264,93 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// The RFCs' wording.
-    pub fn reply(&self) -> ServerReply {
-        let (code, text) = match self {
-            Self::Unrecognized(_) => (500, "5.5.2 Command not recognized"),
-            Self::ProxyHeader => (
-                500,
-                "5.5.2 PROXY protocol headers are not taken: have the load balancer send none",
-            ),
-            Self::NotImplemented(_) => (502, "5.5.1 Command not implemented"),
+    /// Code, enhanced status (RFC 3463) and text, in the RFCs' wording.
+    pub fn parts(&self) -> (u16, &'static str, Cow<'static, str>) {
+        let (code, status, text) = match self {
             Self::Arguments(verb @ (Verb::Ehlo | Verb::Helo)) => {
-                return ServerReply::new(
-                    501,
-                    format!("5.5.4 {verb} needs a name of printable characters"),
-                );
+                let text = format!("{verb} needs a name of printable characters");
+                return (501, "5.5.4", text.into());
             }
             Self::Arguments(verb) => {
-                return ServerReply::new(
-                    501,
-                    format!("5.5.4 Syntax error in the arguments of {verb}"),
-                );
+                let text = format!("Syntax error in the arguments of {verb}");
+                return (501, "5.5.4", text.into());
             }
             Self::Parameter(_, keyword) => {
-                return ServerReply::new(555, format!("5.5.4 Unsupported parameter {keyword}"));
+                let text = format!("Unsupported parameter {keyword}");
+                return (555, "5.5.4", text.into());
             }
             Self::SpaceBehindColon(verb) => {
-                let text = format!("5.5.4 No space may stand behind the colon of {verb}");
-                return ServerReply::new(501, text);
+                let text = format!("No space may stand behind the colon of {verb}");
+                return (501, "5.5.4", text.into());
             }
             Self::NoBrackets(verb) => {
-                let text = format!("5.5.4 The address of {verb} has to stand in angle brackets");
-                return ServerReply::new(501, text);
+                let text = format!("The address of {verb} has to stand in angle brackets");
+                return (501, "5.5.4", text.into());
             }
             Self::Address(verb, address) => {
-                let status = if *verb == Verb::Mail {
-                    "5.1.7"
-                } else {
-                    "5.1.3"
-                };
+                let is_sender = *verb == Verb::Mail;
+                let status = if is_sender { "5.1.7" } else { "5.1.3" };
                 let text = if address.is_empty() {
-                    format!("{status} The address of {verb} has no @")
+                    format!("The address of {verb} has no @")
                 } else {
-                    format!("{status} <{address}> is no address")
+                    format!("<{address}> is no address")
                 };
-                return ServerReply::new(501, text);
+                return (501, status, text.into());
             }
-            Self::HelloFirst => (503, "5.5.1 Send EHLO first"),
-            Self::EhloFirst => (503, "5.5.1 AUTH needs EHLO, not HELO: send EHLO"),
-            Self::MailFirst => (503, "5.5.1 Send MAIL first"),
-            Self::RcptFirst => (503, "5.5.1 No valid recipients"),
-            Self::MailOpen => (503, "5.5.1 Sender already given"),
-            Self::AuthAgain => (503, "5.5.1 Already authenticated"),
-            Self::AuthInTransaction => (503, "5.5.1 Not during a mail transaction"),
-            Self::AuthNeedsTls => (538, "5.7.11 Encryption required for authentication"),
-            Self::AuthCancelled => (501, "5.7.0 Authentication cancelled"),
-            Self::AuthEncoding => (501, "5.5.2 Cannot decode the response"),
-            Self::AuthNul => (501, "5.5.2 The response contains NUL"),
-            Self::TlsAgain => (503, "5.5.1 TLS already active"),
-            Self::TlsUnavailable => (502, "5.5.1 TLS not available"),
-            Self::ClearAfterStarttls => (503, "5.5.1 Nothing may follow STARTTLS in clear"),
-            Self::TlsUnasked => (500, "5.5.2 TLS does not begin here before STARTTLS"),
-            Self::BinaryNeedsBdat => (503, "5.5.1 BODY=BINARYMIME requires BDAT"),
-            Self::ChunksOpen => (503, "5.5.1 BDAT LAST expected"),
-            Self::NeedsSmtputf8 => (553, "5.6.7 Address requires SMTPUTF8"),
-            Self::LineTooLong => (500, "5.5.2 Line too long"),
-            Self::BareLineFeed => (500, "5.5.2 Lines end with CRLF"),
-            Self::MixedLineEnds => (500, "5.5.2 Lines end as the first did"),
+            Self::Unrecognized(_) => (500, "5.5.2", "Command not recognized"),
+            Self::ProxyHeader => (
+                500,
+                "5.5.2",
+                "PROXY protocol headers are not taken: have the load balancer send none",
+            ),
+            Self::NotImplemented(_) => (502, "5.5.1", "Command not implemented"),
+            Self::HelloFirst => (503, "5.5.1", "Send EHLO first"),
+            Self::EhloFirst => (503, "5.5.1", "AUTH needs EHLO, not HELO: send EHLO"),
+            Self::MailFirst => (503, "5.5.1", "Send MAIL first"),
+            Self::RcptFirst => (503, "5.5.1", "No valid recipients"),
+            Self::MailOpen => (503, "5.5.1", "Sender already given"),
+            Self::AuthAgain => (503, "5.5.1", "Already authenticated"),
+            Self::AuthInTransaction => (503, "5.5.1", "Not during a mail transaction"),
+            Self::AuthNeedsTls => (538, "5.7.11", "Encryption required for authentication"),
+            Self::AuthCancelled => (501, "5.7.0", "Authentication cancelled"),
+            Self::AuthEncoding => (501, "5.5.2", "Cannot decode the response"),
+            Self::AuthNul => (501, "5.5.2", "The response contains NUL"),
+            Self::TlsAgain => (503, "5.5.1", "TLS already active"),
+            Self::TlsUnavailable => (502, "5.5.1", "TLS not available"),
+            Self::ClearAfterStarttls => (503, "5.5.1", "Nothing may follow STARTTLS in clear"),
+            Self::TlsUnasked => (500, "5.5.2", "TLS does not begin here before STARTTLS"),
+            Self::BinaryNeedsBdat => (503, "5.5.1", "BODY=BINARYMIME requires BDAT"),
+            Self::ChunksOpen => (503, "5.5.1", "BDAT LAST expected"),
+            Self::NeedsSmtputf8 => (553, "5.6.7", "Address requires SMTPUTF8"),
+            Self::LineTooLong => (500, "5.5.2", "Line too long"),
+            Self::BareLineFeed => (500, "5.5.2", "Lines end with CRLF"),
+            Self::MixedLineEnds => (500, "5.5.2", "Lines end as the first did"),
             Self::BodyBareLineFeed => (
                 550,
-                "5.6.0 Message refused: a line feed without a carriage return; lines end with CRLF",
+                "5.6.0",
+                "Message refused: a line feed without a carriage return; lines end with CRLF",
             ),
             Self::BodyBareCarriageReturn => (
                 550,
-                "5.6.0 Message refused: a carriage return without a line feed; lines end with CRLF",
+                "5.6.0",
+                "Message refused: a carriage return without a line feed; lines end with CRLF",
             ),
-            Self::BodyNul => (550, "5.6.0 Message refused: it contains NUL"),
-            Self::MessageTooLarge => (552, "5.3.4 Message too large"),
-            Self::TooManyRecipients => (452, "4.5.3 Too many recipients"),
-            Self::TooManyCommands => (421, "4.7.0 Too many commands"),
-            Self::TooManyErrors => (421, "4.7.0 Too many errors"),
-            Self::TooSlow => (421, "4.4.2 Timeout"),
-            Self::SessionTooLong => (421, "4.4.2 Session too long"),
-            Self::Stopping => (421, "4.3.2 Service stops, try again later"),
+            Self::BodyNul => (550, "5.6.0", "Message refused: it contains NUL"),
+            Self::MessageTooLarge => (552, "5.3.4", "Message too large"),
+            Self::TooManyRecipients => (452, "4.5.3", "Too many recipients"),
+            Self::TooManyCommands => (421, "4.7.0", "Too many commands"),
+            Self::TooManyErrors => (421, "4.7.0", "Too many errors"),
+            Self::TooSlow => (421, "4.4.2", "Timeout"),
+            Self::SessionTooLong => (421, "4.4.2", "Session too long"),
+            Self::Stopping => (421, "4.3.2", "Service stops, try again later"),
         };
-        ServerReply::new(code, text)
+        (code, status, Cow::Borrowed(text))
+    }
+
+    /// The same as a reply.
+    pub fn reply(&self) -> ServerReply {
+        let (code, status, text) = self.parts();
+        ServerReply::new(code, format!("{status} {text}"))
     }
 
     /// Whether the connection is closed behind the reply.
