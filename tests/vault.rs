@@ -750,7 +750,7 @@ fn what_it_holds_in_memory_stays_there() {
     let vault = home.state().join("vault/vault.json");
     while !vault.exists() {
         assert!(child.try_wait().unwrap().is_none(), "it ended early");
-        std::thread::yield_now();
+        support::pause();
     }
 
     let about = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", child.id())).unwrap();

@@ -4,12 +4,11 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::home::Home;
 use super::sandbox::Sandbox;
-use super::{Ended, postrider, read_to_string};
+use super::{Ended, pause, postrider, read_to_string};
 
 /// A machine whose `sendmail` is Postrider's.
 pub(crate) struct Machine {
@@ -54,7 +53,7 @@ impl Machine {
                 Instant::now() < deadline,
                 "{subject:?} did not arrive at {mailbox}"
             );
-            thread::yield_now();
+            pause();
         }
     }
 }

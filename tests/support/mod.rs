@@ -257,12 +257,18 @@ impl Drop for Peer {
     }
 }
 
+/// Between two looks at what another process is doing: whoever looks all the time takes the
+/// processor from it.
+pub(crate) fn pause() {
+    std::thread::sleep(Duration::from_millis(2));
+}
+
 /// Waits until something listens on `port`: for programs that do not say when they do.
 pub(crate) fn await_port(port: u16) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
         assert!(Instant::now() < deadline, "nothing listens on port {port}");
-        std::thread::yield_now();
+        pause();
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::home::Home;
 use super::sandbox::Sandbox;
-use super::{Ended, read_to_string, run_with};
+use super::{Ended, pause, read_to_string, run_with};
 
 /// More than anything takes that is going to happen.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -195,6 +195,6 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
             return found;
         }
         assert!(Instant::now() < deadline, "waited in vain until {what}");
-        std::thread::yield_now();
+        pause();
     }
 }
