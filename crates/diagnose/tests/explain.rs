@@ -168,7 +168,11 @@ fn a_code_that_several_refusals_have_is_explained_for_each() {
         .map(|one| one.diagnosis.cause.as_str())
         .collect();
     assert!(found.len() > 1 && causes.len() == found.len(), "{found:#?}");
-    assert!(found.iter().all(|one| one.diagnosis.code == "auth.mechanism"));
+    assert!(
+        found
+            .iter()
+            .all(|one| one.diagnosis.code == "auth.mechanism")
+    );
     // Where the refusal itself is there, it says which of them it is.
     let refused = "504 5.7.4 Unrecognized authentication type code=\"auth.mechanism\"";
     assert_eq!(codes(refused), ["auth.mechanism"]);
