@@ -13,7 +13,7 @@ use serde_json::Value;
 use toml_edit::{Array, DocumentMut, InlineTable, Item, Key, RawString, Table, TableLike};
 
 use crate::config::Config;
-use crate::keys::looks_secret;
+use crate::keys::{is_setting_of_gateway, looks_secret};
 use crate::presets::Presets;
 use crate::problem::ConfigErrors;
 use crate::replace;
@@ -139,20 +139,22 @@ pub fn get(path: &Path, key: &str) -> Result<Option<Value>, EditError> {
     };
     let document = parse(path, &text)?;
     let mut item = document.as_item();
+    let mut path = Vec::new();
     for name in keys.iter().map(Key::get) {
         let table = item.as_table_like();
         let Some(below) = table.and_then(|table| table.get(name)) else {
             return Ok(None);
         };
         item = below;
-        if looks_secret(name) && !secret::is_reference(&Node::from_item(item)) {
+        path.push(name);
+        if is_secret(&path, &Node::from_item(item)) {
             return Err(EditError::Secret {
                 key: key.to_owned(),
             });
         }
     }
     let node = Node::from_item(item);
-    if holds_secret(&node) {
+    if holds_secret(&path, &node) {
         return Err(EditError::Secret {
             key: key.to_owned(),
         });
@@ -242,14 +244,21 @@ fn is_shallow(value: &Value, depth: usize) -> bool {
     }
 }
 
-/// Whether a secret itself, not a reference to it, stands anywhere below.
-fn holds_secret(node: &Node) -> bool {
-    let listed = node.list().unwrap_or_default().iter().any(holds_secret);
+/// Whether `node` at `path` is called like a secret, and is no reference to one.
+fn is_secret(path: &[&str], node: &Node) -> bool {
+    path.last().is_some_and(|name| looks_secret(name))
+        && !is_setting_of_gateway(path)
+        && !secret::is_reference(node)
+}
+
+/// Whether a secret itself, not a reference to it, stands anywhere below `path`.
+fn holds_secret(path: &[&str], node: &Node) -> bool {
+    let mut listed = node.list().unwrap_or_default().iter();
     let mut entries = node.entries().unwrap_or_default().iter();
-    listed
+    listed.any(|node| holds_secret(path, node))
         || entries.any(|entry| {
-            let literal = looks_secret(&entry.key) && !secret::is_reference(&entry.node);
-            literal || holds_secret(&entry.node)
+            let path = [path, &[entry.key.as_str()]].concat();
+            is_secret(&path, &entry.node) || holds_secret(&path, &entry.node)
         })
 }
 

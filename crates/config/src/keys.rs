@@ -8,7 +8,7 @@ mod queue;
 mod serving;
 
 use crate::presets;
-pub(crate) use gateway::{GATEWAY, OPEN_RELAY, POLICY, REHEARSE};
+pub(crate) use gateway::{GATEWAY, OPEN_RELAY, PASSWORDS, POLICY, REHEARSE};
 pub(crate) use queue::{QUEUE, SENDMAIL};
 pub(crate) use serving::{FS, LIMITS, SCRIPTS, SERVE};
 
@@ -96,6 +96,8 @@ pub(crate) enum Kind {
     Auth,
     /// A key that others know and that will never be one here: why not, and what instead.
     Refused((&'static str, &'static str)),
+    /// What somebody takes for the place of a device's password.
+    DevicePassword,
 }
 
 impl Kind {
@@ -141,7 +143,7 @@ impl Kind {
             | Self::Devices
             | Self::Pins
             | Self::Auth => "a table",
-            Self::Refused(_) => "nothing",
+            Self::Refused(_) | Self::DevicePassword => "nothing",
         }
     }
 
@@ -152,6 +154,11 @@ impl Kind {
             Self::Provider => presets::names().collect(),
             _ => Vec::new(),
         }
+    }
+
+    /// Whether a key of this kind is there for nothing but to be refused.
+    pub(crate) fn is_refused(self) -> bool {
+        matches!(self, Self::Refused(_) | Self::DevicePassword)
     }
 }
 
@@ -666,7 +673,7 @@ fn list(
                 keys.push(entry(format!("{key}.DEVICE")));
                 list(&format!("{key}.DEVICE."), None, POLICY, keys);
             }
-            Kind::Refused(_) => {}
+            kind if kind.is_refused() => {}
             Kind::Pins => keys.push(KeyReference {
                 value: "a SHA-256 digest in hexadecimal",
                 ..entry(format!("{key}.NAME"))
@@ -718,6 +725,12 @@ const SECRET_ENDINGS: [&str; 11] = [
 pub(crate) fn is_of_gateway(key: &str) -> bool {
     let mut fields = [GATEWAY, POLICY, REHEARSE].into_iter().flatten();
     fields.any(|field| field.name == key)
+}
+
+/// Whether a dotted key leads to a setting of a gateway's own. None of them holds a secret:
+/// `certificate`, which is one of the oauth plugin's, is a file here.
+pub(crate) fn is_setting_of_gateway(path: &[&str]) -> bool {
+    matches!(path, ["gateway", _, key] if is_of_gateway(key))
 }
 
 /// Whether the last word of `NAME_OF_VARIABLE` says that it holds a secret.

@@ -53,7 +53,7 @@ pub use gateway::{
 };
 pub use keys::{KeyReference, reference};
 pub use lettre::{Address, message::Mailbox};
-pub use network::Network;
+pub use network::{InvalidNetwork, Network};
 pub use presets::{Preset, Presets, SandboxAddress};
 pub use problem::{ConfigErrors, Location, Problem};
 pub use queue::{QueueSettings, SendmailSettings, Unknown};

@@ -5,7 +5,8 @@
 //! looks like a secret's ([`looks_secret`]) is masked up to where its value ends, and so are
 //! what stands before the `@` of a URL, and what a gateway has under keys that it does not know:
 //! its devices' passwords, perhaps, as other servers keep them. Only the names inside a reference
-//! (`{ env = "NAME" }`) stay readable. In doubt it masks.
+//! (`{ env = "NAME" }`) and a gateway's `certificate`, a file's name, stay readable. In doubt it
+//! masks.
 
 use std::ops::Range;
 
@@ -14,7 +15,7 @@ use toml_parser::{
     lexer::{Token, TokenKind},
 };
 
-use crate::keys::{is_of_gateway, looks_secret};
+use crate::keys::{is_of_gateway, is_setting_of_gateway, looks_secret};
 
 /// Keys of a reference whose value is a name or a date, not a secret. (A command's arguments may be one.)
 const NAMES: [&str; 5] = ["env", "file", "credential", "vault", "expires"];
@@ -68,22 +69,22 @@ struct Scan<'a> {
     ranges: Vec<Range<usize>>,
 }
 
-impl Scan<'_> {
+impl<'a> Scan<'a> {
     fn run(&mut self) {
         let mut at = 0;
         let mut open = 0_usize;
         let mut line_start = true;
         let mut secret_table = false;
-        let mut header = None;
+        let mut header: Option<Vec<&str>> = None;
         let mut of_devices = false;
         while let Some(token) = self.tokens.get(at) {
             let kind = token.kind();
             match kind {
                 TokenKind::LeftSquareBracket if line_start && open == 0 => {
                     let end = self.line_end(at);
-                    let mut keys = self.tokens[at..end].iter().filter(|it| is_key(it.kind()));
+                    let keys = self.tokens[at..end].iter().filter(|it| is_key(it.kind()));
                     secret_table = keys.clone().any(|it| self.is_secret_key(*it));
-                    header = Some(keys.next().is_some_and(|it| self.is_devices(*it)));
+                    header = Some(keys.map(|it| self.key(*it)).collect());
                     at = end;
                     continue;
                 }
@@ -92,13 +93,18 @@ impl Scan<'_> {
                     open = open.saturating_sub(1);
                 }
                 TokenKind::Equals => {
+                    let mut is_setting = false;
                     if open == 0 {
-                        let own = || self.key_before(at).last();
-                        of_devices =
-                            header.unwrap_or_else(|| own().is_some_and(|it| self.is_devices(it)));
+                        let mut own: Vec<_> = self.key_before(at).map(|it| self.key(it)).collect();
+                        own.reverse();
+                        let above = header.as_deref().unwrap_or_default();
+                        let path = [above, &own[..]].concat();
+                        let first = header.as_ref().unwrap_or(&own).first();
+                        of_devices = first.is_some_and(|key| DEVICES.contains(key));
+                        is_setting = is_setting_of_gateway(&path) && self.is_plain_text(at);
                     }
                     if secret_table
-                        || self.key_before(at).any(|k| self.is_secret_key(k))
+                        || !is_setting && self.key_before(at).any(|k| self.is_secret_key(k))
                         || of_devices && self.is_unknown_text(at)
                     {
                         let named = secret_table && self.is_name(at);
@@ -194,9 +200,17 @@ impl Scan<'_> {
         last.is_some_and(|key| NAMES.contains(&key))
     }
 
-    /// Whether the first key of a header or a dotted key leads to devices.
-    fn is_devices(&self, first: Token) -> bool {
-        DEVICES.contains(&self.key(first))
+    /// Whether one string, closed on its line, is all that follows the `=` at `at`.
+    fn is_plain_text(&self, at: usize) -> bool {
+        let rest = self.tokens[at + 1..].iter();
+        let mut rest = rest.filter(|token| token.kind() != TokenKind::Whitespace);
+        let is_text = |kind| matches!(kind, TokenKind::BasicString | TokenKind::LiteralString);
+        let value = rest.next();
+        value.is_some_and(|token| is_text(token.kind()) && !self.is_unfinished(*token))
+            && rest.next().is_none_or(|token| {
+                let end = [TokenKind::Newline, TokenKind::Comment, TokenKind::Eof];
+                end.contains(&token.kind())
+            })
     }
 
     /// Whether the `=` at `at` follows a key that no gateway has, and no table does: a table's own
@@ -281,7 +295,7 @@ impl Scan<'_> {
     }
 
     /// A key's text without its quotes.
-    fn key(&self, token: Token) -> &str {
+    fn key(&self, token: Token) -> &'a str {
         let span = token.span();
         self.text[span.start()..span.end()].trim_matches(['"', '\''])
     }
@@ -391,6 +405,12 @@ mod tests {
             "[gateway.office.device.printer-2]\ncredential = \"hunter2\"",
             "[gateway.office.device.printer-2]\npassword = \"hunter2",
             "[gateway.office.device.printer-2]\nauth = \"hunter2\"",
+            "[gateway.office.device.printer-2]\ncertificate = \"hunter2\"",
+            "[gateway.office]\ncertificate = \"\"\"\nhunter2\"\"\"",
+            "[gateway.office]\ncertificate = \"hunter2",
+            "[gateway.office]\ncertificate = \"a\" \"hunter2\"",
+            "[gateway.office]\ncertificate.private_key = \"hunter2\"",
+            "[account.office.auth]\ncertificate = \"hunter2\"",
             "[gateway.office]\nusers = { printer-2 = \"hunter2\" }",
             "[gateway.office]\nusers = [\"printer-2:hunter2\"]",
             "[gateway.office]\nauth = { printer-2 = { pin = 'hunter2' } }",
@@ -412,6 +432,9 @@ mod tests {
             "[gateway.office]\nlisten = \"127.0.0.1:25\"\nrehearse = { devices = [\"x\"] }",
             "[gateway.office]\nquirks = []\n[account.x]\nnote = \"y\"",
             "gateway.office.account = \"x\"\nx = 1",
+            "[gateway.office]\ncertificate = 'tls/a.pem' # ours\nkey = 'tls/a.key'",
+            "[gateway]\noffice.certificate = \"/etc/tls/a.pem\"",
+            "gateway.office.certificate = \"/etc/tls/a.pem\"",
             "[sendmail]\nusers = [\"www-data\"]",
         ] {
             assert_eq!(masked(text), text);

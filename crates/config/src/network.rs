@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Serialize, Serializer};
@@ -94,6 +95,33 @@ impl fmt::Display for Network {
 impl Serialize for Network {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// Why a text names no network.
+#[derive(Debug, PartialEq, Eq)]
+pub struct InvalidNetwork(Fault);
+
+impl InvalidNetwork {
+    /// What to write instead.
+    pub fn suggestion(&self) -> Option<&str> {
+        self.0.suggestion.as_deref()
+    }
+}
+
+impl fmt::Display for InvalidNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl std::error::Error for InvalidNetwork {}
+
+impl FromStr for Network {
+    type Err = InvalidNetwork;
+
+    fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
+        parse(text).map_err(InvalidNetwork)
     }
 }
 

@@ -267,7 +267,7 @@ fn unknown_key(
         fields
             .iter()
             .flat_map(|fields| fields.iter())
-            .filter(|field| !matches!(field.kind, Kind::Refused(_)))
+            .filter(|field| !field.kind.is_refused())
             .map(|field| field.name)
     };
     let meant = nearest(&entry.key, names());
@@ -323,6 +323,17 @@ impl Value<'_> {
             | Kind::Auth => self.expect(node.entries().is_some(), kind, node, problems),
             Kind::Refused((why, instead)) => {
                 self.accept(node, Err(Fault::with(why, instead)), problems)
+            }
+            Kind::DevicePassword => {
+                let gateway = self.key.split('.').nth(1).unwrap_or("NAME");
+                let fault = Fault::with(
+                    "devices' passwords do not stand in this file",
+                    format!(
+                        "remove this key; make each device its password: postrider gateway \
+                         credential add DEVICE --gateway {gateway}"
+                    ),
+                );
+                self.accept(node, Err(fault), problems)
             }
             Kind::Flag => {
                 let flag = matches!(node.kind, NodeKind::Flag(_));

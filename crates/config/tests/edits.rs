@@ -245,6 +245,24 @@ fn a_secret_that_stands_in_the_file_is_not_read_out() {
 }
 
 #[test]
+fn a_gateways_certificate_is_a_file_and_no_secret() {
+    let (_dir, path) = settings(
+        "[gateway.x]\ncertificate = \"a.pem\"\nkey = \"a.key\"\n\
+         [gateway.y]\npassword = \"hunter2\"\n[gateway.z.device.d]\ncertificate = \"hunter2\"\n",
+    );
+    let files = json!({ "certificate": "a.pem", "key": "a.key" });
+    assert_eq!(edit::get(&path, "gateway.x").unwrap(), Some(files));
+    assert_eq!(
+        edit::get(&path, "gateway.x.certificate").unwrap(),
+        Some(json!("a.pem"))
+    );
+    for key in ["gateway", "gateway.y", "gateway.z.device.d.certificate"] {
+        let error = edit::get(&path, key).unwrap_err();
+        assert!(matches!(error, EditError::Secret { .. }), "{error:?}");
+    }
+}
+
+#[test]
 fn a_file_that_is_not_toml_is_reported_with_its_place_and_without_secrets() {
     let (_dir, path) = settings("[account.x.auth]\npassword = \"hunter2\n");
     let EditError::Invalid(errors) = set(&path, "account.x.username", json!("u")).unwrap_err()

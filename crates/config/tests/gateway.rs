@@ -205,6 +205,24 @@ fn there_is_no_way_to_do_without_a_password() {
 }
 
 #[test]
+fn a_devices_password_is_not_written_here_and_the_command_that_makes_one_is_named() {
+    for written in [
+        "password = 'hunter2'",
+        "passwords = { printer = 'hunter2' }",
+        "credential = 'hunter2'",
+        "device.printer = { password = 'hunter2' }",
+    ] {
+        let (_, said) = fault(written);
+        let command = "postrider gateway credential add DEVICE --gateway office";
+        assert!(said.contains(command), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    // It is not what a slip of the pen is taken for.
+    let (_, said) = fault("pasword = 'hunter2'");
+    assert!(!said.contains("`password`"), "{said}");
+}
+
+#[test]
 fn others_than_this_machine_are_let_in_by_name() {
     let (key, said) = fault("listen = '192.168.1.5:2525'");
     assert_eq!(key, "listen");

@@ -53,7 +53,12 @@ pub(crate) fn check(
     if let Err(fault) = grammar::name(name) {
         place.fault(fault, problems);
     }
-    let known = &[keys::GATEWAY, keys::POLICY, keys::OPEN_RELAY];
+    let known = &[
+        keys::GATEWAY,
+        keys::POLICY,
+        keys::OPEN_RELAY,
+        keys::PASSWORDS,
+    ];
     let section = Section::open(&entry.node, place, known, context, problems)?;
 
     let listen = listen(&section)?;
@@ -74,7 +79,7 @@ pub(crate) fn check(
         if let Err(fault) = grammar::device(&entry.key) {
             place.fault(fault, problems);
         }
-        let known = &[keys::POLICY, keys::OPEN_RELAY];
+        let known = &[keys::POLICY, keys::OPEN_RELAY, keys::PASSWORDS];
         let own = Section::open(&entry.node, place, known, context, problems);
         let settings = own.zip(defaults.as_ref());
         if let Some((own, defaults)) = settings {

@@ -147,6 +147,16 @@ pub(crate) static OPEN_RELAY: &[Field] = &[
     field("trusted_networks", Kind::Refused(NO_OPEN_RELAY), ""),
 ];
 
+/// Where other servers keep their users' passwords.
+pub(crate) static PASSWORDS: &[Field] = &[
+    field("password", Kind::DevicePassword, ""),
+    field("passwords", Kind::DevicePassword, ""),
+    field("passwd", Kind::DevicePassword, ""),
+    field("credential", Kind::DevicePassword, ""),
+    field("credentials", Kind::DevicePassword, ""),
+    field("secret", Kind::DevicePassword, ""),
+];
+
 pub(crate) static REHEARSE: &[Field] = &[
     field(
         "from",
