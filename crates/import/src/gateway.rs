@@ -40,7 +40,8 @@ impl ImportedGateway {
         }
     }
 
-    /// `certificate` and `key`, if both can be read; else the gateway makes its own.
+    /// `certificate` and `key`, if both can be read and are somebody's own; else the gateway
+    /// makes its own.
     pub(crate) fn certificate(
         &mut self,
         certificate: &str,
@@ -49,13 +50,16 @@ impl ImportedGateway {
         files: &dyn Files,
         left: &mut Vec<NotCarried>,
     ) {
-        let unreadable = [certificate, key].into_iter().find_map(|path| {
-            let why = files::named(files, path).err()?;
-            Some((path, why))
-        });
-        let snakeoil = certificate.contains("snakeoil");
-        match unreadable {
-            _ if snakeoil => {}
+        let unfit = if certificate.contains("snakeoil") {
+            let why = "is the system's own (snakeoil), which no device trusts".to_owned();
+            Some((certificate, why))
+        } else {
+            [certificate, key].into_iter().find_map(|path| {
+                let why = files::named(files, path).err()?;
+                Some((path, why))
+            })
+        };
+        match unfit {
             None => {
                 self.set("certificate", certificate);
                 self.set("key", key);
@@ -67,7 +71,8 @@ impl ImportedGateway {
                     format!("{why}; the gateway makes a certificate of its own"),
                 )
                 .instead(format!(
-                    "let Postrider read it, and set gateway.{}.certificate and key",
+                    "for one that Postrider can read and devices trust: set \
+                     gateway.{}.certificate and key",
                     self.name
                 )),
             ),

@@ -76,6 +76,46 @@ fn is_left(imported: &Imported, what: &str) -> bool {
 // ---- Postfix
 
 #[test]
+fn a_certificate_that_is_not_taken_over_is_listed_whatever_the_reason() {
+    let listens = |files| {
+        format!(
+            "relayhost = [smtp.office365.com]:587\nmynetworks = 192.168.1.0/24\n\
+             smtp_sasl_auth_enable = yes\n\
+             smtp_sasl_password_maps = inline:{{ {{ smtp.office365.com = a@contoso.com:x }} }}\n\
+             {files}"
+        )
+    };
+    for (named, file, why) in [
+        (
+            "smtpd_tls_cert_file = /etc/ssl/gone.pem\n",
+            "/etc/ssl/gone.pem",
+            "no such file",
+        ),
+        (
+            "smtpd_tls_cert_file = /etc/ssl/certs/ssl-cert-snakeoil.pem\n\
+             smtpd_tls_key_file = /etc/ssl/private/ssl-cert-snakeoil.key\n",
+            "/etc/ssl/certs/ssl-cert-snakeoil.pem",
+            "no device trusts",
+        ),
+        (
+            "smtpd_tls_chain_files = /etc/ssl/gone.pem\n",
+            "/etc/ssl/gone.pem",
+            "no such file",
+        ),
+    ] {
+        let imported = relay(String::leak(listens(named)), []);
+        let said = left(&imported, &format!("the certificate file {file}"));
+        assert!(said.why.contains(why), "{}", said.why);
+        let instead = said.instead.as_deref().unwrap();
+        assert!(
+            instead.contains("gateway.postfix-smtp.certificate"),
+            "{instead}"
+        );
+        assert!(!imported.gateways[0].settings.contains_key("certificate"));
+    }
+}
+
+#[test]
 fn a_relay_that_rewrites_every_sender_keeps_that_sender() {
     let imported = relay(
         "\
