@@ -91,6 +91,8 @@ struct Given {
     lease: Lease,
     recipients: Vec<(String, Address)>,
     attempts: u32,
+    /// Not an octet of its text left this process, and the session is gone.
+    unsent: bool,
 }
 
 impl Work {
@@ -180,6 +182,7 @@ impl Work {
                 .map(|(recipient, address)| (recipient.address.clone(), address.clone()))
                 .collect(),
             attempts: claim.attempts,
+            unsent: false,
         };
         self.fail(&given, impossible, "not an address that SMTP can carry");
         if given.recipients.is_empty() {
@@ -287,6 +290,12 @@ impl Source for Work {
         }
         self.settle(&given, attempt.recipients, accepted || all > 1);
     }
+
+    fn unsent(&mut self, index: u64) {
+        if let Some(given) = self.given.get_mut(&index) {
+            given.unsent = true;
+        }
+    }
 }
 
 impl Work {
@@ -358,6 +367,11 @@ impl Work {
             ),
         };
         for given in std::mem::take(&mut self.given).into_values() {
+            let judgement = if given.unsent {
+                Judgement::Return
+            } else {
+                judgement
+            };
             self.settle_all(given, judgement, why);
         }
         self.give_back();

@@ -66,6 +66,15 @@ impl<'s> Work<'s> {
     }
 }
 
+/// What was taken and has not begun will not leave any more.
+impl Drop for Work<'_> {
+    fn drop(&mut self) {
+        for (number, _) in self.hand.drain(..) {
+            self.source.unsent(number);
+        }
+    }
+}
+
 impl Session {
     /// Carries messages until there are no more, or the session ends. `more` is asked whether to
     /// go on once some have been carried. A session that `waited` may be over without a fault of
@@ -127,6 +136,17 @@ struct Carriage<'a, 's> {
     closing: Option<Reply>,
     /// This message cannot be read to its end: likewise.
     broken: Option<(u64, io::Error)>,
+}
+
+/// Only one that is dropped in the middle has messages under way still.
+impl Drop for Carriage<'_, '_> {
+    fn drop(&mut self) {
+        for (number, _) in self.underway.drain(..) {
+            if !self.flight.has_begun(number) {
+                self.work.source.unsent(number);
+            }
+        }
+    }
 }
 
 impl<'a> Carriage<'a, '_> {

@@ -2,7 +2,7 @@
 //! when a connection breaks.
 
 use std::collections::BTreeMap;
-use std::future::ready;
+use std::future::{pending, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -25,8 +25,9 @@ use postrider_smtp::{
 use postrider_spool::{
     Body, Notify, Pace, Recipient, SpoolSettings, SqliteSpool, StateKind, Store as _,
 };
+use tokio::sync::Notify as Notified;
 
-use crate::support::{Heard, message};
+use crate::support::{Heard, World, message};
 
 /// What the servers of a test have in common.
 #[derive(Default)]
@@ -38,6 +39,10 @@ struct Office {
     breaks: Option<usize>,
     chunking: bool,
     dsn: bool,
+    /// It never answers `MAIL`.
+    is_silent: bool,
+    /// `MAIL` was heard.
+    asked: Notified,
     /// The last envelope.
     envelope: Mutex<(MailCommand, Vec<RcptCommand>)>,
 }
@@ -76,6 +81,10 @@ impl Handler for Desk {
     }
 
     async fn mail(&mut self, _mail: &MailCommand) -> ServerReply {
+        self.0.asked.notify_one();
+        if self.0.is_silent {
+            pending::<()>().await;
+        }
         ServerReply::new(250, "2.1.0 Sender OK")
     }
 
@@ -302,6 +311,25 @@ async fn a_connection_that_breaks_leaves_a_window_unknown_at_most_and_doubles_no
 #[tokio::test]
 async fn a_connection_that_breaks_on_data_leaves_one_unknown_and_doubles_nothing() {
     three_hundred(false, Some(37), 1).await;
+}
+
+#[tokio::test]
+async fn what_is_cut_off_goes_back_to_the_queue_where_none_of_its_text_has_left() {
+    for (chunking, state) in [(false, StateKind::Queued), (true, StateKind::Unknown)] {
+        let office = Arc::new(Office {
+            chunking,
+            is_silent: true,
+            ..Office::default()
+        });
+        let mut world = World::new();
+        let id = world.queue("alerts", "m").await;
+        world.run_by(Arc::new(way(&office)));
+        office.asked.notified().await;
+        let before = world.now();
+        world.stop().await;
+        assert_eq!(world.now().duration_since(before).as_secs(), 20);
+        assert_eq!(world.ends(id).await[0].0, state, "CHUNKING: {chunking}");
+    }
 }
 
 #[tokio::test]

@@ -451,3 +451,29 @@ async fn verdicts_are_told_as_they_come_and_a_dropped_call_takes_its_session_wit
     // On a new session.
     pool.send(&message()).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_drops_it_hears_which_messages_had_not_begun_to_leave() {
+    let envelope = "C: MAIL *\nC: RCPT *\nC: DATA\n";
+    let second =
+        format!("{envelope}S: 250 ok\nS: 250 ok\nS: 354 go\nC: [message]\nC: RSET\n{envelope}");
+    let whole = FIRST.to_owned() + FURTHER;
+    let stories: [(&str, &str, &[u64]); 4] = [
+        ("", "C: MAIL *\n", &[0]),
+        ("PIPELINING", envelope, &[0, 1]),
+        ("PIPELINING", &second, &[1]),
+        (BDAT, &whole, &[]),
+    ];
+    for (offer, heard, unsent) in stories {
+        let server = Dialogue::new(&(session(offer) + heard + "W:"));
+        let mut queue = Queue::of([message(), message()]);
+        let pool = server.pool(TlsMode::DangerPlaintext);
+
+        let sending = pool.send_all(&mut queue, 2);
+        let cut_off = tokio::time::timeout(Duration::from_secs(20), sending).await;
+
+        assert!(cut_off.is_err());
+        assert_eq!(queue.words(), Vec::<String>::new());
+        assert_eq!(queue.unsent, unsent, "{offer}: {heard}");
+    }
+}

@@ -19,6 +19,7 @@ pub(crate) struct Queue {
     pub(crate) rooms: Vec<usize>,
     pub(crate) ended: Vec<(u64, String)>,
     pub(crate) errors: Vec<SendError>,
+    pub(crate) unsent: Vec<u64>,
     pub(crate) verdicts: Arc<Mutex<usize>>,
 }
 
@@ -61,6 +62,10 @@ impl Source for Queue {
         };
         self.ended.push((index, word));
         self.errors.extend(outcome.err());
+    }
+
+    fn unsent(&mut self, index: u64) {
+        self.unsent.push(index);
     }
 }
 

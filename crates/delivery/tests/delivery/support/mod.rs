@@ -161,11 +161,15 @@ impl World {
     }
 
     pub(crate) fn delivery(&self) -> Delivery {
+        self.delivery_by(Arc::clone(&self.servers) as _)
+    }
+
+    fn delivery_by(&self, routes: Arc<dyn Routes>) -> Delivery {
         Delivery::new(DeliverySettings {
             name: "test".to_owned(),
             store: Arc::clone(&self.store) as _,
             clock: Arc::new(self.clock.clone()),
-            routes: Arc::clone(&self.servers) as _,
+            routes,
             sink: Arc::clone(&self.heard) as _,
             policy: self.policy.clone(),
             random: Arc::new(|| 0.5),
@@ -174,7 +178,12 @@ impl World {
 
     /// Begins to deliver.
     pub(crate) fn run(&mut self) {
-        let delivery = self.delivery();
+        self.run_by(Arc::clone(&self.servers) as _);
+    }
+
+    /// The same over other ways out than its servers.
+    pub(crate) fn run_by(&mut self, routes: Arc<dyn Routes>) {
+        let delivery = self.delivery_by(routes);
         let run = {
             let delivery = delivery.clone();
             tokio::spawn(async move { delivery.run().await })
