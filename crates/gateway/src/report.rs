@@ -6,11 +6,12 @@
 //! Not here: how it looks on a terminal.
 
 mod ready;
+mod remedy;
 mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::ledger::{LedgerError, OTHER, Reader};
@@ -18,6 +19,7 @@ use crate::{AccountSender, Mode, Settings};
 use tally::{Seen, Tallies, Tally};
 
 pub use ready::{Obstacle, ObstacleCode};
+pub use remedy::Refusee;
 pub use tally::{AuthUsed, Counted, RecipientDomain, Said, Volume, Volumes};
 
 /// What a report is made of, besides the ledger.
@@ -221,6 +223,9 @@ impl Report {
     }
 }
 
+/// A device that has another way takes it as soon as it is refused.
+const AT_ONCE: SignedDuration = SignedDuration::from_mins(1);
+
 type ByDevice = BTreeMap<(String, String), Tally>;
 
 fn devices(tallies: &ByDevice, facts: &Facts<'_>) -> Vec<DeviceReport> {
@@ -313,6 +318,11 @@ fn rehearsals(tallies: &ByDevice, facts: &Facts<'_>) -> Vec<RehearsalReport> {
 fn rehearsal(gateway: String, tallies: &ByDevice, facts: &Facts<'_>) -> RehearsalReport {
     let settings = facts.gateways.iter().find(|one| one.name == gateway);
     let rehearse = settings.and_then(|settings| settings.rehearse.as_ref());
+    // As long as it refused; one that is configured no more has left nothing but its refusals.
+    let until = |last_at: Timestamp| match rehearse {
+        Some(rehearse) if rehearse.from <= last_at => rehearse.until.unwrap_or(facts.now),
+        _ => last_at.saturating_add(AT_ONCE).unwrap_or(last_at),
+    };
     let of_gateway = tallies.iter().filter(|((name, _), _)| *name == gateway);
     let refused: Vec<Rehearsed> = of_gateway
         .filter_map(|((_, device), tally)| {
@@ -321,7 +331,7 @@ fn rehearsal(gateway: String, tallies: &ByDevice, facts: &Facts<'_>) -> Rehearsa
                 device: device.clone(),
                 times: tally.rehearsed.values().map(|one| one.count).sum(),
                 last_at,
-                came_back_as: another_way(&gateway, device, tally, tallies),
+                came_back_as: another_way(&gateway, device, until(last_at), tallies),
             })
         })
         .collect();
@@ -364,8 +374,14 @@ fn rehearsal(gateway: String, tallies: &ByDevice, facts: &Facts<'_>) -> Rehearsa
 ///
 /// An address alone says little, for several devices may share one, and so does a name, for each
 /// gateway may have a `printer`: it takes both, or one of them that sent nothing from there before
-/// the first refusal.
-fn another_way(gateway: &str, device: &str, tally: &Tally, tallies: &ByDevice) -> Option<String> {
+/// the first refusal, and did before the rehearsal ended: what is set up later is no way round it.
+fn another_way(
+    gateway: &str,
+    device: &str,
+    until: Timestamp,
+    tallies: &ByDevice,
+) -> Option<String> {
+    let tally = tallies.get(&(gateway.to_owned(), device.to_owned()))?;
     let refused = tally.rehearsed.values();
     let first_at = refused.clone().map(|one| one.first_at).min()?;
     let last_at = refused.map(|one| one.last_at).max()?;
@@ -373,7 +389,7 @@ fn another_way(gateway: &str, device: &str, tally: &Tally, tallies: &ByDevice) -
         let (client, seen) = accepted;
         let is_client = client != OTHER && tally.rehearsed.contains_key(client);
         let is_name = other == device;
-        let is_new = seen.first_at > first_at;
+        let is_new = seen.first_at > first_at && seen.first_at <= until;
         seen.last_at > last_at && ((is_client && is_name) || (is_client || is_name) && is_new)
     };
     let mut others = tallies.iter().filter(|((other_gateway, other), tally)| {

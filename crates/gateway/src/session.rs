@@ -67,10 +67,23 @@ pub(crate) async fn serve(
         transaction: None,
         place: None,
     };
+    if tls == TlsPolicy::Implicit {
+        let mut octet = [0];
+        let begun = tokio::select! {
+            begun = handshake::first_octet(stream.peek(&mut octet), limits.handshake_time) => begun,
+            () = session.stopping() => Err(None),
+        };
+        if let Err(silent) = begun {
+            if let Some(problem) = silent {
+                door.not_encrypted(client, problem.to_owned());
+            }
+            return;
+        }
+    }
     if let Err(error) = server::serve(stream, acceptor, tls, session, limits, quirks).await {
         // What the network does to one client is its own matter.
         tracing::debug!(%client, %error, "a connection was lost");
-        if let Some(problem) = handshake::explain(&error, tls == TlsPolicy::Implicit) {
+        if let Some(problem) = handshake::explain(&error) {
             door.not_encrypted(client, problem);
         }
     }
@@ -302,7 +315,11 @@ impl Handler for Session {
         let refusal = Refusal::new(code, enhanced, text);
         let reply = refusal.reply();
         if *problem == Problem::TlsUnasked {
-            let problem = handshake::UNASKED.to_owned();
+            let problem = match self.current.settings.tls {
+                TlsMode::DangerPlaintext => handshake::NONE_HERE,
+                _ => handshake::UNASKED,
+            };
+            let problem = problem.to_owned();
             self.house.not_encrypted(self.arrival.client, problem);
         }
         // What a device that is known fails at is worth knowing, and what has to be mended here.

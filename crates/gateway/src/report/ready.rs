@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::Account;
 use super::tally::{Refused, Tally};
+use super::{Account, Refusee};
 use crate::ledger::OTHER;
 use crate::limits::{Full, Span};
 use crate::transaction::may_send_as;
@@ -121,11 +121,12 @@ impl Standing<'_> {
         };
         let policy = settings.policy(device);
         let account = &policy.account;
-        let table = if settings.devices.contains_key(device) {
-            format!("[gateway.{gateway}.device.{}]", key(device))
-        } else {
-            format!("[gateway.{gateway}]")
+        let refusee = Refusee {
+            gateway,
+            device: Some(device),
+            has_settings: settings.devices.contains_key(device),
         };
+        let table = refusee.table();
         let Some(first) = obstacles.first() else {
             let Mode::Observe { .. } = settings.mode else {
                 return "nothing: its mail goes out with OAuth".to_owned();
@@ -175,31 +176,18 @@ impl Standing<'_> {
             ObstacleCode::WouldRefuse => {
                 format!("change the device, or the limit or quirk that it meets in {table}")
             }
-            ObstacleCode::Refused => self.after_refusal(&table),
+            ObstacleCode::Refused => self.after_refusal(refusee),
         }
     }
 
     /// The next step of one that what it tried last was refused.
-    fn after_refusal(&self, table: &str) -> String {
+    fn after_refusal(&self, refusee: Refusee<'_>) -> String {
         let refused = self.last_refusal();
-        if refused.is_some_and(|refused| refused.is_sign_in) {
-            return format!(
-                "enter the device's password again; a new one: postrider gateway credential add \
-                 {} --gateway {} --replace",
-                word(self.device),
-                self.gateway
-            );
-        }
-        match refused.and_then(|refused| Full::read(&refused.text)) {
-            Some(full) => format!(
-                "wait for the device to come again, or raise {} in {table}",
-                limit_key(full.span)
-            ),
-            None => {
-                "postrider explain, with that reply; then change the device or its settings here"
-                    .to_owned()
-            }
-        }
+        let said = refused.map(|refused| format!("{} {}", refused.reply, refused.text));
+        said.and_then(|said| refusee.next_step(&said))
+            .unwrap_or_else(|| {
+                "no setting here mends that: change what the device sends".to_owned()
+            })
     }
 
     fn policy(&self) -> Option<&Policy> {
@@ -282,7 +270,7 @@ impl Standing<'_> {
 }
 
 /// The setting of a limit.
-fn limit_key(span: Span) -> &'static str {
+pub(super) fn limit_key(span: Span) -> &'static str {
     match span {
         Span::Minute => "messages_per_minute",
         Span::Day => "messages_per_day",
@@ -308,7 +296,7 @@ fn list(names: &[String]) -> String {
 }
 
 /// As a key in TOML.
-fn key(name: &str) -> String {
+pub(super) fn key(name: &str) -> String {
     let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if !name.is_empty() && name.chars().all(is_bare) {
         name.to_owned()
@@ -318,7 +306,7 @@ fn key(name: &str) -> String {
 }
 
 /// As one word of a shell's.
-fn word(name: &str) -> String {
+pub(super) fn word(name: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
     if !name.is_empty() && !name.starts_with('-') && name.chars().all(is_plain) {
         name.to_owned()

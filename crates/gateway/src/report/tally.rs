@@ -94,8 +94,6 @@ pub(super) struct Seen {
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) at: Timestamp,
-    /// It was one of a sign-in.
-    pub(super) is_sign_in: bool,
     pub(super) reply: String,
     pub(super) text: String,
 }
@@ -171,7 +169,6 @@ impl Tallies {
             {
                 tally.refused = Some(Refused {
                     at: sums.last_at,
-                    is_sign_in: row.outcome == Outcome::SignInFailed,
                     reply: row.reply.clone(),
                     text: row.text.clone(),
                 });

@@ -507,7 +507,7 @@ fn neighbours_are_no_other_way_of_a_device_that_was_refused() {
             said(device, before(300), Outcome::Rehearsed, refusal),
         )
     };
-    let story = Story::new(&[
+    let mut story = Story::new(&[
         // Behind one router, and it sends all day long.
         refused("printer", 1),
         through("office", "fax", 1, before(DAY)),
@@ -523,20 +523,37 @@ fn neighbours_are_no_other_way_of_a_device_that_was_refused() {
         refused("camera", 4),
         through("modern", "camera", 5, before(100)),
     ]);
-    let report = story.report();
-    let came = report.rehearsals[0].refused.iter().map(|one| {
-        let came = one.came_back_as.as_deref().unwrap_or_default();
-        (one.device.as_str(), came)
-    });
-    assert_eq!(
-        came.collect::<Vec<_>>(),
+    let rehearse = |until| {
+        Some(Rehearse {
+            from: before(400),
+            until,
+            devices: Vec::new(),
+        })
+    };
+    story.gateways[0].rehearse = rehearse(None);
+    let came = |story: &Story| {
+        let refused = std::mem::take(&mut story.report().rehearsals[0].refused);
+        let came = refused.into_iter().map(|one| {
+            let came = one.came_back_as.unwrap_or_default();
+            (one.device, came)
+        });
+        came.collect::<Vec<_>>()
+    };
+    let found = |camera: &str, ups: &str| {
         [
-            ("camera", "modern/camera"),
+            ("camera", camera),
             ("printer", ""),
             ("scanner", ""),
-            ("ups", "office/ups-new"),
+            ("ups", ups),
         ]
-    );
+        .map(|(device, came)| (device.to_owned(), came.to_owned()))
+    };
+    assert_eq!(came(&story), found("modern/camera", "office/ups-new"));
+    // What was set up once it was over, or gone, tells nothing of it.
+    story.gateways[0].rehearse = rehearse(Some(before(150)));
+    assert_eq!(came(&story), found("", ""));
+    story.gateways[0].rehearse = None;
+    assert_eq!(came(&story), found("", ""));
 }
 
 #[test]
