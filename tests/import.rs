@@ -501,6 +501,96 @@ fn a_relay_of_postfix_becomes_an_account_and_gateways_that_want_a_password() {
 }
 
 #[test]
+fn a_relay_with_a_certificate_is_imported_once_and_the_second_time_changes_nothing() {
+    let machine = Machine::new();
+    let main = office_relay(&machine);
+    let directory = main.parent().unwrap();
+    let pair = rcgen::generate_simple_self_signed(vec!["relay.contoso.com".to_owned()]).unwrap();
+    write_private(&directory.join("relay.pem"), pair.cert.pem());
+    write_private(
+        &directory.join("relay.key"),
+        pair.signing_key.serialize_pem(),
+    );
+    let text = fs::read_to_string(&main).unwrap()
+        + "smtpd_tls_cert_file = ${config_directory}/relay.pem\n\
+           smtpd_tls_key_file = ${config_directory}/relay.key\n";
+    write_private(&main, &text);
+    let arguments = ["postfix", main.to_str().unwrap()];
+
+    let imported = machine.imported(&arguments);
+    let settings = &imported["gateways"][0]["settings"];
+    let file = directory.join("relay.pem");
+    assert_eq!(settings["certificate"], file.to_str().unwrap());
+    let before = machine.everything();
+
+    assert_eq!(machine.imported(&arguments)["changed"], false);
+    assert_eq!(machine.everything(), before);
+}
+
+#[test]
+fn what_an_import_cannot_do_is_refused_with_what_can_be_done() {
+    let machine = Machine::new();
+    let rc = machine.write("msmtprc", MSMTPRC);
+    let rc = rc.to_str().unwrap();
+    let relay = office_relay(&machine);
+    let relay = relay.to_str().unwrap();
+    let oauth = machine.write("sasl.conf", "{}");
+    let oauth = oauth.to_str().unwrap();
+    for (arguments, status, said) in [
+        // What listens nowhere has no clients.
+        (
+            &["msmtp", rc, "--client", "192.168.1.0/24"][..],
+            64,
+            "--client",
+        ),
+        (
+            &["sasl-xoauth2", oauth, "--client", "192.168.1.0/24"],
+            64,
+            "--client",
+        ),
+        (
+            &["postfix", relay, "--client", "192.168.1.7/24"],
+            64,
+            "try: write \"192.168.1.0/24\"",
+        ),
+        (
+            &["postfix", relay, "--client", "the-office"],
+            64,
+            "is not a network",
+        ),
+        (
+            &["sasl-xoauth2", oauth, "--sasl-passwd", "nowhere"],
+            66,
+            "--sasl-passwd FILE",
+        ),
+        (
+            &["msmtp", relay],
+            78,
+            "try: name the configuration of msmtp",
+        ),
+    ] {
+        let refused = machine.import(arguments).expect_status(status);
+        assert!(refused.stderr.contains(said), "{}", refused.stderr);
+    }
+    assert!(machine.everything().is_empty());
+}
+
+#[test]
+fn what_to_do_next_is_about_the_file_that_was_written() {
+    let machine = Machine::new();
+    let rc = machine.write("msmtprc", MSMTPRC);
+    let other = machine.home.path().join("another file.toml");
+    let other = other.to_str().unwrap();
+
+    let import = ["--config", other, "import", "msmtp", rc.to_str().unwrap()];
+    let ended = machine.home.run(import.iter().copied().chain(["--yes"]));
+
+    let next = ended.expect_status(0).stdout;
+    let check = next.lines().find(|line| line.ends_with(" check")).unwrap();
+    assert!(check.contains(&format!(" --config '{other}' ")), "{check}");
+}
+
+#[test]
 fn token_files_of_sasl_xoauth2_go_on() {
     if find_program("curl").is_none() {
         return skip("curl is not installed");

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::show;
 use crate::app::gateway::{StoredCredential, credential, keep_credential};
 use crate::app::vault::VaultSecret;
-use crate::app::{App, setup};
+use crate::app::{App, AppSettings, setup};
 use crate::cli::output::Output;
 use crate::cli::setup::ask;
 use crate::failure::Failure;
@@ -29,6 +29,8 @@ pub(super) struct Carrier<'a> {
     pub(super) imported: &'a Imported,
     /// What the configuration lacks of it.
     pub(super) changes: &'a [Change],
+    /// What the command line says of where settings and state are.
+    pub(super) given: &'a AppSettings,
     pub(super) output: &'a Output,
 }
 
@@ -119,7 +121,7 @@ impl Carrier<'_> {
         }
         show::passwords(&shown, self.output);
         let waiting = self.waiting().await;
-        show::next(self.imported, &waiting, self.output);
+        show::next(self.imported, &waiting, self.given, self.output);
         Ok(())
     }
 

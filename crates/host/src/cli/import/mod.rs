@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::{fs, io};
 
 use clap::{Args, Subcommand};
-use postrider_config::{Config, Presets};
+use postrider_config::{Config, Network, Presets};
 use postrider_import::{Files, ImportError, ImportErrorKind, Imported, MAX_FILE_OCTETS, Options};
 use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
@@ -42,6 +42,8 @@ Stop the proxy first: some providers take a refresh token once.")]
     Emailproxy {
         #[command(flatten)]
         common: Common,
+        #[command(flatten)]
+        listeners: Listeners,
         /// Where the proxy keeps its tokens, if it is started with --cache-store
         #[arg(long, value_name = "FILE")]
         cache_store: Option<PathBuf>,
@@ -91,6 +93,8 @@ The text of its tables is read (sasl_passwd, not sasl_passwd.db), and the master
     Postfix {
         #[command(flatten)]
         common: Common,
+        #[command(flatten)]
+        listeners: Listeners,
     },
 }
 
@@ -102,9 +106,6 @@ pub(super) struct Common {
     /// What every name begins with: old- makes old-alerts
     #[arg(long, value_name = "TEXT", default_value = "")]
     account_prefix: String,
-    /// A network whose devices may reach imported listeners; may be given several times
-    #[arg(long = "client", value_name = "NETWORK")]
-    clients: Vec<String>,
     /// Whom accounts send as whose user is no mail address, where the file does not say it
     #[arg(long, value_name = "ADDRESS")]
     sender: Option<String>,
@@ -119,18 +120,64 @@ pub(super) struct Common {
     more: Vec<OsString>,
 }
 
+/// The option of those that listen.
+#[derive(Debug, Args)]
+pub(super) struct Listeners {
+    /// A network whose devices may reach imported listeners; may be given several times
+    #[arg(long = "client", value_name = "NETWORK")]
+    clients: Vec<String>,
+}
+
 impl Command {
+    /// Whose file it reads.
+    fn program(&self) -> &'static str {
+        match self {
+            Self::Emailproxy { .. } => "Email OAuth 2.0 Proxy",
+            Self::Msmtp { .. } => "msmtp",
+            Self::SaslXoauth2 { .. } => "sasl-xoauth2",
+            Self::Postfix { .. } => "Postfix",
+        }
+    }
+
     fn common(&self) -> &Common {
         let (Self::Emailproxy { common, .. }
         | Self::Msmtp { common }
         | Self::SaslXoauth2 { common, .. }
-        | Self::Postfix { common }) = self;
+        | Self::Postfix { common, .. }) = self;
         common
     }
 
+    /// Whom imported listeners are for.
+    fn clients(&self) -> &[String] {
+        match self {
+            Self::Emailproxy { listeners, .. } | Self::Postfix { listeners, .. } => {
+                &listeners.clients
+            }
+            Self::Msmtp { .. } | Self::SaslXoauth2 { .. } => &[],
+        }
+    }
+
+    fn options(&self) -> Options {
+        let common = self.common();
+        Options {
+            prefix: common.account_prefix.clone(),
+            clients: self.clients().to_vec(),
+            sender: common.sender.clone(),
+        }
+    }
+
     /// # Errors
-    /// There is more on the command line than one file.
+    /// There is more on the command line than one file, or a client is no network.
     fn check(&self) -> Result<(), Failure> {
+        for client in self.clients() {
+            client.parse::<Network>().map_err(|error| {
+                let failure = Failure::new("usage.client", format!("--client: {error}"));
+                match error.suggestion() {
+                    Some(suggestion) => failure.with_remedy(suggestion),
+                    None => failure,
+                }
+            })?;
+        }
         if self.common().more.is_empty() {
             return Ok(());
         }
@@ -149,16 +196,6 @@ impl Command {
     }
 }
 
-impl Common {
-    fn options(&self) -> Options {
-        Options {
-            prefix: self.account_prefix.clone(),
-            clients: self.clients.clone(),
-            sender: self.sender.clone(),
-        }
-    }
-}
-
 pub(super) async fn run(
     command: Command,
     settings: &AppSettings,
@@ -173,6 +210,7 @@ pub(super) async fn run(
     } else {
         Config::default()
     };
+    let given = settings;
     let settings = AppSettings {
         config: Some(path.clone()),
         state_dir: settings.state_dir.clone(),
@@ -185,6 +223,7 @@ pub(super) async fn run(
         file: &common.file,
         imported: &imported,
         changes: &changes,
+        given,
         output,
     };
     let done = Box::pin(carrier.run(common.dry_run, common.yes)).await;
@@ -194,7 +233,7 @@ pub(super) async fn run(
 }
 
 fn read(command: &Command) -> Result<Imported, Failure> {
-    let options = command.common().options();
+    let options = command.options();
     let imported = match command {
         Command::Emailproxy {
             common,
@@ -202,6 +241,7 @@ fn read(command: &Command) -> Result<Imported, Failure> {
             password_stdin,
             password_file,
             without_tokens,
+            ..
         } => {
             let path = named(&common.file)?;
             let cache = cache_store.as_deref().map(named).transpose()?;
@@ -216,7 +256,7 @@ fn read(command: &Command) -> Result<Imported, Failure> {
                         Some(unseen::ask_at_terminal("Password of the mail programs")?)
                     }
                     Ok(_) => None,
-                    Err(error) => return Err(failure(&error)),
+                    Err(error) => return Err(failure(&error, command)),
                 },
             };
             postrider_import::emailproxy(&path, cache, &Disk, password.as_ref(), &options)
@@ -233,11 +273,11 @@ fn read(command: &Command) -> Result<Imported, Failure> {
             &Disk,
             &options,
         ),
-        Command::Postfix { common } => {
+        Command::Postfix { common, .. } => {
             postrider_import::postfix(&named(&common.file)?, &Disk, &options)
         }
     };
-    imported.map_err(|error| failure(&error))
+    imported.map_err(|error| failure(&error, command))
 }
 
 /// The path from the root: what a file names beside itself is found from anywhere then.
@@ -252,11 +292,21 @@ fn named(path: &Path) -> Result<String, Failure> {
         .map_err(|path| unfit(path.into()))
 }
 
-fn failure(error: &ImportError) -> Failure {
+fn failure(error: &ImportError, command: &Command) -> Failure {
     let place = error.place.to_string();
     match error.kind {
         ImportErrorKind::Unreadable => {
-            Failure::new("file.unreadable", error.message.clone()).at(place)
+            let failure = Failure::new("file.unreadable", error.message.clone()).at(place);
+            match command {
+                Command::SaslXoauth2 { sasl_passwd, .. }
+                    if named(sasl_passwd).is_ok_and(|path| path == error.place.file) =>
+                {
+                    failure.with_remedy(
+                        "say where Postfix's map of users and token files is: --sasl-passwd FILE",
+                    )
+                }
+                _ => failure,
+            }
         }
         ImportErrorKind::Password => Failure::new("usage.import_password", error.message.clone())
             .at(place)
@@ -264,9 +314,15 @@ fn failure(error: &ImportError) -> Failure {
                 "give the password that mail programs use for these mailboxes, or say \
                  --without-tokens and sign in again",
             ),
-        _ => Failure::new("config.import", error.message.clone())
-            .at(place)
-            .with_remedy("nothing was changed"),
+        _ => Failure::new(
+            "config.import",
+            format!("{}; nothing was changed", error.message),
+        )
+        .at(place)
+        .with_remedy(format!(
+            "name the configuration of {}; if this is it, mend it there first",
+            command.program()
+        )),
     }
 }
 

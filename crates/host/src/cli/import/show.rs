@@ -7,6 +7,7 @@ use postrider_import::{Imported, ImportedAccount};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 
+use crate::app::AppSettings;
 use crate::cli::output::Output;
 
 /// Everything that comes of the file.
@@ -98,17 +99,37 @@ pub(super) fn passwords(made: &[(&str, &str, SecretString)], output: &Output) {
 }
 
 /// What to do next.
-pub(super) fn next(imported: &Imported, waiting: &[&str], output: &Output) {
+pub(super) fn next(imported: &Imported, waiting: &[&str], given: &AppSettings, output: &Output) {
+    let mut postrider = "postrider".to_owned();
+    let options = [
+        ("--config", &given.config),
+        ("--state-dir", &given.state_dir),
+    ];
+    for (option, path) in options {
+        if let Some(path) = path {
+            postrider = format!("{postrider} {option} {}", word(&path.display().to_string()));
+        }
+    }
     output.line("\nNext:");
-    output.line("  postrider check");
+    output.line(format!("  {postrider} check"));
     for ImportedAccount { name, .. } in &imported.accounts {
         if waiting.contains(&name.as_str()) {
-            output.line(format!("  postrider login {name}"));
+            output.line(format!("  {postrider} login {name}"));
         } else {
-            output.line(format!("  postrider doctor {name}"));
+            output.line(format!("  {postrider} doctor {name}"));
         }
     }
     if !imported.gateways.is_empty() {
-        output.line("  postrider serve");
+        output.line(format!("  {postrider} serve"));
+    }
+}
+
+/// A path as one word of a shell's.
+fn word(path: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    if path.chars().all(is_plain) {
+        path.to_owned()
+    } else {
+        format!("'{}'", path.replace('\'', "'\\''"))
     }
 }
