@@ -135,6 +135,27 @@ fn an_account_that_a_script_describes_is_held_against_the_configuration_s_keys()
 }
 
 #[test]
+fn a_gateways_certificate_is_shown_and_a_password_in_its_place_is_not() {
+    let said = |home: &Home| {
+        let ended = check(home, &[]);
+        format!("{}{}", ended.stdout, ended.stderr)
+    };
+    let home = Home::new(
+        "[account.a]\nusername = \"a@example.org\"\nserver = { host = \"smtp.example.org\" }\n\
+         auth = { plugin = \"basic\", password = { env = \"X\" } }\n\
+         [gateway.office]\ncertificate = \"nowhere.pem\"\nkey = \"nowhere.key\"\n",
+    );
+    let text = said(&home);
+    assert!(text.contains("certificate = \"nowhere.pem\""), "{text}");
+
+    let home = Home::new("[gateway.office]\npassword = \"hunter2\"\n");
+    let text = said(&home);
+    assert!(!text.contains("hunter2"), "{text}");
+    let command = "postrider gateway credential add DEVICE --gateway office";
+    assert!(text.contains(command), "{text}");
+}
+
+#[test]
 fn what_is_right_is_said_to_be_and_nothing_runs() {
     let home = home();
     let ended = check(&home, &["scripts/good.lua"]).expect_status(0);
