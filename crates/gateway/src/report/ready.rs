@@ -181,10 +181,10 @@ impl Standing<'_> {
     }
 
     /// The next step of one that what it tried last was refused.
-    fn after_refusal(&self, refusee: Refusee<'_>) -> String {
+    fn after_refusal(&self, whose: Refusee<'_>) -> String {
         let refused = self.last_refusal();
         let said = refused.map(|refused| format!("{} {}", refused.reply, refused.text));
-        said.and_then(|said| refusee.next_step(&said))
+        said.and_then(|said| whose.next_step(&said))
             .unwrap_or_else(|| {
                 "no setting here mends that: change what the device sends".to_owned()
             })

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use postrider_gateway::report::Refusee;
+
 use super::report::{DoctorStage, Finding, YOU};
 use crate::app::gateway::NO_CLIENT;
 use crate::control::FailingDevice;
@@ -48,29 +50,19 @@ pub(super) fn stages(
 
 /// What to do about a device that heard this.
 fn next_step(gateway: &str, device: &FailingDevice) -> String {
-    let code = device.why.split(' ').next().unwrap_or_default();
-    match (&device.device, code) {
-        (Some(name), "535") => format!(
-            "type its password in again, or give it another: postrider gateway credential add \
-             {name} --gateway {gateway} --replace"
-        ),
-        (None, "535") => format!(
-            "compare the user name on its settings page with postrider gateway credential list \
-             --gateway {gateway}"
-        ),
-        (None, _) if device.why == NO_CLIENT => {
-            format!("if it is one of yours, add its network to clients of [gateway.{gateway}]")
-        }
-        (_, "530") => {
-            "switch sign-in and encryption on in its settings page: no mail is taken without"
-                .to_owned()
-        }
-        (Some(name), _) => format!(
-            "postrider gateway report --gateway {gateway} --device {name} tells all that it was \
-             refused"
-        ),
-        (None, _) => format!("postrider gateway report --gateway {gateway} tells more"),
+    if device.device.is_none() && device.why == NO_CLIENT {
+        return format!("if it is one of yours, add its network to clients of [gateway.{gateway}]");
     }
+    let refusee = Refusee {
+        gateway,
+        device: device.device.as_deref(),
+        has_settings: false,
+    };
+    refusee.next_step(&device.why).unwrap_or_else(|| {
+        let which = device.device.as_ref();
+        let which = which.map_or_else(String::new, |name| format!(" --device {name}"));
+        format!("postrider gateway report --gateway {gateway}{which} tells all that was refused")
+    })
 }
 
 #[cfg(test)]
@@ -101,10 +93,15 @@ mod tests {
             (None, "530 5.7.0 x", "switch sign-in and encryption on"),
             (
                 Some("ups"),
-                "550 5.7.1 x",
+                "550 5.7.1 you may not send as a@b.c, but as d@e.f",
+                "rewrite_from",
+            ),
+            (
+                Some("ups"),
+                "500 5.5.2 x",
                 "report --gateway office --device ups",
             ),
-            (None, "500 5.5.2 x", "report --gateway office"),
+            (None, "500 5.5.2 x", "report --gateway office tells"),
         ] {
             let found = next_step("office", &failing(device, why));
             assert!(found.contains(step), "{why}: {found}");
