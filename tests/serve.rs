@@ -385,3 +385,42 @@ fn is_right(unit: &str, tenths: u32) {
     let judged = run(judge.args(security).arg(threshold).arg(&path));
     judged.expect_status(0);
 }
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_said_before_a_start_and_by_a_daemon_that_keeps_the_last_one()
+ {
+    let home = home(
+        "[account.alerts]\nusername = \"alerts@contoso.com\"\n\
+         server = { host = \"smtp.contoso.com\" }\n\
+         auth = { plugin = \"basic\", password = { env = \"P\" } }\n\
+         [gateway.office]\nlisten = \"127.0.0.1:0\"\naccount = \"alerts\"\n\
+         certificate = \"office.pem\"\nkey = \"office.key\"\n",
+    );
+    let made = rcgen::generate_simple_self_signed(["mail.contoso.com".to_owned()]).unwrap();
+    let certificate = home.path().join("office.pem");
+    write_private(&certificate, made.cert.pem());
+    for arguments in [&["serve", "--check"][..], &["serve"]] {
+        let ended = home.run(arguments.iter().copied()).expect_status(78);
+        assert!(ended.stderr.contains("office.key"), "{}", ended.stderr);
+    }
+
+    write_private(
+        &home.path().join("office.key"),
+        made.signing_key.serialize_pem(),
+    );
+    let checked = home.run(["serve", "--check"]).expect_status(0).stdout;
+    assert_eq!(checked, "ok: 1 gateway, 0 scripts\n");
+
+    let daemon = Daemon::start(&home);
+    let before = daemon.gateway("office")["certificate_expires_at"].clone();
+    fs::remove_file(&certificate).unwrap();
+    home.run(["reload"]).expect_status(0);
+    let told = daemon.says("the one before stays in use");
+    assert!(holds(&told, "office.pem"), "{told}");
+    let office = daemon.gateway("office");
+    assert_eq!(office["certificate_expires_at"], before, "{office}");
+    let problem = office["certificate_problem"].as_str().unwrap();
+    assert!(problem.contains("office.pem"), "{office}");
+    home.run(["serve", "--check"]).expect_status(78);
+    daemon.terminate().expect_status(0);
+}

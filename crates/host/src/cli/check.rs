@@ -11,10 +11,9 @@ use postrider_lua_api::{Finding, Validators};
 use postrider_schedule::{Cron, time_zone};
 use serde_json::json;
 
-use super::gateway;
 use super::output::Output;
 use super::settings::settings;
-use crate::app::{App, AppSettings};
+use crate::app::{App, AppSettings, gateway};
 use crate::failure::Failure;
 use crate::lua;
 

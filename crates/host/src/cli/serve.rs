@@ -14,7 +14,8 @@ use crate::serve::{self, Ended};
 #[command(after_help = "\
 Examples:
   postrider serve               the scripts under [scripts], their schedules, fresh tokens
-  postrider serve --check       load all of it as it would be loaded, and say what is wrong
+  postrider serve --check       load all of it as it would be loaded, certificates of gateways
+                                too, and say what is wrong
   kill -HUP PID                 load the configuration and all scripts anew
   postrider status              what it does, and how the last reload went
 
@@ -31,10 +32,11 @@ pub(super) async fn run(
     output: &Output,
 ) -> Result<ExitCode, Failure> {
     if arguments.check {
-        let scripts = serve::check(settings).await?;
-        output.line(match scripts {
-            1 => "ok: 1 script".to_owned(),
-            n => format!("ok: {n} scripts"),
+        let checked = serve::check(settings).await?;
+        let scripts = counted(checked.scripts, "script");
+        output.line(match checked.gateways {
+            0 => format!("ok: {scripts}"),
+            gateways => format!("ok: {}, {scripts}", counted(gateways, "gateway")),
         });
         return Ok(ExitCode::SUCCESS);
     }
@@ -42,4 +44,9 @@ pub(super) async fn run(
         Ended::InOrder => ExitCode::SUCCESS,
         Ended::AtOnce(stop) => ExitCode::from(stop.exit_code()),
     })
+}
+
+fn counted(count: usize, what: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{s}")
 }

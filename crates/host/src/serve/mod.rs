@@ -185,18 +185,33 @@ async fn answer(beats: &mut mpsc::Receiver<Beat>) -> Infallible {
     pending().await
 }
 
-/// Loads everything as [`run`] would, and starts nothing: how many scripts there are.
+/// What a daemon would serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Checked {
+    pub(crate) gateways: usize,
+    pub(crate) scripts: usize,
+}
+
+/// Loads everything as [`run`] would, and starts nothing. Whether addresses are free is not known
+/// before somebody listens.
 ///
 /// # Errors
 /// What is wrong, with its place.
-pub(crate) async fn check(settings: &AppSettings) -> Result<usize, Failure> {
+pub(crate) async fn check(settings: &AppSettings) -> Result<Checked, Failure> {
     let app = open(settings)?;
     for account in app.accounts() {
         app.check_settings(account)?;
     }
+    let gateways = &app.config().gateways;
+    for gateway in gateways.values() {
+        gateway::check(gateway, &app, settings)?;
+    }
     let (prepared, _) = generation::prepare(Origin::First(&app), &Watched::default()).await;
     let prepared = prepared.map_err(|refused| refused.failure)?;
-    Ok(prepared.scripts())
+    Ok(Checked {
+        gateways: gateways.len(),
+        scripts: prepared.scripts(),
+    })
 }
 
 /// The configuration; a daemon without one has nothing to do.

@@ -4,6 +4,7 @@ mod authors;
 mod backend;
 mod book;
 mod certificates;
+mod check;
 mod credential;
 mod entry;
 mod failing;
@@ -19,6 +20,7 @@ mod settings;
 pub(crate) use backend::account_sender;
 pub(crate) use book::NO_CLIENT;
 pub(crate) use certificates::look_after;
+pub(crate) use check::{certificate_of, check};
 pub(crate) use credential::{
     StoredCredential, credential, credential_name, devices, keep_credential,
 };

@@ -6,7 +6,8 @@ use postrider_config::{Gateway, GatewayTls};
 use serde_json::json;
 
 use super::credential::devices;
-use super::{certificate_of, chosen, clients, joined, quirks};
+use super::{chosen, clients, joined, quirks};
+use crate::app::gateway::certificate_of;
 use crate::app::{App, AppSettings, Moment};
 use crate::cli::output::Output;
 use crate::failure::Failure;

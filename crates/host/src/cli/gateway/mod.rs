@@ -14,25 +14,17 @@ mod report;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 use clap::Subcommand;
-use jiff::Timestamp;
 use postrider_config::edit::{self, Change, EditError};
-use postrider_config::{CertificateFiles, ConfigErrors, Gateway, Presets, Quirk};
-use postrider_gateway::{CertificateFacts, GatewayError};
+use postrider_config::{Gateway, Presets, Quirk};
 
 use super::output::Output;
 use super::setup::ask;
-use crate::app::gateway::settings as gateway_settings;
-use crate::app::{App, AppSettings, Moment, config_failure, edit_failure};
-use crate::failure::{Failure, with_sources};
+use crate::app::{App, AppSettings, edit_failure};
+use crate::failure::Failure;
 use crate::terminal::cancelled;
-use crate::{state, suggest, when};
-
-/// What a certificate has to be.
-const READABLE: &str = "name PEM files that this user can read: the certificate with its chain, and its key without a \
-                        passphrase";
+use crate::{state, suggest};
 
 /// What to do with gateways.
 #[derive(Debug, Subcommand)]
@@ -170,74 +162,6 @@ fn confirm(yes: bool, what: &str) -> Result<(), Failure> {
     } else {
         Err(cancelled())
     }
-}
-
-/// What a gateway proves itself with; one of its own making is made if it is not there.
-///
-/// # Errors
-/// It cannot be used; `at` is the setting that names the file at fault.
-fn certificate_of(gateway: &Gateway, settings: &AppSettings) -> Result<CertificateFacts, Failure> {
-    let dir = state_dir(settings)?;
-    if gateway.certificate.is_none() {
-        state::prepare(&dir)?;
-    }
-    let now = Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::MAX);
-    postrider_gateway::certificate(&gateway_settings(gateway, &dir), now).map_err(|error| {
-        let failure =
-            Failure::new("config.certificate", with_sources(&error)).with_remedy(READABLE);
-        match &gateway.certificate {
-            Some(files) => failure.at(format!(
-                "gateway.{}.{}",
-                gateway.name,
-                setting(files, &error)
-            )),
-            None => failure,
-        }
-    })
-}
-
-/// The setting that names the file which is at fault.
-fn setting(files: &CertificateFiles, error: &GatewayError) -> &'static str {
-    match error {
-        GatewayError::File { path, .. } | GatewayError::Certificate { path, .. }
-            if *path == files.key && *path != files.certificate =>
-        {
-            "key"
-        }
-        _ => "certificate",
-    }
-}
-
-/// Whether the certificate that the configuration names can be used.
-///
-/// # Errors
-/// Its files cannot be read, do not belong together, or it has ended: with its place in the
-/// configuration.
-pub(super) fn check(gateway: &Gateway, app: &App, settings: &AppSettings) -> Result<(), Failure> {
-    let Some(files) = &gateway.certificate else {
-        return Ok(());
-    };
-    let problem = |key: &str, message: &str, remedy| {
-        config_failure(&ConfigErrors {
-            path: app.config_path().map(Path::to_owned),
-            problems: vec![app.config().problem(key, message, Some(remedy))],
-        })
-    };
-    let key = format!("gateway.{}.certificate", gateway.name);
-    let facts = match certificate_of(gateway, settings) {
-        Ok(facts) => facts,
-        Err(failure) => {
-            let key = failure.at.as_deref().unwrap_or(&key);
-            return Err(problem(key, &failure.message, READABLE));
-        }
-    };
-    if facts.expires_at <= app.clock().now() {
-        let place = files.certificate.display();
-        let ended = when::day(Moment(facts.expires_at.into()));
-        let message = format!("{place} ended on {ended}: devices refuse it");
-        return Err(problem(&key, &message, "put another in its place"));
-    }
-    Ok(())
 }
 
 /// `office`'s TLS in words that settings pages use.

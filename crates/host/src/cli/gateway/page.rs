@@ -7,8 +7,9 @@ use postrider_gateway::CertificateFacts;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
-use super::{certificate_of, encryption, joined};
+use super::{encryption, joined};
 use crate::app::AppSettings;
+use crate::app::gateway::certificate_of;
 use crate::app::gateway::own_address;
 use crate::failure::Failure;
 

@@ -1,13 +1,16 @@
 //! `postrider gateway report`: what each device does, and whether it may go over to OAuth.
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 use clap::Args;
 use jiff::Timestamp;
 use postrider_gateway::Settings;
-use postrider_gateway::ledger::Reader;
+use postrider_gateway::ledger::{LedgerError, Reader};
 use postrider_gateway::report::{
     Account, Counted, DeviceReport, Facts, RehearsalReport, RehearsalState, Report, Said,
 };
@@ -72,7 +75,8 @@ pub(super) async fn run(
     let days = arguments.days;
     let trouble = trouble(settings, alone).await;
     let report = tokio::task::spawn_blocking(move || {
-        let reader = Reader::open(&ledger_file(&dir)).map_err(|error| unreadable(&error))?;
+        let ledger = ledger_file(&dir);
+        let reader = Reader::open(&ledger).map_err(|error| unreadable(&ledger, &error))?;
         let facts = Facts {
             now: app.clock().now(),
             days,
@@ -81,7 +85,7 @@ pub(super) async fn run(
             account: &|name| accounts.get(name).cloned().unwrap_or(Account::Absent),
             trouble,
         };
-        Report::new(reader.as_ref(), &facts).map_err(|error| unreadable(&error))
+        Report::new(reader.as_ref(), &facts).map_err(|error| unreadable(&ledger, &error))
     });
     let interrupted = |_| Err(Failure::new("internal", "the command was interrupted"));
     let mut report = report.await.unwrap_or_else(interrupted)?;
@@ -119,8 +123,14 @@ async fn trouble(settings: &AppSettings, alone: bool) -> Option<String> {
     standing.status.ledger?.trouble
 }
 
-fn unreadable(error: &dyn std::fmt::Display) -> Failure {
-    Failure::new("file.unreadable", error.to_string())
+fn unreadable(ledger: &Path, error: &LedgerError) -> Failure {
+    let failure = Failure::new("file.unreadable", error.to_string());
+    match File::open(ledger) {
+        Err(problem) if problem.kind() == ErrorKind::PermissionDenied => {
+            failure.with_remedy("run it as the user whose daemon writes it, or as root")
+        }
+        _ => failure,
+    }
 }
 
 fn print(report: &Report, listed: &[Listed], arguments: &Arguments, output: &Output) {
@@ -187,7 +197,7 @@ fn row(device: &DeviceReport, output: &Output) -> Vec<String> {
         .auth
         .iter()
         .map(|auth| match &auth.tls {
-            Some(tls) => format!("{}, {tls}", auth.mechanism),
+            Some(tls) => format!("{} over {tls}", auth.mechanism),
             None => format!("{} in clear", auth.mechanism),
         })
         .collect();

@@ -11,8 +11,7 @@ use postrider_config::edit::{self, Change, EditError};
 use postrider_import::{Imported, ImportedAccount, ImportedGateway, NotCarried};
 use serde_json::{Map, Value};
 
-use crate::app::{App, AppSettings, World, edit_failure, setup};
-use crate::cli::gateway;
+use crate::app::{App, AppSettings, World, edit_failure, gateway, setup};
 use crate::failure::Failure;
 
 /// What to write of `imported` into the file at `path`, whose settings are `app`'s. What cannot
