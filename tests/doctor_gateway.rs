@@ -3,7 +3,9 @@
 
 mod support;
 
+use std::fs::{self, Permissions};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 use support::daemon::Daemon;
@@ -158,9 +160,67 @@ fn whoever_has_the_port_is_named() {
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = holder.local_addr().unwrap().port();
     let office = office(&OFFICE.replace(":0", &format!(":{port}")));
-    let found = report(&office, &[], 69);
-    let own = format!("pid {} listens on port {port} already", std::process::id());
+    let own = format!("pid {} listens there", std::process::id());
+    let found = report(&office, &[], 78);
     says(&found, "listener", "failed", &[&own, "another port"]);
+    // To start it would not help: the cause comes first.
+    let cause = format!("listener failed: gateway \"office\" cannot listen on 127.0.0.1:{port}");
+    let verdict = found["verdict"].as_str().unwrap();
+    assert!(verdict.starts_with(&cause), "{found:#}");
+    says(
+        &found,
+        "daemon",
+        "failed",
+        &["when that is put right, start it"],
+    );
+}
+
+#[test]
+fn what_keeps_a_daemon_from_starting_is_the_cause() {
+    let office = office(OFFICE);
+    let private = fs::metadata(office.home.state()).unwrap().permissions();
+    fs::set_permissions(office.home.state(), Permissions::from_mode(0o1777)).unwrap();
+    let answer = doctor(&office, &["--json"]).expect_status(78).json();
+    fs::set_permissions(office.home.state(), private).unwrap();
+    let found = &answer["gateways"][0];
+    says(
+        found,
+        "state",
+        "failed",
+        &["config.state_dir_unsafe", "chmod 700"],
+    );
+    let verdict = found["verdict"].as_str().unwrap();
+    assert!(verdict.starts_with("state failed: "), "{answer:#}");
+
+    let files = "certificate = \"office.pem\"\nkey = \"office.key\"\n";
+    let office = self::office(&format!("{OFFICE}{files}"));
+    let found = report(&office, &[], 78);
+    let verdict = found["verdict"].as_str().unwrap();
+    assert!(verdict.starts_with("certificate failed: "), "{found:#}");
+}
+
+#[test]
+fn mail_that_does_not_go_on_by_itself_is_a_thing_to_look_at() {
+    let office = office(OFFICE);
+    says(&report(&office, &[], 69), "queue", "ok", &["nothing waits"]);
+    let daemon = Daemon::start(&office.home);
+    office.fault("smtp_message", &json!({ "reply": "554 5.6.0 No" }));
+    office.comes_to(&office.queue("refused", &[]), "failed");
+
+    let found = report(&office, &[], 0);
+    assert_eq!(found["verdict"], "nothing is wrong; one thing to look at");
+    says(&found, "state", "ok", &["MiB free"]);
+    says(
+        &found,
+        "queue",
+        "warning",
+        &[
+            "queue.failed",
+            "mail of sandbox to 1 recipient failed",
+            "queue list --account sandbox --state failed",
+        ],
+    );
+    daemon.terminate().expect_status(0);
 }
 
 #[test]
@@ -312,7 +372,11 @@ fn settings_that_are_not_in_force_are_told() {
         &found,
         "daemon",
         "warning",
-        &["goes by older settings", "postrider reload"],
+        &[
+            "goes by older settings",
+            "postrider reload",
+            "listens there",
+        ],
     );
     let other = office.home.run(["doctor", "--gateway", "second", "--json"]);
     let other = other.expect_status(78).json()["gateways"][0].clone();
@@ -322,6 +386,16 @@ fn settings_that_are_not_in_force_are_told() {
         "failed",
         &["does not have this gateway yet"],
     );
+    let own = format!("pid {} listens there", std::process::id());
+    says(&other, "listener", "failed", &[&own]);
+    let verdict = other["verdict"].as_str().unwrap();
+    assert!(verdict.starts_with("listener failed: "), "{other:#}");
+    let status = office.home.run(["status"]).expect_status(0).stdout;
+    assert!(status.contains(&own), "{status}");
+    // The port is free again: what is left to do is said.
+    drop(holder);
+    let other = office.home.run(["doctor", "--gateway", "second", "--json"]);
+    let other = other.expect_status(78).json()["gateways"][0].clone();
     says(&other, "listener", "skipped", &["does not have it"]);
     daemon.terminate().expect_status(0);
 }

@@ -781,6 +781,8 @@ fn status_tells_what_an_operator_asks_first() {
     for part in ["1 held, 1 failed", "queue list --state failed` shows"] {
         assert!(failed.contains(part), "{part}: {failed}");
     }
+    let list = office.home.run(["queue", "list"]).expect_status(0);
+    assert!(list.stderr.contains("1 failed: --state failed"), "{list:?}");
     daemon.terminate().expect_status(0);
 }
 

@@ -13,7 +13,9 @@ use serde_json::json;
 use super::output::Output;
 use crate::app::queue::report::{Account, Stats};
 use crate::app::{App, AppSettings, Moment, RenewalStanding};
-use crate::control::{Client, LastReload, QueueStanding, Standing, Status, Trouble, socket_path};
+use crate::control::{
+    Client, LastReload, QueueStanding, Standing, Status, Trouble, UNREACHABLE, socket_path,
+};
 use crate::failure::{Failure, exit};
 use crate::state;
 use crate::when;
@@ -44,10 +46,10 @@ pub(super) async fn status(
     settings: &AppSettings,
     output: &Output,
 ) -> Result<ExitCode, Failure> {
-    let standing = match daemon(settings).await {
+    let standing = match Client::look(settings).await {
         Ok(client) => client.status().await.map_err(|trouble| match trouble {
-            Trouble::NotDone(why) => why,
-            Trouble::Failed(failure) => failure.message,
+            Trouble::NotDone(why) => Some(why),
+            Trouble::Failed(failure) => Some(failure.message),
         }),
         Err(why) => Err(why),
     };
@@ -58,7 +60,7 @@ pub(super) async fn status(
             Ok(ExitCode::SUCCESS)
         }
         Err(why) => {
-            without(&why, settings, output).await?;
+            without(why.as_deref(), settings, output).await?;
             Ok(ExitCode::from(exit::UNAVAILABLE))
         }
     }
@@ -69,12 +71,14 @@ pub(super) async fn reload(
     settings: &AppSettings,
     output: &Output,
 ) -> Result<ExitCode, Failure> {
-    let unavailable = |why: String| {
-        Failure::new("network.no_daemon", why).with_remedy("start one: postrider serve")
-    };
-    let client = daemon(settings).await.map_err(unavailable)?;
+    let client = Client::look(settings).await.map_err(|why| match why {
+        Some(why) => unreachable(&why),
+        None => {
+            Failure::new("network.no_daemon", NO_DAEMON).with_remedy("start one: postrider serve")
+        }
+    })?;
     let reloaded = client.reload().await.map_err(|trouble| match trouble {
-        Trouble::NotDone(why) => unavailable(why),
+        Trouble::NotDone(why) => unreachable(&why),
         Trouble::Failed(failure) => *failure,
     })?;
     output.json(&reloaded);
@@ -93,11 +97,15 @@ pub(super) async fn reload(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The daemon, or why there is none.
-async fn daemon(settings: &AppSettings) -> Result<Client, String> {
-    Client::look(settings)
-        .await
-        .map_err(|why| why.unwrap_or_else(|| "no daemon runs with these settings".to_owned()))
+const NO_DAEMON: &str = "no daemon runs with these settings";
+
+/// Something is there, and does not do what is asked.
+fn unreachable(why: &str) -> Failure {
+    Failure::new(
+        "network.no_daemon",
+        format!("the daemon cannot be asked: {why}"),
+    )
+    .with_remedy(UNREACHABLE)
 }
 
 fn show(standing: &Standing, output: &Output) {
@@ -259,6 +267,11 @@ fn show_reload(last: &LastReload, now: SystemTime, output: &Output) {
     for line in lines {
         output.line(format!("             {line}"));
     }
+    if let Some(remedy) = &last.remedy {
+        output.line(format!(
+            "             try: {remedy}; then: postrider reload"
+        ));
+    }
 }
 
 fn show_scripts(status: &Status, output: &Output) {
@@ -320,20 +333,34 @@ fn schedules(status: &Status) -> String {
     text
 }
 
-/// What the state directory tells where no daemon runs.
-async fn without(why: &str, settings: &AppSettings, output: &Output) -> Result<(), Failure> {
+/// What the state directory tells where no daemon runs; or why the one there cannot be asked.
+async fn without(
+    why: Option<&str>,
+    settings: &AppSettings,
+    output: &Output,
+) -> Result<(), Failure> {
     let directory = state::directory(settings.state_dir.as_deref())?;
     let socket = socket_path(settings)?;
     let (queue, renewals) = left_behind(settings).await;
     output.json(&json!({
-        "state": "absent",
-        "reason": why,
+        "state": if why.is_some() { "unreachable" } else { "absent" },
+        "reason": why.unwrap_or(NO_DAEMON),
         "socket": socket,
         "state_dir": directory,
         "queue": queue,
         "renewals": renewals,
     }));
-    output.line(format!("daemon       {}: {why}", output.bad("absent")));
+    match why {
+        None => output.line(format!(
+            "daemon       {}: {NO_DAEMON}",
+            output.bad("absent")
+        )),
+        Some(why) => {
+            let bad = output.bad("cannot be asked");
+            output.line(format!("daemon       {bad}: {why}"));
+            output.line(format!("             try: {UNREACHABLE}"));
+        }
+    }
     output.line(format!("socket       {}", socket.display()));
     output.line(format!("state        {}", directory.display()));
     let now = SystemTime::now();

@@ -56,6 +56,10 @@ pub(crate) enum Trouble {
     Failed(Box<Failure>),
 }
 
+/// What to do about a daemon that is there and cannot be asked.
+pub(crate) const UNREACHABLE: &str = "ask as the user that it runs as, with its --config and \
+     --state-dir; one that hangs: systemctl restart postrider";
+
 /// A daemon that is there and uses the same settings.
 pub(crate) struct Client {
     sender: tokio::sync::Mutex<Sender<Handed>>,
@@ -102,10 +106,11 @@ impl Client {
     /// The same, or why there is none; `None` where nobody listens.
     pub(crate) async fn look(settings: &AppSettings) -> Result<Self, Option<String>> {
         let path = socket_path(settings).map_err(|failure| Some(failure.message))?;
-        let client = match timeout(GREETING, Self::connect(&path)).await {
-            Ok(found) => found?,
-            Err(_) => return Err(Some("it does not answer".to_owned())),
+        let Ok(found) = timeout(GREETING, Self::connect(&path)).await else {
+            let why = "it does not answer: it is stopped, hangs, or is very busy";
+            return Err(Some(why.to_owned()));
         };
+        let client = found?;
         match client.is_of_another(settings) {
             Some(why) => Err(Some(why)),
             None => Ok(client),
@@ -123,6 +128,12 @@ impl Client {
                 ) =>
             {
                 return Err(None);
+            }
+            Err(problem) if problem.kind() == io::ErrorKind::PermissionDenied => {
+                let path = path.display();
+                return Err(Some(format!(
+                    "only its own user comes to {path}: {problem}"
+                )));
             }
             Err(problem) => return Err(Some(problem.to_string())),
         };

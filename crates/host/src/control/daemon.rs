@@ -168,6 +168,9 @@ pub struct LastReload {
     pub ok: bool,
     /// Why it is not, with the place, or what is.
     pub message: String,
+    /// What to do, where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
 }
 
 /// One account of the configuration.

@@ -29,7 +29,7 @@ use crate::app::RenewalStanding;
 use crate::app::queue::report::Stats;
 use crate::failure::Failure;
 
-pub(crate) use client::{Client, Trouble, socket_path};
+pub(crate) use client::{Client, Trouble, UNREACHABLE, socket_path};
 pub use daemon::{
     AccountStatus, Daemon, FailingDevice, GatewayStatus, LastReload, LedgerStatus, Reloaded,
     ScheduleCounts, ScriptStatus, Status,

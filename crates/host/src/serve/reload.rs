@@ -215,7 +215,7 @@ impl Server {
             tracing::warn!("{what} takes effect with the next start");
         }
         let message = format!("generation {} is in force", new.number);
-        self.note(&new, true, message);
+        self.note(&new, Ok(message));
         self.announce(
             "reload.done",
             json!({ "generation": new.number, "scripts": scripts, "took": took.as_secs_f64() }),
@@ -241,7 +241,7 @@ impl Server {
             generation = old.number,
             "not reloaded, the old generation goes on: {message}"
         );
-        self.note(old, false, message.clone());
+        self.note(old, Err((message.clone(), failure.remedy.clone())));
         let files: Vec<String> = file.iter().map(|path| path.display().to_string()).collect();
         self.announce(
             "reload.failed",
@@ -250,11 +250,15 @@ impl Server {
         failure
     }
 
-    fn note(&self, generation: &Generation, ok: bool, message: String) {
+    /// What is in force; or why it is not, and what to do.
+    fn note(&self, generation: &Generation, done: Result<String, (String, Option<String>)>) {
+        let ok = done.is_ok();
+        let (message, remedy) = done.map_or_else(|failed| failed, |message| (message, None));
         *lock(&self.0.last_reload) = Some(LastReload {
             at: Moment(generation.app.clock().now().into()),
             ok,
             message,
+            remedy,
         });
     }
 

@@ -13,14 +13,13 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::Serialize;
 
-use super::devices;
 use super::listener::{self, Listener};
+use super::mail::{self, STATE};
 use super::report::{DoctorReport, DoctorStage, Finding, StageResult, YOU, verdict};
-use crate::app::gateway::{
-    credential, devices as stored_devices, holder_of, settings as gateway_settings,
-};
+use super::{devices, start};
+use crate::app::gateway::{credential, devices as stored_devices, settings as gateway_settings};
 use crate::app::{App, Moment, is_near};
-use crate::control::{GatewayStatus, Status};
+use crate::control::{GatewayStatus, LastReload, Status, UNREACHABLE};
 use crate::failure::{Failure, with_sources};
 use crate::{state, when};
 
@@ -97,7 +96,7 @@ impl App {
         };
         let mut stages = vec![
             DoctorStage::ok("config", Duration::ZERO, in_words(gateway)),
-            daemon_stage(gateway, around.daemon, status, now),
+            self.state_stage(around.daemon),
         ];
         let (app, own) = (self.clone(), gateway.clone());
         let files = tokio::task::spawn_blocking(move || {
@@ -113,11 +112,13 @@ impl App {
         let certificate = certificate.ok().flatten();
         let der = certificate.and_then(|facts| CertificateDer::from_pem_file(facts.file).ok());
         stages.extend(self.listeners(gateway, around, status, der.as_ref()).await);
+        put_daemon(&mut stages, gateway, around.daemon, status, now);
         stages.push(clients_stage(gateway));
         stages.push(credentials);
         let rehearsed = status.map_or(0, |status| status.rehearsed);
         stages.push(rehearsal_stage(gateway, rehearsed, now));
         stages.extend(account_stages(gateway, around.accounts));
+        stages.extend(mail::queue_stages(self, gateway).await);
         let failing = status.map_or(&[][..], |status| &status.failing);
         stages.extend(devices::stages(&gateway.name, failing, now));
         let (ok, verdict) = verdict(&stages);
@@ -126,6 +127,18 @@ impl App {
             ok,
             verdict,
             stages,
+        }
+    }
+
+    /// Whether mail can be kept.
+    fn state_stage(&self, daemon: &Daemon) -> DoctorStage {
+        match state::directory(self.0.lasting.settings.state_dir.as_deref()) {
+            // It is another user's, as a rule.
+            Ok(_) if matches!(daemon, Daemon::Silent(_)) => {
+                DoctorStage::skipped(STATE, "the daemon cannot be asked")
+            }
+            Ok(directory) => mail::state_stage(&directory),
+            Err(failure) => DoctorStage::failed(STATE, Duration::ZERO, "", failure),
         }
     }
 
@@ -209,12 +222,29 @@ impl App {
         certificate: Option<&CertificateDer<'static>>,
     ) -> Vec<DoctorStage> {
         let skipped = |why: &str| vec![DoctorStage::skipped(listener::LISTENER, why)];
+        let cannot_listen = |address: &SocketAddr| start::cannot_listen(&gateway.name, *address);
+        let mut stages = Vec::new();
         let addresses: Vec<SocketAddr> = match (around.daemon, status) {
-            (Daemon::Runs(_), Some(status)) => status.listen.clone(),
-            (Daemon::Runs(_), None) => return skipped("the daemon does not have it"),
+            (Daemon::Runs(daemon), Some(status)) => {
+                if failed_reload(daemon).is_some() {
+                    let wanted = gateway.listen.iter();
+                    let new = wanted.filter(|wanted| !status.listen.contains(wanted));
+                    stages.extend(
+                        new.filter(|new| !is_own(new, daemon))
+                            .find_map(cannot_listen),
+                    );
+                }
+                status.listen.clone()
+            }
+            (Daemon::Runs(daemon), None) => {
+                let mut wanted = gateway.listen.iter().filter(|new| !is_own(new, daemon));
+                let cause = wanted.find_map(cannot_listen);
+                let why = "the daemon does not have it";
+                return cause.map_or_else(|| skipped(why), |stage| vec![stage]);
+            }
             (Daemon::Absent, _) => {
-                let taken = gateway.listen.iter().find_map(|address| taken(*address));
-                return taken.map_or_else(|| skipped("no daemon runs"), |stage| vec![stage]);
+                let cause = gateway.listen.iter().find_map(cannot_listen);
+                return cause.map_or_else(|| skipped("no daemon runs"), |stage| vec![stage]);
             }
             (Daemon::Silent(_) | Daemon::NotAsked, _) => {
                 let known = gateway.listen.iter().filter(|address| address.port() != 0);
@@ -222,12 +252,13 @@ impl App {
             }
         };
         if around.offline {
-            return skipped("offline");
+            stages.extend(skipped("offline"));
+            return stages;
         }
         let Ok(account) = self.settings_of(&gateway.defaults.account) else {
-            return skipped("it has no account");
+            stages.extend(skipped("it has no account"));
+            return stages;
         };
-        let mut stages = Vec::new();
         for address in addresses {
             let listener = Listener {
                 gateway,
@@ -252,11 +283,57 @@ fn in_words(gateway: &Gateway) -> String {
     format!("{listen}, tls {}, {mode}", gateway.tls)
 }
 
-/// Whether the daemon runs, and runs this gateway as it is configured now.
+/// Puts in how the daemon stands: first; but after what keeps it from starting or from listening,
+/// which is the cause.
+fn put_daemon(
+    stages: &mut Vec<DoctorStage>,
+    gateway: &Gateway,
+    daemon: &Daemon,
+    status: Option<&GatewayStatus>,
+    now: SystemTime,
+) {
+    let may_be_kept = matches!(daemon, Daemon::Absent | Daemon::Runs(_));
+    let keeps_it = |stage: &DoctorStage| {
+        let failure = stage.failure.as_ref().filter(|_| may_be_kept);
+        stage.result == StageResult::Failed
+            && failure.is_some_and(|failure| match &*failure.code {
+                "config.certificate" => matches!(daemon, Daemon::Absent),
+                code => {
+                    matches!(
+                        code,
+                        "config.gateway" | "config.state_dir" | "config.state_dir_unsafe"
+                    )
+                }
+            })
+    };
+    stages[1..].sort_by_key(|stage| !keeps_it(stage));
+    let causes = stages[1..]
+        .iter()
+        .take_while(|stage| keeps_it(stage))
+        .count();
+    let stage = daemon_stage(gateway, daemon, status, causes > 0, now);
+    stages.insert(1 + causes, stage);
+}
+
+/// A reload that was refused, if it was the last.
+fn failed_reload(daemon: &Status) -> Option<&LastReload> {
+    daemon.last_reload.as_ref().filter(|last| !last.ok)
+}
+
+/// Whether the daemon itself listens there, for this gateway or another.
+fn is_own(address: &SocketAddr, daemon: &Status) -> bool {
+    let listened = daemon.gateways.iter().flat_map(|gateway| &gateway.listen);
+    let mut ports = listened.map(SocketAddr::port);
+    address.port() != 0 && ports.any(|port| port == address.port())
+}
+
+/// Whether the daemon runs, and runs this gateway as it is configured now. `kept`: the cause of
+/// that is another stage's.
 fn daemon_stage(
     gateway: &Gateway,
     daemon: &Daemon,
     status: Option<&GatewayStatus>,
+    kept: bool,
     now: SystemTime,
 ) -> DoctorStage {
     const NAME: &str = "daemon";
@@ -269,7 +346,11 @@ fn daemon_stage(
                     "no daemon runs with these settings, so nobody listens on {}",
                     joined(&gateway.listen)
                 ),
-                "start it: systemctl start postrider, or postrider serve",
+                if kept {
+                    "when that is put right, start it: systemctl start postrider, or postrider serve"
+                } else {
+                    "start it: systemctl start postrider, or postrider serve"
+                },
                 YOU,
             );
             DoctorStage::failed(NAME, Duration::ZERO, "absent", finding)
@@ -278,7 +359,7 @@ fn daemon_stage(
             let finding = Finding::new(
                 "network.no_daemon",
                 format!("the daemon cannot be asked how the gateway stands: {why}"),
-                "run this as the daemon's user, with its --config and --state-dir",
+                UNREACHABLE,
                 YOU,
             );
             DoctorStage::warning(NAME, Duration::ZERO, why, finding)
@@ -286,11 +367,18 @@ fn daemon_stage(
         Daemon::Runs(daemon) => {
             let lived = now.duration_since(daemon.started_at.0).unwrap_or_default();
             let mut evidence = format!("pid {}, for {}", daemon.pid, when::span(lived));
-            let refused = daemon.last_reload.as_ref().filter(|last| !last.ok);
+            let refused = failed_reload(daemon);
             let why = refused.and_then(|last| last.message.lines().next());
             let why = why.map_or_else(String::new, |why| format!(": {why}"));
             let not_in_force = |cause: String| {
-                let remedy = "put right what postrider check says, then: postrider reload";
+                let first = refused.map(|last| {
+                    let remedy = last.remedy.as_deref();
+                    remedy.unwrap_or("put right what postrider check says")
+                });
+                let remedy = first.map_or_else(
+                    || "postrider reload".to_owned(),
+                    |first| format!("{first}; then: postrider reload"),
+                );
                 Finding::new("config.not_in_force", cause, remedy, YOU)
             };
             match status {
@@ -311,24 +399,6 @@ fn daemon_stage(
             }
         }
     }
-}
-
-/// Whether somebody else has the port: then the daemon would not start.
-fn taken(address: SocketAddr) -> Option<DoctorStage> {
-    let holder = holder_of(address).filter(|_| address.port() != 0)?;
-    let finding = Finding::new(
-        "config.gateway",
-        format!("{holder} listens on port {} already", address.port()),
-        "end it, or name another port: the daemon would not start",
-        YOU,
-    );
-    let evidence = address.to_string();
-    Some(DoctorStage::failed(
-        listener::LISTENER,
-        Duration::ZERO,
-        evidence,
-        finding,
-    ))
 }
 
 /// Whether there is a certificate that devices can take, and for how long.

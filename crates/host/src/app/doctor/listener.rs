@@ -143,6 +143,15 @@ impl Listener<'_> {
             return DoctorStage::warning(TLS, elapsed, evidence, finding);
         }
         let (cause, remedy) = match (&*error.kind, error.reply()) {
+            (SendErrorKind::Timeout(_), None) if error.stage != Stage::Connect => (
+                format!("{listener} takes connections and says nothing"),
+                "the daemon is stopped, or hangs: systemctl restart postrider; its log may say why"
+                    .to_owned(),
+            ),
+            (SendErrorKind::Connect(_), None) if listener.ip().is_loopback() => (
+                format!("nobody answers at {listener}: {}", error.kind),
+                "see the daemon's log, and who listens there: ss -ltnp".to_owned(),
+            ),
             (SendErrorKind::Connect(_) | SendErrorKind::Timeout(_), None) => (
                 format!("nobody answers at {listener}: {}", error.kind),
                 "see whether this machine's firewall lets connections to that port in".to_owned(),

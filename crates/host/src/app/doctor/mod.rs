@@ -14,9 +14,11 @@ mod directory;
 mod gateway;
 mod inspect;
 mod listener;
+mod mail;
 mod narrow;
 mod provider;
 mod report;
+mod start;
 mod wire;
 
 use std::fmt::Write as _;

@@ -24,9 +24,8 @@ pub(crate) use check::{certificate_of, check};
 pub(crate) use credential::{
     StoredCredential, credential, credential_name, devices, keep_credential,
 };
-pub(crate) use holder::of as holder_of;
 pub(crate) use own_address::own_address;
 pub(crate) use readiness::{ledger_file, readiness};
 pub(crate) use reply::to as reply;
-pub(crate) use running::{Change, Gateways};
+pub(crate) use running::{Change, Gateways, failure as gateway_failure};
 pub(crate) use settings::settings;

@@ -329,7 +329,7 @@ impl Gone {
 }
 
 /// Why a gateway cannot be as it is to be, and what to do.
-fn failure(name: &str, error: &GatewayError) -> Failure {
+pub(crate) fn failure(name: &str, error: &GatewayError) -> Failure {
     let cause = error
         .source()
         .map_or_else(String::new, |cause| format!(": {cause}"));

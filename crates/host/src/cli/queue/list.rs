@@ -49,6 +49,18 @@ pub(super) async fn run(
         "WHY",
     ];
     output.table(&head, &rows, "nothing waits; --all shows what is done, too");
+    // Mail that was given up does not wait, and is no good news.
+    if states.len() > 1 {
+        let failed = Filter {
+            state: Some(StateKind::Failed),
+            ..filter.clone()
+        };
+        let failed = first(store, failed, at_most).await?.len();
+        let (failed, plus) = (failed.min(limit), if failed > limit { "+" } else { "" });
+        if failed > 0 {
+            output.note(&format!("{failed}{plus} failed: --state failed shows why"));
+        }
+    }
     if more {
         output.note("there are more: --limit shows them, and --account, --state and others choose");
     }
