@@ -42,7 +42,7 @@ pub(crate) async fn serve(
         TlsMode::Implicit => TlsPolicy::Implicit,
         TlsMode::DangerPlaintext => TlsPolicy::DangerPlaintext,
     };
-    let limits = limits(settings);
+    let mut limits = limits(settings);
     let quirks = quirks(settings.quirks);
     let acceptor = current.acceptor.clone();
     let door = Arc::clone(&house);
@@ -68,7 +68,7 @@ pub(crate) async fn serve(
         place: None,
     };
     if tls == TlsPolicy::Implicit {
-        let mut octet = [0];
+        let (came, mut octet) = (Instant::now(), [0]);
         let begun = tokio::select! {
             begun = handshake::first_octet(stream.peek(&mut octet), limits.handshake_time) => begun,
             () = session.stopping() => Err(None),
@@ -79,6 +79,8 @@ pub(crate) async fn serve(
             }
             return;
         }
+        // The handshake has what is left of its time.
+        limits.handshake_time = limits.handshake_time.saturating_sub(came.elapsed());
     }
     if let Err(error) = server::serve(stream, acceptor, tls, session, limits, quirks).await {
         // What the network does to one client is its own matter.

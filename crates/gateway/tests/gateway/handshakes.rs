@@ -2,12 +2,14 @@
 //! read, so whoever set them up is told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use postrider_gateway::credential::Verifier;
 use postrider_gateway::{Event, Gateway, TlsMode};
 use rustls::{AlertDescription, ContentType, ProtocolVersion};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::support::{Desk, Host, settings};
 
@@ -32,8 +34,8 @@ fn old_hello() -> Vec<u8> {
     record(ContentType::Handshake, ProtocolVersion::TLSv1_0, &handshake)
 }
 
-/// What is told of a client that says this and waits for the end.
-async fn told_of(tls: TlsMode, says: &[u8]) -> Vec<String> {
+/// What is told of a client that says this, so long after it came, and waits for the end.
+async fn told_of(tls: TlsMode, after: Duration, says: &[u8]) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     let desk = Desk::new();
     let mut settings = settings(dir.path());
@@ -41,6 +43,7 @@ async fn told_of(tls: TlsMode, says: &[u8]) -> Vec<String> {
     let backend = Arc::new(Host(Arc::clone(&desk)));
     let gateway = Gateway::bind(settings, backend, Verifier::new().unwrap()).unwrap();
     let mut client = TcpStream::connect(gateway.addresses()[0]).await.unwrap();
+    tokio::time::sleep(after).await;
     client.write_all(says).await.unwrap();
     let mut heard = Vec::new();
     // It may be cut off.
@@ -72,12 +75,28 @@ async fn what_a_device_does_wrong_is_told_with_what_helps() {
         (TlsMode::Implicit, clear, "does not speak TLS"),
         (TlsMode::Implicit, alert, "does not trust"),
     ] {
-        let told = told_of(tls, &says).await;
+        let told = told_of(tls, Duration::ZERO, &says).await;
         assert!(
             matches!(&told[..], [only] if only.contains(part)),
             "{tls:?}: {told:?} and not {part:?}"
         );
     }
     // Whoever only looks whether somebody is there does nothing wrong.
-    assert_eq!(told_of(TlsMode::Starttls, b"QUIT\r\n").await, [""; 0]);
+    let told = told_of(TlsMode::Starttls, Duration::ZERO, b"QUIT\r\n").await;
+    assert_eq!(told, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_begins_late_has_no_more_time_for_the_rest() {
+    let came = Instant::now();
+    let told = told_of(TlsMode::Implicit, Duration::from_secs(20), &[0x16]).await;
+    assert!(
+        came.elapsed() < Duration::from_secs(40),
+        "{:?}",
+        came.elapsed()
+    );
+    assert!(
+        matches!(&told[..], [only] if only.contains("did not go on")),
+        "{told:?}"
+    );
 }

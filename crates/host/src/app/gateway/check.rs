@@ -45,6 +45,7 @@ fn unusable(gateway: &Gateway, error: &GatewayError) -> Failure {
         None => failure,
     }
 }
+
 /// The setting that names the file which is at fault.
 fn setting(files: &CertificateFiles, error: &GatewayError) -> &'static str {
     match error {
